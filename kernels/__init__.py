@@ -1,0 +1,1 @@
+"""Fast implementations of the Backend protocol, loaded through the registry only."""

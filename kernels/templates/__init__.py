@@ -1,0 +1,1 @@
+"""Loop templates that the kernels are generated from."""
