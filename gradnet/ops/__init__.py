@@ -1,1 +1,126 @@
-"""gradnet."""
+"""The ops: every operation on Tensors, each declared once with its derivatives and its cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradnet import formulas
+
+# isort: off
+import gradnet.tensor as _tensor  # the Tensor class comes before the ops that make Tensors
+from gradnet.ops.elementwise import op as elementwise
+from gradnet.ops.creation import (
+    arange,
+    array,
+    asarray,
+    astype,
+    copy,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    meshgrid,
+    ones,
+    ones_like,
+    to_backend,
+    tril,
+    triu,
+    zeros,
+    zeros_like,
+)
+from gradnet.ops.fused import linear, log_softmax, softmax, softmax_cross_entropy
+from gradnet.ops.index import (
+    argsort,
+    getitem,
+    nonzero,
+    one_hot,
+    scatter_add,
+    searchsorted,
+    setitem,
+    sort,
+    take,
+    take_along_axis,
+    top_k,
+)
+from gradnet.ops.linear_algebra import (
+    diagonal,
+    dot,
+    einsum,
+    outer,
+    tensordot,
+    trace,
+    vecdot,
+    vector_norm,
+)
+from gradnet.ops.multilinear import matmul
+from gradnet.ops.reduce import (
+    all,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumulative_prod,
+    cumulative_sum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    prod,
+    std,
+    sum,
+    var,
+)
+from gradnet.ops.shape import (
+    broadcast_arrays,
+    broadcast_to,
+    concat,
+    expand_dims,
+    flip,
+    matrix_transpose,
+    moveaxis,
+    permute_dims,
+    repeat,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    tile,
+    transpose,
+    unstack,
+)
+# isort: on
+
+concatenate = concat
+true_divide = elementwise("divide")
+power = elementwise("pow")
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> _tensor.Tensor:
+    """Values below `min` or above `max` set to those; a bound of None does nothing."""
+    if min is None and max is None:
+        return asarray(x)
+    if max is None:
+        return elementwise("maximum")(x, min)  # type: ignore[no-any-return]
+    if min is None:
+        return elementwise("minimum")(x, max)  # type: ignore[no-any-return]
+    return elementwise("clip")(x, min, max)  # type: ignore[no-any-return]
+
+
+def __getattr__(name: str) -> Any:
+    """The elementwise ops: every row of the formulas under its names."""
+    try:
+        found = elementwise(name)
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    if name not in ("min", "max"):
+        globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(row.name for row in formulas.rows())})

@@ -1,0 +1,348 @@
+"""Derivatives of functions of tensors: reverse and forward mode, to any order, and checkpoints.
+
+Functions take tensors as positional arguments and return a tensor, or where it says so a tuple.
+`argnums` picks the arguments that are differentiated. Every result can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradnet import dtypes
+from gradnet.errors import DTypeError, GraphError, ShapeError
+from gradnet.graph import (
+    Context,
+    Node,
+    Spec,
+    backpropagate,
+    level,
+    mode,
+    next_id,
+    reachable,
+    recording,
+)
+from gradnet.ops.core import Op, subgraph_gradients
+from gradnet.ops.creation import asarray, eye, zeros_like
+from gradnet.ops.shape import reshape, stack
+from gradnet.tensor import Tensor
+
+Function = Callable[..., Any]
+Argnums = int | tuple[int, ...]
+
+
+def no_grad() -> Any:
+    """Do not record the graph within a `with` block: nothing computed there has a gradient."""
+    return recording(False)
+
+
+def enable_grad() -> Any:
+    """Record the graph within a `with` block, inside of no_grad."""
+    return recording(True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded now."""
+    return mode.recording
+
+
+def _indices(argnums: Argnums, count: int, caller: str) -> tuple[int, ...]:
+    picked = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in picked:
+        if not -count <= i < count:
+            raise ShapeError(f"{caller}: argnums {i} for a function called with {count} arguments")
+    return tuple(i % count for i in picked)
+
+
+def _leaf(x: Any, caller: str) -> Tensor:
+    """A handle of x whose own gradient is collected, joined to nothing before it."""
+    tensor = asarray(x)
+    if not dtypes.is_inexact(tensor.dtype):
+        raise DTypeError(
+            f"{caller} differentiates floating tensors, got dtype {tensor.dtype.name}; "
+            "cast it with astype(gradnet.float32)"
+        )
+    handle = Tensor.wrap(tensor.array, tensor.backend, None, tensor.counter, tensor.tangents)
+    handle.requires_grad = True
+    return handle
+
+
+def _outputs(value: Any, caller: str) -> tuple[Tensor, ...]:
+    values = value if isinstance(value, tuple | list) else (value,)
+    for y in values:
+        if not isinstance(y, Tensor):
+            raise GraphError(
+                f"{caller} got a function that returned {type(y).__name__}; expected a Tensor"
+            )
+    return tuple(values)
+
+
+def _joined(handles: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+    """Whether a gradient here may itself be differentiated by someone outside."""
+    if mode.levels or any(not handle.is_leaf for handle in handles):
+        return True
+    own = {handle.node[0].id for handle in handles if handle.node is not None}
+    nodes = reachable([y.node[0] for y in outputs if y.node is not None])
+    return any(node.op is None and node.id not in own for node in nodes)
+
+
+class _Handle(Op):
+    """The identity that joins a handle's gradient graph to the tensor it stands for."""
+
+    view = True
+
+    def forward(self, backend: Any, *xs: Any) -> Any:
+        return xs[0]
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        return (False,), False
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        return (g,)
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        return tangents[0]
+
+
+_HANDLE = _Handle("input")
+
+
+def _handle(x: Any, caller: str) -> Tensor:
+    """A node of its own for x, so that its gradient can be asked for; joined to what x came from."""
+    tensor = asarray(x)
+    if tensor.node is None:
+        return _leaf(tensor, caller)
+    with recording(True):
+        joined: Tensor = _HANDLE(tensor)
+    return joined
+
+
+def vjp(f: Function, *xs: Any) -> tuple[Any, Callable[..., Any]]:
+    """`f(*xs)` and the function that carries a cotangent of it back to every argument.
+
+    The second may be called any number of times; it returns one cotangent, or a tuple of them for
+    several arguments. Baydin et al. 2018, arXiv:1502.05767.
+    """
+    handles = [_handle(x, "vjp") for x in xs]
+    with recording(True):
+        value = f(*handles)
+    outputs = _outputs(value, "vjp")
+    again = _joined(handles, outputs)
+
+    def pull(*cotangents: Any) -> Any:
+        given = cotangents[0] if len(cotangents) == 1 else cotangents
+        gs = given if isinstance(given, tuple | list) else (given,)
+        if len(gs) != len(outputs):
+            raise ShapeError(f"vjp got {len(gs)} cotangents for {len(outputs)} outputs")
+        seeds = [y.seed(g, "vjp") for y, g in zip(outputs, gs, strict=True)]
+        differentiable = again or any(s.node is not None for s in seeds) or bool(mode.levels)
+        found = _gradients(outputs, seeds, handles, keep=True, differentiable=differentiable)
+        return found[0] if len(found) == 1 else tuple(found)
+
+    results = tuple(y if again else y.detach() for y in outputs)
+    return (results if isinstance(value, tuple | list) else results[0]), pull
+
+
+def _gradients(
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    handles: Sequence[Tensor],
+    *,
+    keep: bool,
+    differentiable: bool,
+) -> list[Tensor]:
+    """The gradient of each handle, zeros where the outputs do not depend on it."""
+    targets = [h.node for h in handles if h.node is not None]
+    pairs = [(y.node, s) for y, s in zip(outputs, seeds, strict=True) if y.node is not None]
+    floor = min(target[0].id for target in targets) - 1
+    found = backpropagate(
+        pairs, targets=targets, keep=keep, differentiable=differentiable, floor=floor
+    )
+    return [zeros_like(h) if g is None else g for h, g in zip(handles, found, strict=True)]
+
+
+def value_and_grad(
+    f: Function, argnums: Argnums = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
+    """The function that returns `f`'s scalar value and its gradient in the chosen arguments.
+
+    With `has_aux`, `f` returns (value, anything else), and so does the value part of the result.
+    """
+
+    @functools.wraps(f)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        picked = _indices(argnums, len(args), "grad")
+        handles = [_handle(args[i], "grad") for i in picked]
+        inputs = list(args)
+        for i, handle in zip(picked, handles, strict=True):
+            inputs[i] = handle
+        with recording(True):
+            result = f(*inputs, **kwargs)
+        value = result[0] if has_aux else result
+        (y,) = _outputs(value, "grad")
+        if y.size != 1:
+            raise GraphError(
+                f"grad needs a function with a scalar value, this one returned shape {y.shape}; "
+                "reduce it with sum(), or use vjp or jacobian"
+            )
+        again = _joined(handles, [y])
+        gradients = _gradients(
+            [y], [y.seed(None, "grad")], handles, keep=again, differentiable=again
+        )
+        kept = y if again else y.detach()
+        value = (kept, result[1]) if has_aux else kept
+        return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
+
+    return evaluate
+
+
+def grad(f: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient function of a scalar function: `grad(f)(x)` has the shape of `x`.
+
+    With `has_aux`, `f` returns (value, anything else) and the result is (gradient, anything else).
+    """
+    evaluate = value_and_grad(f, argnums, has_aux=has_aux)
+
+    @functools.wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = evaluate(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient
+
+
+def jvp(f: Function, xs: Any, ts: Any) -> tuple[Any, Any]:
+    """`f(*xs)` and its derivative along tangents `ts`, in one forward pass (forward mode).
+
+    `xs` and `ts` are a tensor each, or tuples of equal length. Raises ShapeError where a tangent's
+    shape differs from its argument's.
+    """
+    several = isinstance(xs, tuple | list)
+    primals = [asarray(x) for x in (xs if several else (xs,))]
+    given = ts if isinstance(ts, tuple | list) and several else (ts,)
+    if len(primals) != len(given):
+        raise ShapeError(f"jvp got {len(given)} tangents for {len(primals)} arguments")
+    tangents = [
+        asarray(t, dtype=x.dtype, backend=x.backend) for x, t in zip(primals, given, strict=True)
+    ]
+    for x, t in zip(primals, tangents, strict=True):
+        if x.shape != t.shape:
+            raise ShapeError(f"jvp got a tangent of shape {t.shape} for shape {x.shape}")
+        if not dtypes.is_inexact(x.dtype):
+            raise DTypeError(f"jvp differentiates floating tensors, got dtype {x.dtype.name}")
+    with level() as number:
+        inputs = [x.with_tangent(number, t) for x, t in zip(primals, tangents, strict=True)]
+        value = f(*inputs)
+        outputs = _outputs(value, "jvp")
+    values = [y.outside(number) for y in outputs]
+    found = [(y.tangents or {}).get(number) for y in outputs]
+    slopes = [zeros_like(y) if t is None else t for y, t in zip(values, found, strict=True)]
+    if isinstance(value, tuple | list):
+        return tuple(values), tuple(slopes)
+    return values[0], slopes[0]
+
+
+def hvp(f: Function, x: Any, v: Any) -> Tensor:
+    """The Hessian of a scalar function times a vector, forward over reverse: shape of `x`.
+
+    Pearlmutter 1994: the cost of a few gradients, whatever the size of the Hessian.
+    """
+    _, product = jvp(grad(f), x, v)
+    return product  # type: ignore[no-any-return]
+
+
+def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> Callable[..., Any]:
+    """The function that returns all partial derivatives: shape of output + shape of argument.
+
+    Reverse mode makes one pass per output element, forward mode one per input element; the
+    cheaper is taken where `forward` does not say.
+    """
+
+    @functools.wraps(f)
+    def evaluate(*args: Any) -> Tensor:
+        (i,) = _indices(argnums, len(args), "jacobian")
+        x = asarray(args[i])
+
+        def of_one(z: Tensor) -> Any:
+            return f(*args[:i], z, *args[i + 1 :])
+
+        y, pull = vjp(of_one, x)
+        (y,) = _outputs(y, "jacobian")
+        if forward or (forward is None and x.size < y.size):
+            basis = eye(x.size, dtype=x.dtype).to(x.device)
+            columns = [jvp(of_one, x, reshape(basis[k], x.shape))[1] for k in range(x.size)]
+            if not columns:
+                return zeros_like(reshape(y.detach(), (*y.shape,)))[..., None][..., :0]
+            return reshape(stack(columns, axis=-1), (*y.shape, *x.shape))
+        basis = eye(y.size, dtype=y.dtype).to(y.device)
+        rows = [pull(reshape(basis[k], y.shape)) for k in range(y.size)]
+        return reshape(stack(rows), (*y.shape, *x.shape))
+
+    return evaluate
+
+
+def hessian(f: Function, argnums: int = 0) -> Callable[..., Any]:
+    """The function that returns the matrix of second derivatives of a scalar function."""
+    return jacobian(grad(f, argnums), argnums, forward=True)
+
+
+# Checkpoints
+
+
+class _Checkpoint(Op):
+    """A function run without keeping its graph; the graph is recorded again in backward."""
+
+    multiple = True
+
+    def __init__(self, run: Callable[[], tuple[Tensor, ...]]) -> None:
+        super().__init__("checkpoint")
+        self.run = run
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        floor = next_id()
+        with recording(True):
+            outputs = self.run()
+        pairs = [(y, c) for y, c in zip(outputs, g, strict=True) if c is not None]
+        return subgraph_gradients(pairs, context.edges, floor)
+
+
+def checkpoint(f: Function) -> Callable[..., Any]:
+    """`f` with less memory and more time: what it computes inside is computed again in backward.
+
+    Gradients reach its arguments and all tensors it uses from outside, such as the parameters of a
+    layer. Random numbers are the same both times. Chen et al. 2016, arXiv:1604.06174.
+    """
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from gradnet import random
+
+        if not mode.recording or mode.levels:
+            return f(*args, **kwargs)
+        generator = random.default_generator()
+        state = generator.get_state()
+        floor = next_id()
+        value = f(*args, **kwargs)
+        outputs = _outputs(value, "checkpoint")
+        inside = reachable([y.node[0] for y in outputs if y.node is not None], floor)
+        # What the recorded piece of graph was computed from: its edges to nodes before it.
+        edges = dict.fromkeys(
+            parent
+            for node in inside
+            for parent in node.parents
+            if parent is not None and parent[0].id <= floor
+        )
+        if not edges:
+            return value
+
+        def run() -> tuple[Tensor, ...]:
+            with generator.replaying(state):
+                return _outputs(f(*args, **kwargs), "checkpoint")
+
+        node = Node(_Checkpoint(run), (None,) * len(edges), (-1,) * len(edges), tuple(edges), {})
+        node.outputs = tuple(Spec(y.shape, y.dtype) for y in outputs)
+        results = tuple(Tensor.wrap(y.array, y.backend, (node, i)) for i, y in enumerate(outputs))
+        return results if isinstance(value, tuple | list) else results[0]
+
+    return wrapped

@@ -1,0 +1,364 @@
+"""The reference backend: every primitive of the protocol in plain NumPy.
+
+It says what the fast backends must compute, so it is written to be read. 16-bit floats are
+computed in float32 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradnet import binding, philox
+from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
+from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
+
+# The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
+UFUNCS: dict[str, np.ufunc] = {
+    name: getattr(np, numpy_name)
+    for name, numpy_name in (
+        pair.split("=") if "=" in pair else (pair, pair)
+        for pair in """
+        abs=absolute add subtract multiply divide negative positive floor_divide remainder square
+        sqrt reciprocal maximum minimum exp exp2 expm1 log log2 log10 log1p sin cos tan asin=arcsin
+        acos=arccos atan=arctan atan2=arctan2 sinh cosh tanh asinh=arcsinh acosh=arccosh
+        atanh=arctanh hypot logaddexp sign pow=power equal not_equal less less_equal greater
+        greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
+        bitwise_xor bitwise_invert=invert bitwise_left_shift=left_shift
+        bitwise_right_shift=right_shift isnan isinf isfinite signbit copysign nextafter floor ceil
+        trunc round=rint frexp
+        """.split()
+    )
+}
+
+_REDUCERS: dict[str, np.ufunc] = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "any": np.logical_or,
+    "all": np.logical_and,
+}
+
+# Rows summed one after the other before their sums are added: bounds the rounding error of a sum
+# over a leading axis, which NumPy adds row by row, as its pairwise sum does for the last axis.
+_BLOCK = 128
+
+
+@cache
+def _namespace(dtype: DType) -> dict[str, Any]:
+    """What formulas call, for a dtype of the computation, which literals in `where` take."""
+
+    def where(condition: Any, a: Any, b: Any) -> Any:
+        if not isinstance(a, np.ndarray | np.generic) and not isinstance(
+            b, np.ndarray | np.generic
+        ):
+            a = dtype.type(a)
+        return np.where(condition, a, b)
+
+    return {**UFUNCS, "where": where}
+
+
+def _bound(formula: Formula, dtype: DType) -> Callable[..., Any]:
+    """The formula on NumPy arrays: a ufunc where NumPy has it."""
+    function: Callable[..., Any] = binding.bind(formula, _namespace(dtype))
+    return function
+
+
+def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
+    """The result as a new array of that shape and dtype, or in `out`."""
+    if out is not None:
+        np.copyto(out, result, casting="unsafe")
+        return out
+    result = np.asarray(result, dtype=dtype)
+    return result if result.shape == shape else np.broadcast_to(result, shape).copy()
+
+
+class NumpyBackend:
+    """NumPy arrays and NumPy functions on the CPU."""
+
+    name: str = "numpy"
+    device: str = "cpu"
+
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        return np.empty(shape, dtype)
+
+    def full(self, shape: Shape, value: Scalar, dtype: DType, *, out: Array | None = None) -> Array:
+        out = np.empty(shape, dtype) if out is None else out
+        out.fill(value)
+        return out
+
+    def arange(self, start: Scalar, step: Scalar, count: int, dtype: DType) -> Array:
+        if is_floating(dtype):
+            return (start + step * np.arange(count, dtype=np.float64)).astype(dtype)
+        return (start + step * np.arange(count)).astype(dtype)
+
+    def from_host(self, x: np.ndarray[Any, Any], *, copy: bool) -> Array:
+        return x.copy() if copy else x
+
+    def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        host: np.ndarray[Any, Any] = x
+        return host
+
+    def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
+        if out is None:
+            out = np.empty(x.shape, dtype)
+        with np.errstate(all="ignore"):
+            np.copyto(out, x, casting="unsafe")
+        return out
+
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        return x.reshape(shape)
+
+    def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return x.transpose(axes)
+
+    def broadcast(self, x: Array, shape: Shape) -> Array:
+        return np.broadcast_to(x, shape)
+
+    def view(self, x: Array, index: Index) -> Array:
+        # The Ellipsis makes a 0-d result an array that shares memory, not a scalar.
+        return x[index if any(i is Ellipsis for i in index) else (*index, ...)]
+
+    def bits(self, x: Array, dtype: DType) -> Array:
+        return x.view(dtype)
+
+    def map(
+        self, formula: Formula, *xs: Array | Scalar, dtype: DType, out: Array | None = None
+    ) -> Array:
+        arrays = [x for x in xs if isinstance(x, np.ndarray)]
+        common = next((x.dtype for x in arrays if x.dtype != np.bool_), arrays[0].dtype)
+        working = compute_dtype(common)
+        if working != common:
+            xs = tuple(
+                x.astype(working) if isinstance(x, np.ndarray) and x.dtype == common else x
+                for x in xs
+            )
+        if working.kind in "fc":
+            # NumPy's own scalars are not weak, unlike Python's.
+            xs = tuple(x if isinstance(x, np.ndarray) else working.type(x) for x in xs)
+        function = _bound(formula, working)
+        with np.errstate(all="ignore"):
+            if isinstance(function, np.ufunc) and working == common:
+                result = function(*xs, out=out)
+                return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
+            result = function(*xs)
+            if any(result is x for x in xs):
+                result = np.array(result)
+            shape = np.broadcast_shapes(*(x.shape for x in arrays))
+            return _filled(result, shape, dtype, out)
+
+    def reduce(
+        self,
+        kind: str,
+        x: Array,
+        axes: tuple[int, ...],
+        keepdims: bool,
+        *,
+        dtype: DType,
+        out: Array | None = None,
+    ) -> Array:
+        ufunc = _REDUCERS[kind]
+        with np.errstate(all="ignore"):
+            if kind == "sum" and is_floating(dtype):
+                x = _partial_sums(x.astype(np.float32) if is_half(x.dtype) else x, axes)
+            accumulated = compute_dtype(dtype)
+            if kind in ("max", "min", "any", "all"):
+                result = ufunc.reduce(x, axis=axes, keepdims=keepdims)
+            else:
+                result = ufunc.reduce(x, axis=axes, keepdims=keepdims, dtype=accumulated)
+        return _filled(result, np.shape(result), dtype, out)
+
+    def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
+        found = (np.argmax if kind == "max" else np.argmin)(x, axis=axis)
+        return _filled(found, np.shape(found), np.dtype(np.int64), out)
+
+    def scan(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
+        working = x.astype(compute_dtype(x.dtype), copy=False)
+        with np.errstate(all="ignore"):
+            result = _REDUCERS[kind].accumulate(working, axis=axis, dtype=working.dtype)
+        return _filled(result, x.shape, x.dtype, out)
+
+    def sort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
+        if descending:
+            order = self.argsort(x, axis, True)
+            return _filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
+        return _filled(np.sort(x, axis=axis, stable=True), x.shape, x.dtype, out)
+
+    def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
+        x = x.astype(np.float32) if is_half(x.dtype) else x
+        if not descending:
+            return _filled(np.argsort(x, axis, stable=True), x.shape, np.dtype(np.int64), out)
+        # Ties keep their order when the reversed array is sorted upwards and reversed back. NaN,
+        # sorted last, would come first that way: rotate each line to put its NaNs at the end.
+        count = x.shape[axis]
+        order = count - 1 - np.flip(np.argsort(np.flip(x, axis), axis, stable=True), axis)
+        if x.dtype.kind in "fc":
+            missing = np.isnan(x).sum(axis, keepdims=True)
+            positions = np.arange(count).reshape(
+                [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
+            )
+            order = np.take_along_axis(order, (positions + missing) % max(count, 1), axis)
+        return _filled(order, x.shape, np.dtype(np.int64), out)
+
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+        with np.errstate(all="ignore"):
+            if is_half(a.dtype):
+                product = a.astype(np.float32) @ b.astype(np.float32)
+                return _filled(product, product.shape, a.dtype, out)
+            return np.matmul(a, b, out=out)
+
+    def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:
+        result = np.asarray(x[index])
+        if out is not None:
+            np.copyto(out, result)
+            return out
+        return result if result.base is None else result.copy()
+
+    def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
+        if not add:
+            x[index] = values
+        elif is_half(x.dtype):
+            total = x.astype(np.float32)
+            np.add.at(total, index, np.asarray(values, np.float32))
+            x[...] = total
+        else:
+            np.add.at(x, index, values)
+
+    def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:
+        return np.concatenate(xs, axis=axis, out=out)
+
+    def nonzero(self, x: Array) -> tuple[Array, ...]:
+        return np.nonzero(x)
+
+    def searchsorted(self, sorted_values: Array, x: Array, side: str) -> Array:
+        return np.asarray(np.searchsorted(sorted_values, x, side=side), np.int64)  # type: ignore[call-overload]
+
+    def random(
+        self,
+        kind: str,
+        key: int,
+        counter: int,
+        shape: Shape,
+        dtype: DType,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        result = philox.random(kind, key, counter, shape, dtype)
+        return _filled(result, shape, dtype, out)
+
+    def linalg(self, function: str, *xs: Array, **options: Any) -> Any:
+        room, _, name = function.partition(".")
+        return getattr(getattr(np, room), name)(*xs, **options)
+
+    def bias_activation(
+        self,
+        z: Array,
+        bias: Array | None,
+        formula: Formula | None,
+        parameters: tuple[Scalar, ...],
+        *,
+        out: Array,
+    ) -> Array:
+        if bias is not None:
+            np.add(z, bias, out=z)
+        if formula is not None:
+            return self.map(formula, z, *parameters, dtype=z.dtype, out=out)
+        if out is not z:
+            np.copyto(out, z)
+        return out
+
+    def bias_activation_backward(
+        self,
+        g: Array,
+        saved: Array,
+        derivative: Formula,
+        parameters: tuple[Scalar, ...],
+        *,
+        with_bias: bool,
+        out: Array | None = None,
+    ) -> tuple[Array, Array | None]:
+        dz = self.map(binding.vjp(derivative), g, saved, *parameters, dtype=g.dtype, out=out)
+        return dz, self.reduce("sum", dz, (0,), False, dtype=g.dtype) if with_bias else None
+
+    def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
+        working = x.astype(compute_dtype(x.dtype), copy=False)
+        shifted, exponentials, total = _softmax_parts(working)
+        with np.errstate(all="ignore"):
+            result = shifted - np.log(total) if log else exponentials / total
+        return _filled(result, x.shape, x.dtype, out)
+
+    def softmax_cross_entropy(
+        self, logits: Array, targets: Array, scale: Array | float, smoothing: float
+    ) -> tuple[Array, Array]:
+        working = logits.astype(compute_dtype(logits.dtype), copy=False)
+        n, k = working.shape
+        scale = np.broadcast_to(np.asarray(scale, working.dtype), (n,))
+        shifted, exponentials, total = _softmax_parts(working)
+        with np.errstate(all="ignore"):
+            log_probabilities = shifted - np.log(total)
+            if targets.ndim == 1:
+                probabilities = np.zeros_like(working)
+                probabilities[np.arange(n), targets] = 1
+            else:
+                probabilities = targets.astype(working.dtype, copy=False)
+            if smoothing:
+                probabilities = probabilities * working.dtype.type(
+                    1 - smoothing
+                ) + working.dtype.type(smoothing / k)
+            # A class of probability 0 adds nothing, though its logarithm may be -inf.
+            terms = np.where(probabilities == 0, 0, probabilities * log_probabilities)
+            losses = -terms.sum(axis=1) * scale
+            mass = probabilities.sum(axis=1, keepdims=True)
+            gradient = (exponentials / total * mass - probabilities) * scale[:, None]
+        unused = scale == 0
+        losses[unused] = 0
+        gradient[unused] = 0
+        return losses.astype(logits.dtype, copy=False), gradient.astype(logits.dtype, copy=False)
+
+    def update(
+        self, formula: Formula, arrays: tuple[Array, ...], scalars: tuple[float, ...]
+    ) -> None:
+        dtype = arrays[0].dtype
+        working = compute_dtype(dtype)
+        operands = [x.astype(working, copy=False) for x in arrays]
+        with np.errstate(all="ignore"):
+            new = _bound(formula, working)(*operands, *(working.type(s) for s in scalars))
+        for target, value in zip((arrays[0], *arrays[2:]), new, strict=True):
+            np.copyto(target, value, casting="same_kind")
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every call has finished when it returns."""
+
+
+def _partial_sums(x: Array, axes: tuple[int, ...]) -> Array:
+    """`x` with long summed axes other than the last folded into blocks, each block summed."""
+    for axis in axes:
+        count = x.shape[axis]
+        if axis != x.ndim - 1 and count > 2 * _BLOCK:
+            whole = count // _BLOCK * _BLOCK
+            head = x[(slice(None),) * axis + (slice(0, whole),)]
+            blocks = head.reshape(
+                *x.shape[:axis], whole // _BLOCK, _BLOCK, *x.shape[axis + 1 :]
+            ).sum(axis=axis + 1)
+            tail = x[(slice(None),) * axis + (slice(whole, None),)].sum(axis=axis, keepdims=True)
+            x = _partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,))
+    return x
+
+
+def _softmax_parts(x: Array) -> tuple[Array, Array, Array]:
+    """Rows with their maximum taken off, their exponentials, and the sums of those."""
+    if x.shape[1] == 0:
+        return x, x, np.ones((x.shape[0], 1), x.dtype)
+    with np.errstate(all="ignore"):
+        highest = x.max(axis=1, keepdims=True)
+        # The limit at +inf: entries that reach it share the mass, the others have none.
+        shifted = np.where((x == highest) & (highest > 0), x.dtype.type(0), x - highest)
+        exponentials = np.exp(shifted)
+        return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
+
+
+BACKEND: Backend = NumpyBackend()

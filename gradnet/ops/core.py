@@ -1,0 +1,235 @@
+"""How an op runs: forward on arrays, and its place in the reverse graph and in forward mode.
+
+An op is declared once. Its subclasses say how derivatives arise: from formulas (`elementwise`),
+from linearity (`multilinear`), or from an expression of other ops (`composed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradnet.backends import Backend, Shape
+from gradnet.errors import DeviceError, GraphError
+from gradnet.graph import Context, Node, Spec, backpropagate, level, mode, next_id, recording
+from gradnet.tensor import Tensor
+
+Cost = tuple[float, float]
+
+
+class Op:
+    """An operation on Tensors. `op(*tensors, **parameters)` runs, records and differentiates it.
+
+    Subclasses give `forward` on arrays, `vjp` and `jvp` on Tensors, and `cost`.
+    """
+
+    multiple: bool = False  # whether forward returns several arrays
+    view: bool = False  # whether the output may share its operand's memory
+    differentiable: bool = True  # whether gradients flow, if only as zeros
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def forward(self, backend: Backend, *xs: Any, **parameters: Any) -> Any:
+        """The value, as an array (or a tuple of them where `multiple`)."""
+        raise NotImplementedError
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        """The cotangent of each operand, from the cotangent `g` of the output."""
+        raise NotImplementedError
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        """The tangent of the output, from the tangents of the operands (None is zero)."""
+        raise NotImplementedError
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        """Which operands, and whether the outputs, the derivatives of the needed operands use."""
+        return (True,) * len(needs), True
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        """(floating-point operations, bytes moved) for operands of those shapes."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Any, **parameters: Any) -> Any:
+        backend = common_backend(self.name, inputs)
+        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        result = self.forward(backend, *arrays, **parameters)
+        results = result if self.multiple else (result,)
+        node = None
+        if mode.recording and self.differentiable:
+            for x in inputs:
+                if isinstance(x, Tensor) and x.node is not None:
+                    node = self._record(inputs, parameters)
+                    break
+        counter = inputs[0].counter if self.view else None
+        outputs = [
+            Tensor.wrap(array, backend, None if node is None else (node, i), counter)
+            for i, array in enumerate(results)
+        ]
+        if mode.levels and self.differentiable:
+            self._push_forward(inputs, parameters, outputs)
+        if node is not None:
+            self._keep_outputs(node, outputs)
+        return tuple(outputs) if self.multiple else outputs[0]
+
+    def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> Node:
+        parents = tuple(x.node if isinstance(x, Tensor) else None for x in inputs)
+        keep, _ = self.saves(tuple(parent is not None for parent in parents))
+        saved: list[Any] = []
+        versions: list[int] = []
+        for x, kept in zip(inputs, keep, strict=True):
+            if not isinstance(x, Tensor):
+                saved.append(x)
+                versions.append(-1)
+                continue
+            x.check_current(self.name)
+            if kept:
+                # A handle of its own, for a later in-place op moves the tensor to another node.
+                saved.append(Tensor.wrap(x.array, x.backend, x.node, x.counter, x.tangents))
+                versions.append(x.counter[0])
+            else:
+                saved.append(Spec(x.shape, x.dtype))
+                versions.append(-1)
+        return Node(self, tuple(saved), tuple(versions), parents, parameters)
+
+    def _keep_outputs(self, node: Node, outputs: Sequence[Tensor]) -> None:
+        _, keep = self.saves(tuple(parent is not None for parent in node.parents))
+        node.outputs = tuple(
+            (y.array, y.backend, y.counter, y.counter[0], y.tangents)
+            if keep
+            else Spec(y.shape, y.dtype)
+            for y in outputs
+        )
+
+    def _push_forward(
+        self, inputs: tuple[Any, ...], parameters: dict[str, Any], outputs: list[Tensor]
+    ) -> None:
+        """Give the outputs their tangents at each open level of forward mode, outermost first.
+
+        At one level the operands keep the tangents of the levels outside it only: those make the
+        tangent itself a function that the outer levels differentiate.
+        """
+        for number in mode.levels:
+            tangents = tuple(
+                x.tangents.get(number) if isinstance(x, Tensor) and x.tangents else None
+                for x in inputs
+            )
+            if all(t is None for t in tangents):
+                continue
+            outer = tuple(x.outside(number) if isinstance(x, Tensor) else x for x in inputs)
+            context = ForwardContext(outer, tuple(y.outside(number) for y in outputs), parameters)
+            levels = mode.levels
+            mode.levels = levels[: levels.index(number)]
+            try:
+                result = self.jvp(context, tangents)
+            finally:
+                mode.levels = levels
+            for y, t in zip(outputs, result if self.multiple else (result,), strict=True):
+                if t is not None:
+                    y.tangents = {**(y.tangents or {}), number: t}
+
+
+class ForwardContext(Context):
+    """What a forward-mode rule sees: operands and outputs, without a recorded node."""
+
+    __slots__ = ("_outputs",)
+
+    def __init__(
+        self, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...], parameters: dict[str, Any]
+    ) -> None:
+        self.inputs = inputs
+        self.needs = (True,) * len(inputs)
+        self.parameters = parameters
+        self._outputs = outputs
+
+    def output_at(self, index: int) -> Tensor:
+        return self._outputs[index]
+
+
+class Composed(Op):
+    """An op whose derivatives are those of an `expression`: the same value in other ops.
+
+    The fused kernels are of this kind: one call forward, and where no derivative of their own is
+    declared, the expression is run again and differentiated.
+    """
+
+    def expression(self, *inputs: Any, **parameters: Any) -> Any:
+        """The same value as `forward`, from ops that have derivatives."""
+        raise NotImplementedError
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        inputs = context.inputs
+        floor = next_id()
+        with recording(True):
+            values = self.expression(*inputs, **context.parameters)
+        outputs = values if self.multiple else (values,)
+        gs = g if self.multiple else (g,)
+        wanted = [i for i, need in enumerate(context.needs) if need]
+        gradients = subgraph_gradients(
+            [(y, c) for y, c in zip(outputs, gs, strict=True) if c is not None],
+            [inputs[i].node for i in wanted],
+            floor,
+        )
+        found: list[Tensor | None] = [None] * len(inputs)
+        for i, gradient in zip(wanted, gradients, strict=True):
+            found[i] = gradient
+        return found
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        with level() as number:
+            primals = tuple(
+                x if t is None else x.with_tangent(number, t)
+                for x, t in zip(context.inputs, tangents, strict=True)
+            )
+            values = self.expression(*primals, **context.parameters)
+        outputs = values if self.multiple else (values,)
+        found = tuple(y.tangents.get(number) if y.tangents else None for y in outputs)
+        return found if self.multiple else found[0]
+
+
+def subgraph_gradients(
+    outputs: Sequence[tuple[Tensor, Tensor]], targets: Sequence[Any], floor: int
+) -> list[Tensor | None]:
+    """Gradients of a piece of graph recorded since `floor`, with respect to nodes before it.
+
+    The gradients are themselves recorded where the caller records.
+    """
+    edges = [(y.node, g) for y, g in outputs if y.node is not None and y.node[0].id > floor]
+    gradients = backpropagate(
+        edges,
+        targets=targets,
+        keep=mode.recording,
+        differentiable=mode.recording,
+        floor=floor,
+    )
+    for y, g in outputs:
+        # An output that is itself a target: the piece of graph is the identity.
+        for position, target in enumerate(targets):
+            if y.node == target:
+                earlier = gradients[position]
+                gradients[position] = g if earlier is None else earlier + g
+    return gradients
+
+
+def common_backend(name: str, inputs: Sequence[Any]) -> Backend:
+    """The backend that all Tensor operands share.
+
+    Raises DeviceError where they are on different devices or backends.
+    """
+    backend: Backend | None = None
+    for x in inputs:
+        if isinstance(x, Tensor):
+            if backend is None:
+                backend = x.backend
+            elif x.backend is not backend:
+                raise DeviceError(
+                    f"{name} got tensors on different devices: {backend.device} "
+                    f"({backend.name} backend) and {x.device} ({x.backend.name} backend); "
+                    "move one of them with .to(device)"
+                )
+    if backend is None:
+        raise GraphError(f"{name} got no Tensor among its operands")
+    return backend

@@ -1,0 +1,336 @@
+"""Making tensors: from data, by rule, by copy, in another dtype or on another device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradnet import backends, dtypes
+from gradnet.backends import Backend
+from gradnet.dtypes import DType
+from gradnet.errors import DeviceError, DTypeError, ShapeError
+from gradnet.ops.multilinear import CAST, MOVE
+from gradnet.ops.shape import as_shape, broadcast_to, reshape
+from gradnet.tensor import Tensor, is_sequence
+
+
+def _backend(device: str | None, backend: Backend | None) -> Backend:
+    return backends.for_device(device) if backend is None else backend
+
+
+def _holds_tensors(x: Any) -> bool:
+    return is_sequence(x) and any(isinstance(item, Tensor) or _holds_tensors(item) for item in x)
+
+
+def asarray(
+    x: Any,
+    /,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+    backend: Backend | None = None,
+) -> Tensor:
+    """A Tensor from a Tensor, NumPy array, scalar, nested sequence or DLPack object.
+
+    Python floats become float32, ints int64; arrays keep their dtype. Memory is shared where it
+    can be and `copy` does not ask otherwise; `copy=False` refuses where it cannot be.
+    Raises DTypeError for what is not numeric and ShapeError for ragged sequences.
+    """
+    wanted = None if dtype is None else dtypes.canonical(dtype)
+    if isinstance(x, Tensor):
+        tensor = x
+        if device is not None or (backend is not None and backend is not x.backend):
+            tensor = to_backend(tensor, _backend(device, backend), copy=False)
+        if wanted is not None and wanted != tensor.dtype:
+            tensor = CAST(tensor, dtype=wanted)
+        if copy is False and tensor is not x:
+            raise ValueError("asarray cannot give another dtype or device without a copy")
+        if copy and tensor is x:
+            tensor = CAST(x, dtype=x.dtype)
+    elif _holds_tensors(x):
+        from gradnet.ops.shape import stack
+
+        tensor = stack([asarray(item, device=device, backend=backend) for item in x])
+        tensor = tensor if wanted in (None, tensor.dtype) else CAST(tensor, dtype=wanted)
+    else:
+        tensor = _from_host(x, wanted, _backend(device, backend), copy)
+    if requires_grad:
+        tensor = tensor if tensor is not x else tensor.detach()
+        tensor.requires_grad = True
+    return tensor
+
+
+array = asarray
+
+
+def _from_host(x: Any, wanted: DType | None, backend: Backend, copy: bool | None) -> Tensor:
+    """What is no Tensor, as one."""
+    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+        tensor = from_dlpack(x)
+        return asarray(tensor, dtype=wanted, backend=backend, copy=copy)
+    try:
+        host = np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(
+            f"asarray got a nested sequence whose rows differ in length: {error}"
+        ) from None
+    if wanted is None:
+        wanted = _natural_dtype(x, host)
+    elif host.dtype.kind in "OUSMm":
+        _natural_dtype(x, host)
+    if host.dtype != wanted or not host.dtype.isnative:
+        if copy is False:
+            raise ValueError(f"asarray cannot give {host.dtype} as {wanted.name} without a copy")
+        with np.errstate(all="ignore"):
+            host, copy = host.astype(wanted), None
+    if not host.flags.writeable or any(n < 0 for n in host.strides):
+        copy = True if copy is None else copy
+    return Tensor.wrap(backend.from_host(host, copy=bool(copy)), backend)
+
+
+def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
+    """The dtype that data brings along: arrays their own, Python numbers the defaults."""
+    if host.dtype.kind in "OUSMm":
+        raise DTypeError(
+            f"asarray got {type(x).__name__} with elements of dtype {host.dtype}; expected numbers "
+            "or booleans (encode text and dates as numbers first)"
+        )
+    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__"):
+        return dtypes.canonical(host.dtype)
+    if host.dtype.kind == "f":
+        return dtypes.DEFAULT_FLOAT
+    if host.dtype.kind == "c":
+        return dtypes.DEFAULT_COMPLEX
+    if host.size == 0 and is_sequence(x):
+        return dtypes.DEFAULT_FLOAT
+    return dtypes.canonical(host.dtype)
+
+
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor over the memory of another library's array, through DLPack."""
+    if isinstance(x, Tensor):
+        return asarray(x, device=device, copy=copy)
+    kind, _ = x.__dlpack_device__()
+    if kind == 1:
+        return asarray(np.from_dlpack(x), device=device, copy=copy)
+    backend = backends.for_device("cuda" if device is None else device)
+    return Tensor.wrap(backend.linalg("dlpack", x, copy=copy), backend)
+
+
+def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
+    """Operands as Tensors of their common dtype on their common backend."""
+    backend = next((x.backend for x in xs if isinstance(x, Tensor)), None)
+    tensors = [x if isinstance(x, Tensor) else asarray(x, backend=backend) for x in xs]
+    if not tensors:
+        return tensors
+    common = tensors[0].dtype
+    for x in tensors[1:]:
+        if x.dtype != common:
+            common = dtypes.promote(common, x.dtype)
+    return [x if x.dtype == common else CAST(x, dtype=common) for x in tensors]
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:
+    """The values as another dtype; gradients flow between floating dtypes."""
+    x = asarray(x)
+    wanted = dtypes.canonical(dtype)
+    if device is not None:
+        x = x.to(device)
+    if x.dtype == wanted and not copy:
+        return x
+    if dtypes.kind(x.dtype) == "complex" and dtypes.kind(wanted) != "complex":
+        raise DTypeError(
+            f"astype cannot turn {x.dtype.name} into {wanted.name}; take real() or imag() first"
+        )
+    if not dtypes.is_inexact(wanted):
+        x = x.detach()
+    return CAST(x, dtype=wanted)
+
+
+def copy(x: Any, /) -> Tensor:
+    """The values in memory of their own; gradients flow through."""
+    x = asarray(x)
+    return CAST(x, dtype=x.dtype)
+
+
+def to_backend(x: Tensor, target: Backend, *, copy: bool = False) -> Tensor:
+    """The values on another backend; gradients flow back to where they came from."""
+    if x.backend is target:
+        return CAST(x, dtype=x.dtype) if copy else x
+    moved: Tensor = MOVE(x, source=x.backend, target=target)
+    return moved
+
+
+# By rule
+
+
+def full(
+    shape: Any,
+    value: Any,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    backend: Backend | None = None,
+) -> Tensor:
+    """A tensor of one value."""
+    found = _backend(device, backend)
+    wanted = dtypes.scalar_dtype(value, None) if dtype is None else dtypes.canonical(dtype)
+    return Tensor.wrap(found.full(as_shape(shape), value, wanted), found)
+
+
+def zeros(
+    shape: Any, *, dtype: Any = None, device: str | None = None, backend: Backend | None = None
+) -> Tensor:
+    """A tensor of zeros, float32 unless told."""
+    return full(shape, 0, dtype=dtype or dtypes.DEFAULT_FLOAT, device=device, backend=backend)
+
+
+def ones(
+    shape: Any, *, dtype: Any = None, device: str | None = None, backend: Backend | None = None
+) -> Tensor:
+    """A tensor of ones, float32 unless told."""
+    return full(shape, 1, dtype=dtype or dtypes.DEFAULT_FLOAT, device=device, backend=backend)
+
+
+def empty(
+    shape: Any, *, dtype: Any = None, device: str | None = None, backend: Backend | None = None
+) -> Tensor:
+    """A tensor whose values are not set, float32 unless told."""
+    found = _backend(device, backend)
+    wanted = dtypes.canonical(dtype or dtypes.DEFAULT_FLOAT)
+    return Tensor.wrap(found.empty(as_shape(shape), wanted), found)
+
+
+def full_like(x: Any, /, value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A tensor of one value with the shape, dtype and device of another."""
+    x = asarray(x)
+    return full(
+        x.shape,
+        value,
+        dtype=dtype or x.dtype,
+        device=device,
+        backend=None if device else x.backend,
+    )
+
+
+def zeros_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A tensor of zeros with the shape, dtype and device of another."""
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A tensor of ones with the shape, dtype and device of another."""
+    return full_like(x, 1, dtype=dtype, device=device)
+
+
+def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A tensor of unset values with the shape, dtype and device of another."""
+    x = asarray(x)
+    return empty(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+
+
+def arange(
+    start: Any,
+    /,
+    stop: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    backend: Backend | None = None,
+) -> Tensor:
+    """Numbers from `start` (0 where only a stop is given) to `stop`, exclusive, by `step`."""
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise ValueError("arange got a step of 0")
+    if dtype is None:
+        whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
+        dtype = dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
+    found = _backend(device, backend)
+    count = max(0, math.ceil((stop - start) / step))
+    return Tensor.wrap(found.arange(start, step, count, dtypes.canonical(dtype)), found)
+
+
+def linspace(
+    start: float,
+    stop: float,
+    /,
+    num: int,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    endpoint: bool = True,
+) -> Tensor:
+    """`num` evenly spaced numbers from `start` to `stop`."""
+    values = np.linspace(start, stop, num, endpoint=endpoint)
+    natural = dtypes.DEFAULT_COMPLEX if np.iscomplexobj(values) else dtypes.DEFAULT_FLOAT
+    return asarray(values, dtype=dtype or natural, device=device, copy=True)
+
+
+def eye(
+    n_rows: int,
+    n_cols: int | None = None,
+    /,
+    *,
+    k: int = 0,
+    dtype: Any = None,
+    device: str | None = None,
+) -> Tensor:
+    """A matrix with ones on its k-th diagonal and zeros elsewhere."""
+    wanted = dtypes.canonical(dtype or dtypes.DEFAULT_FLOAT)
+    return asarray(np.eye(n_rows, n_cols, k, np.float64), dtype=wanted, device=device)
+
+
+def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
+    from gradnet.ops.elementwise import op
+
+    x = asarray(x)
+    if x.ndim < 2:
+        raise ShapeError(f"{name} needs at least two axes, got shape {x.shape}")
+    n, m = x.shape[-2:]
+    rows = reshape(arange(n, backend=x.backend), (n, 1))
+    columns = arange(m, backend=x.backend)
+    kept = op("less_equal" if lower else "greater_equal")(columns - rows, k)
+    return op("where")(kept, x, zeros_like(x))  # type: ignore[no-any-return]
+
+
+def tril(x: Any, /, *, k: int = 0) -> Tensor:
+    """The lower triangle of matrices, up to the k-th diagonal, zeros elsewhere."""
+    return _triangle("tril", x, k, True)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Tensor:
+    """The upper triangle of matrices, from the k-th diagonal on, zeros elsewhere."""
+    return _triangle("triu", x, k, False)
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
+    """Coordinates of the grid that 1-D arrays span, in "xy" or "ij" (row-major) order."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid got indexing {indexing!r}; expected 'xy' or 'ij'")
+    tensors = operands_of_one_dtype("meshgrid", *arrays)
+    swapped = indexing == "xy" and len(tensors) > 1
+    order = list(range(len(tensors)))
+    if swapped:
+        order[:2] = [1, 0]
+    shape = tuple(tensors[i].size for i in order)
+    grids = []
+    for i, x in enumerate(tensors):
+        place = order.index(i)
+        lengths = tuple(x.size if j == place else 1 for j in range(len(tensors)))
+        grids.append(broadcast_to(reshape(x, lengths), shape))
+    return tuple(grids)
+
+
+def check_same_device(name: str, a: Tensor, b: Tensor) -> None:
+    """Raise DeviceError, naming the op and both devices, where two tensors do not share one."""
+    if a.backend is not b.backend:
+        raise DeviceError(
+            f"{name} got tensors on {a.device} ({a.backend.name}) and {b.device} "
+            f"({b.backend.name}); move one of them with .to(device)"
+        )

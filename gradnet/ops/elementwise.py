@@ -1,0 +1,256 @@
+"""The table of elementwise ops: one for every row of the formulas.
+
+Forward is the formula, bound by the backend. The first derivative is one fused map, `g * df(...)`;
+higher ones are those of the same formula bound to Tensors, where it is an expression of ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradnet import binding, dtypes, formulas
+from gradnet.backends import Array, Backend, Scalar, Shape
+from gradnet.dtypes import DType
+from gradnet.errors import DTypeError, ShapeError
+from gradnet.formulas import Row
+from gradnet.graph import Context
+from gradnet.ops.core import Composed, Cost, Op
+from gradnet.tensor import Tensor
+
+
+def sum_to(g: Tensor, shape: Shape) -> Tensor:
+    """`g` summed over the axes along which an operand of that shape was broadcast."""
+    if g.shape == shape:
+        return g
+    from gradnet.ops.reduce import SUM
+    from gradnet.ops.shape import reshape
+
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
+    )
+    summed = SUM(g, axes=axes, keepdims=False, dtype=g.dtype)
+    return summed if summed.shape == shape else reshape(summed, shape)
+
+
+def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
+    """The shape that shapes broadcast to. Raises ShapeError, naming the op and the shapes."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        listed = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ShapeError(
+            f"{name} got shapes {listed}, which do not broadcast: "
+            "aligned at the right, lengths must be equal or 1"
+        ) from None
+
+
+class Mapped(Composed):
+    """A formula on arrays as an op whose derivatives are found by tracing it over Tensors."""
+
+    def __init__(self, name: str, formula: Any) -> None:
+        super().__init__(name)
+        self.formula = formula
+
+    def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
+        return backend.map(self.formula, *xs, dtype=dtype)
+
+    def expression(self, *xs: Any, dtype: DType) -> Any:
+        from gradnet.ops.traced import bind_to_tensors
+
+        return bind_to_tensors(self.formula)(*xs)
+
+
+class Elementwise(Op):
+    """An elementwise op from a row: `op(*operands)` broadcasts, promotes, runs and records.
+
+    Operands are Tensors, Python scalars (weak), or what `asarray` takes. Raises ShapeError for
+    shapes that do not broadcast and DTypeError for a dtype that the op does not take.
+    """
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row.name)
+        self.row = row
+        self.differentiable = row.kind in ("float", "numeric")
+        self.__doc__ = row.formula.__doc__
+        self.names = binding.arguments(row.formula)
+        self.uses: list[tuple[str, ...] | None] = []
+        self.products: list[Mapped | float | None] = []
+        for name, derivative in zip(self.names, row.derivatives, strict=True):
+            self.uses.append(None if derivative is None else binding.arguments(derivative))
+            if derivative is None:
+                self.products.append(None)
+            elif binding.arguments(derivative) == ():
+                self.products.append(float(derivative()))
+            else:
+                product = binding.vjp(derivative)
+                self.products.append(Mapped(f"{row.name}_d{name}", product))
+        self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
+
+    def __call__(self, *operands: Any, **named: Any) -> Any:
+        if len(operands) < len(self.names):
+            operands = self._complete(operands, named)
+        elif named or len(operands) > len(self.names):
+            raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
+        inputs, dtype = self.prepare(operands)
+        return super().__call__(*inputs, dtype=dtype)
+
+    def _complete(self, operands: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """Positional operands, those given by name, and the row's defaults."""
+        rest = []
+        for name in self.names[len(operands) :]:
+            if name in named:
+                rest.append(named.pop(name))
+            elif name in self.row.defaults:
+                rest.append(self.row.defaults[name])
+            else:
+                raise TypeError(f"{self.name} misses its operand {name!r}")
+        if named:
+            raise TypeError(f"{self.name} takes ({', '.join(self.names)}), not {', '.join(named)}")
+        return (*operands, *rest)
+
+    def prepare(self, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], DType]:
+        """Operands of one dtype on one backend, scalars as such, and the result's dtype."""
+        from gradnet.ops.creation import asarray, astype
+
+        backend = next((x.backend for x in operands if isinstance(x, Tensor)), None)
+        inputs = [
+            x
+            if isinstance(x, Tensor | bool | int | float | complex)
+            else asarray(x, backend=backend)
+            for x in operands
+        ]
+        if not any(isinstance(x, Tensor) for x in inputs):
+            inputs[0] = asarray(inputs[0])
+        selector = self.name == "where"
+        common: DType | None = None
+        mixed = False
+        for x in inputs[selector:]:
+            if isinstance(x, Tensor):
+                if common is None:
+                    common = x.dtype
+                elif x.dtype != common:
+                    common, mixed = dtypes.promote(common, x.dtype), True
+        beside = common
+        for x in inputs[selector:]:
+            if not isinstance(x, Tensor):
+                found = dtypes.scalar_dtype(x, common)
+                beside = found if beside is None else dtypes.promote(beside, found)
+        assert beside is not None
+        if self.row.kind == "float":
+            beside = dtypes.to_float(beside)
+        self._check_kind(beside)
+        if mixed or beside != common:
+            inputs[selector:] = [
+                astype(x, beside) if isinstance(x, Tensor) and x.dtype != beside else x
+                for x in inputs[selector:]
+            ]
+        if selector and isinstance(inputs[0], Tensor) and inputs[0].dtype != dtypes.bool_:
+            inputs[0] = astype(inputs[0], dtypes.bool_)
+        shapes = [x.shape for x in inputs if isinstance(x, Tensor)]
+        if len(shapes) > 1 and any(shape != shapes[0] for shape in shapes):
+            broadcast_shape(self.name, shapes)
+        return tuple(inputs), self.result_dtype(beside)
+
+    def _check_kind(self, dtype: DType) -> None:
+        if self.row.kind == "bitwise" and dtypes.is_inexact(dtype):
+            raise DTypeError(f"{self.name} takes bool or integers, got {dtype.name}")
+
+    def result_dtype(self, dtype: DType) -> DType:
+        """The dtype of the result for operands of a dtype."""
+        return dtypes.bool_ if self.row.kind in ("compare", "logical") else dtype
+
+    def into(self, target: Tensor, *others: Any) -> Tensor:
+        """`target = op(target, *others)` in the memory of `target`, outside of the graph."""
+        inputs, dtype = self.prepare((target, *others))
+        shapes = [x.shape for x in inputs if isinstance(x, Tensor)]
+        if broadcast_shape(self.name, shapes) != target.shape or dtype != target.dtype:
+            return target.replace(super().__call__(*inputs, dtype=dtype))
+        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        target.backend.map(self.row.formula, *arrays, dtype=dtype, out=target.array)
+        target.changed()
+        return target
+
+    def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
+        return backend.map(self.row.formula, *xs, dtype=dtype)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        found = self._saves.get(needs)
+        if found is None:
+            used = {
+                name
+                for need, names in zip(needs, self.uses, strict=True)
+                if need and names is not None
+                for name in names
+            }
+            found = (tuple(name in used for name in self.names), "y" in used)
+            self._saves[needs] = found
+        return found
+
+    def _arguments(self, context: Context, names: tuple[str, ...]) -> list[Any]:
+        return [
+            context.output if name == "y" else context.inputs[self.names.index(name)]
+            for name in names
+        ]
+
+    def _product(self, context: Context, i: int, g: Tensor) -> Tensor | None:
+        """`g` times the derivative in operand i."""
+        product, names = self.products[i], self.uses[i]
+        if product is None or names is None:
+            return None
+        if isinstance(product, float):
+            if product == 0:
+                return None
+            if product == 1:
+                return g
+            return NEGATIVE(g) if product == -1 else MULTIPLY(g, product)
+        return product(g, *self._arguments(context, names), dtype=g.dtype)
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        found: list[Tensor | None] = []
+        for i, need in enumerate(context.needs):
+            product = self._product(context, i, g) if need else None
+            found.append(None if product is None else sum_to(product, context.inputs[i].shape))
+        return found
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        from gradnet.ops.shape import broadcast_to
+
+        total: Tensor | None = None
+        for i, t in enumerate(tangents):
+            product = None if t is None else self._product(context, i, t)
+            if product is not None:
+                total = product if total is None else ADD(total, product)
+        if total is None:
+            return None
+        shape = broadcast_shape(
+            self.name, [x.shape for x in context.inputs if isinstance(x, Tensor)]
+        )
+        return total if total.shape == shape else broadcast_to(total, shape)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        shape = np.broadcast_shapes(*shapes)
+        count = float(np.prod(shape, dtype=np.float64))
+        moved = count + sum(float(np.prod(s, dtype=np.float64)) for s in shapes)
+        return self.row.flops * count, itemsize * moved
+
+
+_OPS: dict[str, Elementwise] = {}
+
+
+def op(name: str) -> Elementwise:
+    """The elementwise op of a formula's row, by the row's name or another name of it.
+
+    Raises KeyError, with close matches, for an unknown name.
+    """
+    row = formulas.row(name)
+    found = _OPS.get(row.name)
+    if found is None or found.row is not row:
+        found = _OPS[row.name] = Elementwise(row)
+    return found
+
+
+MULTIPLY, ADD, NEGATIVE = op("multiply"), op("add"), op("negative")

@@ -1,0 +1,322 @@
+"""The fused ops of training: linear layer with activation, softmax, cross-entropy.
+
+Each is one backend call forward and one backward where the gradient itself is not differentiated;
+all higher derivatives are those of the expression that states what the op computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradnet import binding, dtypes
+from gradnet.backends import Array, Backend, Scalar, Shape
+from gradnet.errors import DTypeError, ShapeError
+from gradnet.graph import Context
+from gradnet.ops.core import Composed, Cost
+from gradnet.ops.elementwise import Elementwise, op
+from gradnet.ops.multilinear import MATMUL, matmul, size
+from gradnet.ops.reduce import SUM, logsumexp
+from gradnet.ops.shape import expand_dims, matrix_transpose, reshape
+from gradnet.tensor import Tensor
+
+Scalars = tuple[Scalar, ...]
+
+
+class _BiasBackward(Composed):
+    """`dz = g * derivative(saved)` and `dbias`, its sum over rows, in one pass."""
+
+    multiple = True
+
+    def forward(
+        self, backend: Backend, *xs: Array, activation: Elementwise, scalars: Scalars
+    ) -> tuple[Array, Array]:
+        g, saved = xs
+        derivative = activation.row.derivatives[0]
+        dz, dbias = backend.bias_activation_backward(g, saved, derivative, scalars, with_bias=True)
+        return dz, dbias
+
+    def expression(
+        self, *inputs: Any, activation: Elementwise, scalars: Scalars
+    ) -> tuple[Tensor, Tensor]:
+        from gradnet.ops.traced import bind_to_tensors
+
+        g, saved = inputs
+        dz = g * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
+        return dz, SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype)
+
+
+_BIAS_BACKWARD = _BiasBackward("linear_backward")
+
+
+class _Linear(Composed):
+    """`activation(x @ w + b)`: the product, then bias and activation in one pass over it.
+
+    The second output is what the activation's derivative takes: its output, or its input.
+    """
+
+    multiple = True
+
+    def forward(
+        self,
+        backend: Backend,
+        *xs: Array,
+        activation: Elementwise | None,
+        scalars: Scalars,
+    ) -> tuple[Array, Array]:
+        x, w = xs[:2]
+        bias = xs[2] if len(xs) > 2 else None
+        z = backend.matmul(x, w)
+        if activation is None:
+            y = z if bias is None else backend.bias_activation(z, bias, None, (), out=z)
+            return y, y
+        in_place = _takes_output(activation)
+        out = z if in_place else backend.empty(z.shape, z.dtype)
+        y = backend.bias_activation(z, bias, activation.row.formula, scalars, out=out)
+        return y, (y if in_place else z)
+
+    def expression(
+        self, *inputs: Any, activation: Elementwise | None, scalars: Scalars
+    ) -> tuple[Tensor, Tensor]:
+        z = matmul(inputs[0], inputs[1])
+        if len(inputs) > 2:
+            z = z + inputs[2]
+        y = z if activation is None else activation(z, *scalars)
+        return y, (z if activation is not None and not _takes_output(activation) else y)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        # A bias is kept for the expression alone, and costs nothing: it is a parameter.
+        return (True,) * len(needs), True
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        if g[1] is not None or g[0] is None:
+            return super().vjp(context, g)
+        x, w = context.inputs[:2]
+        activation, scalars = context.parameters["activation"], context.parameters["scalars"]
+        has_bias = len(context.inputs) > 2
+        dz, dbias = g[0], None
+        if activation is not None:
+            # Where the derivative takes the input of the activation, that is the second output.
+            dz, dbias = _BIAS_BACKWARD(
+                dz, context.output_at(1), activation=activation, scalars=scalars
+            )
+        elif has_bias and context.needs[2]:
+            dbias = SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype)
+        dx = MATMUL(dz, matrix_transpose(w)) if context.needs[0] else None
+        dw = MATMUL(matrix_transpose(x), dz) if context.needs[1] else None
+        return (dx, dw, dbias) if has_bias else (dx, dw)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        (n, k), (_, m) = shapes[:2]
+        return 2.0 * n * k * m + 2.0 * n * m, itemsize * (
+            size((n, k)) + size((k, m)) + size((n, m))
+        )
+
+
+LINEAR = _Linear("linear")
+
+
+def _takes_output(activation: Elementwise) -> bool:
+    """Whether the derivative of an activation is computed from its output alone."""
+    derivative = activation.row.derivatives[0]
+    return derivative is None or "x" not in binding.arguments(derivative)
+
+
+def _fusible(activation: Elementwise) -> bool:
+    """Whether the fused backward can compute an activation: one array in, one derivative."""
+    derivative = activation.row.derivatives[0]
+    if derivative is None:
+        return False
+    names = binding.arguments(derivative)
+    # The kernel passes one saved array, then all scalars.
+    return names[:1] in (("x",), ("y",)) and names[1:] == activation.names[1:]
+
+
+def linear(
+    x: Any, weight: Any, bias: Any = None, /, *, activation: str | None = None, **operands: Any
+) -> Tensor:
+    """`activation(x @ weight + bias)`: (..., k) @ (k, m) + (m,) -> (..., m).
+
+    `operands` are the activation's further ones, such as alpha. Raises ShapeError where the
+    shapes do not fit, and KeyError for an unknown activation.
+    """
+    from gradnet.ops.creation import operands_of_one_dtype
+
+    given = (x, weight) if bias is None else (x, weight, bias)
+    tensors = operands_of_one_dtype("linear", *given)
+    x, weight = tensors[:2]
+    if not dtypes.is_inexact(x.dtype):
+        raise DTypeError(f"linear needs floating tensors, got {x.dtype.name}")
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
+        raise ShapeError(
+            f"linear got x of shape {x.shape} and a weight of shape {weight.shape}; expected "
+            "(..., k) and (k, m) with equal k"
+        )
+    if bias is not None and tensors[2].shape != weight.shape[1:]:
+        raise ShapeError(
+            f"linear got a bias of shape {tensors[2].shape} for a weight of shape {weight.shape}; "
+            f"expected {weight.shape[1:]}"
+        )
+    shape = x.shape
+    if x.ndim != 2:
+        rows = 1
+        for n in shape[:-1]:
+            rows *= n
+        x = reshape(x, (rows, shape[-1]))
+    act = None if activation is None else op(activation)
+    if act is not None and act.row.name == "identity":
+        act = None
+    rest = () if act is None else _scalars(act, operands)
+    if act is not None and (not _fusible(act) or any(isinstance(s, Tensor) for s in rest)):
+        y = act(LINEAR(x, *tensors[1:], activation=None, scalars=())[0], *rest)
+    else:
+        y = LINEAR(x, *tensors[1:], activation=act, scalars=rest)[0]
+    return y if y.ndim == len(shape) else reshape(y, (*shape[:-1], weight.shape[1]))
+
+
+def _scalars(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ...]:
+    """The operands of an activation after the first, by name or default."""
+    names = activation.names[1:]
+    unknown = [name for name in operands if name not in names]
+    if unknown:
+        raise TypeError(
+            f"{activation.name} takes no {', '.join(unknown)}; "
+            f"it takes {', '.join(names) if names else 'no further operands'}"
+        )
+    values = {**activation.row.defaults, **operands}
+    return tuple(values[name] for name in names)
+
+
+# Softmax
+
+
+class _Softmax(Composed):
+    """Softmax of each row, or its logarithm, from values with the row's maximum taken off."""
+
+    def __init__(self, name: str, log: bool) -> None:
+        super().__init__(name)
+        self.log = log
+
+    def forward(self, backend: Backend, *xs: Array) -> Array:
+        return backend.softmax(xs[0], self.log)
+
+    def expression(self, *inputs: Any) -> Any:
+        logarithm = inputs[0] - logsumexp(inputs[0], axis=1, keepdims=True)
+        return logarithm if self.log else op("exp")(logarithm)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        return (False,), True
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return SUM(x, axes=(1,), keepdims=True, dtype=x.dtype)
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        y = context.output
+        if self.log:
+            return (g - op("exp")(y) * self._rows(g),)
+        return (y * (g - self._rows(g * y)),)
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        (t,) = tangents
+        y = context.output
+        assert t is not None
+        if self.log:
+            return t - self._rows(op("exp")(y) * t)
+        return y * (t - self._rows(y * t))
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return 15.0 * size(shapes[0]), 2.0 * itemsize * size(shapes[0])
+
+
+_SOFTMAX, _LOG_SOFTMAX = _Softmax("softmax", False), _Softmax("log_softmax", True)
+
+
+def _over_rows(which: _Softmax, x: Any, axis: int) -> Tensor:
+    from gradnet.ops.creation import asarray, astype
+    from gradnet.ops.shape import moveaxis, normalize_axis
+
+    x = asarray(x)
+    if not dtypes.is_floating(x.dtype):
+        x = astype(x, dtypes.DEFAULT_FLOAT)
+    axis = normalize_axis(which.name, axis, x.ndim)
+    if axis != x.ndim - 1:
+        return moveaxis(_over_rows(which, moveaxis(x, axis, -1), -1), -1, axis)
+    if x.ndim == 2:
+        return which(x)  # type: ignore[no-any-return]
+    rows = x.size // x.shape[-1] if x.size else 0
+    return reshape(which(reshape(x, (rows, x.shape[-1]))), x.shape)
+
+
+def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along an axis."""
+    return _over_rows(_SOFTMAX, x, axis)
+
+
+def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
+    """The logarithm of softmax along an axis: x - log(sum(exp(x)))."""
+    return _over_rows(_LOG_SOFTMAX, x, axis)
+
+
+# Cross-entropy
+
+
+class _CrossEntropy(Composed):
+    """The weighted cross-entropy of rows of logits; its gradient comes with the value.
+
+    Operands: logits (n, k), targets (n,) or (n, k), and a scale per row (n,) where given.
+    Outputs: the losses (n,) times their scale, and the gradient of their sum (n, k).
+    """
+
+    multiple = True
+
+    def forward(
+        self, backend: Backend, *xs: Array, scale: float, smoothing: float
+    ) -> tuple[Array, Array]:
+        weights = xs[2] if len(xs) > 2 else scale
+        return backend.softmax_cross_entropy(xs[0], xs[1], weights, smoothing)
+
+    def _probabilities(self, inputs: tuple[Any, ...], smoothing: float) -> Tensor:
+        from gradnet.ops.index import one_hot
+
+        logits, targets = inputs[:2]
+        k = logits.shape[1]
+        if targets.ndim == 1:
+            targets = one_hot(targets, k, dtype=logits.dtype)
+        return targets * (1 - smoothing) + smoothing / k if smoothing else targets
+
+    def _scale(self, inputs: tuple[Any, ...], scale: float) -> Any:
+        return expand_dims(inputs[2], 1) if len(inputs) > 2 else scale
+
+    def expression(self, *inputs: Any, scale: float, smoothing: float) -> tuple[Tensor, Tensor]:
+        t, s = self._probabilities(inputs, smoothing), self._scale(inputs, scale)
+        logits = inputs[0]
+        terms = op("where")(op("equal")(t, 0.0), 0.0, t * _LOG_SOFTMAX(logits)) * s
+        losses = -SUM(terms, axes=(1,), keepdims=False, dtype=logits.dtype)
+        mass = SUM(t, axes=(1,), keepdims=True, dtype=t.dtype)
+        return losses, (_SOFTMAX(logits) * mass - t) * s
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        if g[1] is not None or g[0] is None or any(context.needs[1:]):
+            return super().vjp(context, g)
+        # The gradient was computed with the value, and is an output that differentiates again.
+        dlogits = expand_dims(g[0], 1) * context.output_at(1)
+        return (dlogits, *(None for _ in context.inputs[1:]))
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return 18.0 * size(shapes[0]), 2.0 * itemsize * size(shapes[0])
+
+
+CROSS_ENTROPY = _CrossEntropy("cross_entropy")
+
+
+def softmax_cross_entropy(
+    logits: Tensor, targets: Tensor, scale: Tensor | float, smoothing: float
+) -> Tensor:
+    """Cross-entropy of each row times its scale: (n, k), (n,) or (n, k) -> (n,).
+
+    The checks of what users pass are in gradnet.nn.losses, whose functions call this.
+    """
+    operands = (logits, targets, scale) if isinstance(scale, Tensor) else (logits, targets)
+    constant = 1.0 if isinstance(scale, Tensor) else scale
+    losses: Tensor = CROSS_ENTROPY(*operands, scale=constant, smoothing=smoothing)[0]
+    return losses

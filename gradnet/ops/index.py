@@ -1,0 +1,328 @@
+"""Indexing, gathering, scattering and ordering, with gradients to the values that are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradnet import dtypes
+from gradnet.backends import Array, Backend, Index, Shape
+from gradnet.errors import DTypeError, ShapeError
+from gradnet.graph import Context, mode
+from gradnet.ops.core import Op
+from gradnet.ops.multilinear import Multilinear
+from gradnet.ops.shape import normalize_axis, reshape
+from gradnet.tensor import Tensor, is_sequence
+
+# Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
+# the adjoint of that is the index again, so that all of it differentiates to any order.
+
+VIEW = Multilinear(
+    "getitem",
+    lambda backend, x, index: backend.view(x, index),
+    (
+        lambda g, context: SCATTER(
+            g, shape=context.inputs[0].shape, index=context.parameters["index"], basic=True
+        ),
+    ),
+    view=True,
+)
+
+TAKE = Multilinear(
+    "getitem",
+    lambda backend, x, index: backend.take(x, index),
+    (
+        lambda g, context: SCATTER(
+            g, shape=context.inputs[0].shape, index=context.parameters["index"], basic=False
+        ),
+    ),
+)
+
+
+def _scatter(backend: Backend, g: Array, shape: Shape, index: Index, basic: bool) -> Array:
+    zeros = backend.full(shape, 0, g.dtype)
+    backend.put(zeros, index, g, add=not basic)
+    return zeros
+
+
+def _scatter_adjoint(g: Tensor, context: Context) -> Tensor:
+    op = VIEW if context.parameters["basic"] else TAKE
+    return op(g, index=context.parameters["index"])
+
+
+SCATTER = Multilinear("scatter", _scatter, (_scatter_adjoint,))
+
+
+def _parse(x: Tensor, index: Any, name: str) -> tuple[Index, bool]:
+    """The index with arrays of the backend in it, and whether it is basic."""
+    items = index if isinstance(index, tuple) else (index,)
+    parsed: list[Any] = []
+    basic = True
+    consumed = 0
+    for item in items:
+        if item is None or item is Ellipsis or isinstance(item, slice):
+            parsed.append(_plain_slice(item) if isinstance(item, slice) else item)
+            consumed += isinstance(item, slice)
+            continue
+        if isinstance(item, int | np.integer) and not isinstance(item, bool):
+            parsed.append(int(item))
+            consumed += 1
+            continue
+        array, axes = _index_array(x, item, name)
+        if isinstance(array, int):
+            parsed.append(array)
+        else:
+            parsed.append(array)
+            basic = False
+        consumed += axes
+    if consumed > x.ndim:
+        raise IndexError(
+            f"{name} got {consumed} indices for a tensor of shape {x.shape}, {x.ndim} dimension(s)"
+        )
+    return tuple(parsed), basic
+
+
+def _plain_slice(item: slice) -> slice:
+    """A slice whose bounds are integers, from 0-d tensors too."""
+
+    def bound(value: Any) -> int | None:
+        return None if value is None else int(value.__index__())
+
+    return slice(bound(item.start), bound(item.stop), bound(item.step))
+
+
+def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
+    """An index array of the backend (or the integer of a 0-d one), and the axes it consumes."""
+    from gradnet.ops.creation import asarray
+
+    if is_sequence(item) and not len(item):
+        item = np.empty(0, np.int64)
+    tensor = item if isinstance(item, Tensor) else asarray(item, backend=x.backend)
+    found = dtypes.kind(tensor.dtype)
+    if found == "bool":
+        return tensor.array, max(tensor.ndim, 0)
+    if found not in ("int", "uint"):
+        raise DTypeError(
+            f"{name} got an index of dtype {tensor.dtype.name}; indices are integers, booleans, "
+            "slices, None or Ellipsis"
+        )
+    if tensor.ndim == 0:
+        return int(tensor), 1
+    return tensor.array, 1
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both."""
+    parsed, basic = _parse(x, index, "getitem")
+    try:
+        return (VIEW if basic else TAKE)(x, index=parsed)
+    except IndexError as error:
+        raise IndexError(f"getitem on a tensor of shape {x.shape}: {error}") from None
+
+
+class _SetItem(Op):
+    """`x[index] = v` in the memory of x; both keep their gradients."""
+
+    def forward(self, backend: Backend, *xs: Array, index: Index, basic: bool) -> Array:
+        x, v = xs
+        backend.put(x, index, v, add=False)
+        return x
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        return (False, False), False
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        from gradnet.ops.creation import copy, zeros
+        from gradnet.ops.elementwise import sum_to
+
+        index, basic = context.parameters["index"], context.parameters["basic"]
+        g_x = g_v = None
+        if context.needs[0]:
+            nothing = zeros((), dtype=g.dtype, backend=g.backend)
+            g_x = self(copy(g), nothing, index=index, basic=basic)
+        if context.needs[1]:
+            g_v = sum_to((VIEW if basic else TAKE)(g, index=index), context.inputs[1].shape)
+        return g_x, g_v
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        from gradnet.ops.creation import copy, zeros, zeros_like
+
+        x, v = context.inputs
+        t_x, t_v = tangents
+        t_x = zeros_like(x) if t_x is None else copy(t_x)
+        t_v = zeros(v.shape, dtype=x.dtype, backend=x.backend) if t_v is None else t_v
+        return self(t_x, t_v, **context.parameters)
+
+
+SETITEM = _SetItem("setitem")
+
+
+def setitem(x: Tensor, index: Any, value: Any) -> None:
+    """`x[index] = value`, broadcast and cast to the dtype of x.
+
+    Raises GraphError for a leaf that requires a gradient, DTypeError for a value of a higher kind.
+    """
+    from gradnet.ops.creation import asarray, astype
+
+    v = value if isinstance(value, Tensor) else asarray(value, backend=x.backend)
+    if isinstance(value, bool | int | float | complex):
+        dtypes.scalar_dtype(value, x.dtype)
+    if dtypes.is_inexact(v.dtype) and not dtypes.is_inexact(x.dtype):
+        raise DTypeError(
+            f"setitem cannot store {v.dtype.name} values in a {x.dtype.name} tensor; "
+            "cast one of them with astype"
+        )
+    v = v if v.dtype == x.dtype else astype(v, x.dtype)
+    parsed, basic = _parse(x, index, "setitem")
+    if mode.recording and x.node is not None and x.is_leaf:
+        x.replace(x)
+    try:
+        if mode.levels or (mode.recording and (x.node is not None or v.node is not None)):
+            x.replace(SETITEM(x, v, index=parsed, basic=basic))
+        else:
+            x.backend.put(x.array, parsed, v.array, add=False)
+            x.changed()
+    except IndexError as error:
+        raise IndexError(f"setitem on a tensor of shape {x.shape}: {error}") from None
+    except ValueError as error:
+        if isinstance(error, ShapeError):
+            raise
+        raise ShapeError(
+            f"setitem cannot fit values of shape {v.shape} into the indexed part of a tensor of "
+            f"shape {x.shape}: {error}"
+        ) from None
+
+
+# Gathering
+
+
+def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
+    """The slices of x at integer indices along an axis; of the flattened x for None."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    if axis is None:
+        x, axis = (x if x.ndim == 1 else reshape(x, (-1,))), 0
+    axis = normalize_axis("take", axis, x.ndim)
+    return getitem(x, (slice(None),) * axis + (indices,))
+
+
+def _along_axis(x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
+    from gradnet.ops.creation import arange
+
+    index: list[Any] = []
+    for i in range(x.ndim):
+        if i == axis:
+            index.append(indices)
+        else:
+            positions = arange(x.shape[i], backend=x.backend)
+            shape = tuple(x.shape[i] if j == i else 1 for j in range(x.ndim))
+            index.append(reshape(positions, shape))
+    return tuple(index)
+
+
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
+    """`x` at indices that vary along the other axes too: y[i, j] = x[i, indices[i, j]]."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    indices = asarray(indices, backend=x.backend)
+    axis = normalize_axis("take_along_axis", axis, x.ndim)
+    if indices.ndim != x.ndim:
+        raise ShapeError(
+            f"take_along_axis got indices of shape {indices.shape} for a tensor of shape "
+            f"{x.shape}; both need the same number of dimensions"
+        )
+    return getitem(x, _along_axis(x, indices, axis))
+
+
+def scatter_add(x: Any, index: Any, values: Any, /) -> Tensor:
+    """A copy of x with values added at an index; repeated places add up."""
+    from gradnet.ops.creation import asarray
+    from gradnet.ops.elementwise import ADD
+    from gradnet.ops.shape import broadcast_to
+
+    x = asarray(x)
+    values = asarray(values, dtype=x.dtype, backend=x.backend)
+    parsed, _ = _parse(x, index, "scatter_add")
+    shape = np.empty(x.shape, np.bool_)[_on_host(x.backend, parsed)].shape
+    spread = broadcast_to(values, shape)
+    return ADD(x, SCATTER(spread, shape=x.shape, index=parsed, basic=False))
+
+
+def _on_host(backend: Backend, index: Index) -> Index:
+    plain = (int, slice, type(None), type(Ellipsis))
+    return tuple(i if isinstance(i, plain) else backend.to_host(i) for i in index)
+
+
+def one_hot(indices: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
+    """Rows of zeros with a one at each index: (...) -> (..., classes)."""
+    from gradnet.ops.creation import arange, asarray, astype
+    from gradnet.ops.elementwise import op
+
+    indices = asarray(indices)
+    if dtypes.kind(indices.dtype) not in ("int", "uint"):
+        raise DTypeError(f"one_hot needs integer indices, got {indices.dtype.name}")
+    columns = arange(classes, dtype=indices.dtype, backend=indices.backend)
+    hits = op("equal")(reshape(indices, (*indices.shape, 1)), columns)
+    return astype(hits, dtypes.DEFAULT_FLOAT if dtype is None else dtype)
+
+
+# Order
+
+
+def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices that sort x along an axis, stable, NaN last."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    axis = normalize_axis("argsort", axis, x.ndim)
+    return Tensor.wrap(x.backend.argsort(x.array, axis, descending), x.backend)
+
+
+def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The values in order along an axis, NaN last; gradients follow the values."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    axis = normalize_axis("sort", axis, x.ndim)
+    if x.node is not None or x.tangents:
+        return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)
+    return Tensor.wrap(x.backend.sort(x.array, axis, descending), x.backend)
+
+
+def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
+    """The k largest (or smallest) values along an axis in order, and their indices."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    axis = normalize_axis("top_k", axis, x.ndim)
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"top_k got k={k} for {x.shape[axis]} values along axis {axis}")
+    order = argsort(x, axis=axis, descending=largest)
+    indices = order[(slice(None),) * axis + (slice(0, k),)]
+    return take_along_axis(x, indices, axis=axis), indices
+
+
+def nonzero(x: Any, /) -> tuple[Tensor, ...]:
+    """The indices of the elements that are not zero, a tensor per axis."""
+    from gradnet.ops.creation import asarray
+
+    x = asarray(x)
+    if not x.ndim:
+        raise ShapeError("nonzero needs at least one axis")
+    return tuple(Tensor.wrap(i, x.backend) for i in x.backend.nonzero(x.array))
+
+
+def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
+    """Where each of x2 would be inserted into the sorted 1-D x1 to keep it sorted."""
+    from gradnet.ops.creation import operands_of_one_dtype
+
+    values, x = operands_of_one_dtype("searchsorted", x1, x2)
+    if values.ndim != 1:
+        raise ShapeError(f"searchsorted needs sorted values of one axis, got {values.shape}")
+    if sorter is not None:
+        values = take(values, sorter)
+    return Tensor.wrap(x.backend.searchsorted(values.array, x.array, side), x.backend)

@@ -1,0 +1,232 @@
+"""Products and contractions made of the ops: einsum, tensordot, norms, diagonals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradnet.errors import ShapeError
+from gradnet.ops.creation import arange, asarray, operands_of_one_dtype
+from gradnet.ops.elementwise import op
+from gradnet.ops.multilinear import MATMUL, matmul
+from gradnet.ops.reduce import SUM, max, sum
+from gradnet.ops.shape import normalize_axis, permute_dims, reshape
+from gradnet.tensor import Tensor
+
+
+def dot(a: Any, b: Any, /) -> Tensor:
+    """The inner product of vectors, or the matrix product, as in NumPy."""
+    a, b = operands_of_one_dtype("dot", a, b)
+    if not a.ndim or not b.ndim:
+        return a * b
+    return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 2,)))
+
+
+def outer(a: Any, b: Any, /) -> Tensor:
+    """The outer product: (n,), (m,) -> (n, m)."""
+    a, b = operands_of_one_dtype("outer", a, b)
+    return reshape(a, (a.size, 1)) * reshape(b, (1, b.size))
+
+
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
+    """The inner products of vectors along an axis."""
+    a, b = operands_of_one_dtype("vecdot", x1, x2)
+    return sum(a * b, axis=axis)
+
+
+def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
+    """The sum of products over paired axes: the last n of x1 and first n of x2, or as listed."""
+    a, b = operands_of_one_dtype("tensordot", x1, x2)
+    if isinstance(axes, int):
+        left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
+    else:
+        left, right = (tuple(axis) if isinstance(axis, tuple | list) else (axis,) for axis in axes)
+    left = tuple(normalize_axis("tensordot", i, a.ndim) for i in left)
+    right = tuple(normalize_axis("tensordot", i, b.ndim) for i in right)
+    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+        raise ShapeError(
+            f"tensordot got shapes {a.shape} and {b.shape} with axes {left} and {right}, whose "
+            "lengths differ"
+        )
+    rest_a = tuple(i for i in range(a.ndim) if i not in left)
+    rest_b = tuple(i for i in range(b.ndim) if i not in right)
+    inner = math.prod(a.shape[i] for i in left)
+    shape_a, shape_b = (tuple(x.shape[i] for i in rest) for x, rest in ((a, rest_a), (b, rest_b)))
+    flat_a = reshape(permute_dims(a, rest_a + left), (math.prod(shape_a), inner))
+    flat_b = reshape(permute_dims(b, right + rest_b), (inner, math.prod(shape_b)))
+    return reshape(MATMUL(flat_a, flat_b), shape_a + shape_b)
+
+
+def diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
+    """The diagonals of matrices in the last two axes: (..., n, m) -> (..., min(n, m))."""
+    x = asarray(x)
+    if x.ndim < 2:
+        raise ShapeError(f"diagonal needs at least two axes, got shape {x.shape}")
+    n, m = x.shape[-2:]
+    count = min(n, m - offset) if offset >= 0 else min(n + offset, m)
+    steps = arange(0 if count < 0 else count, backend=x.backend)
+    below, right = (-offset, 0) if offset < 0 else (0, offset)
+    return x[..., steps + below, steps + right]
+
+
+def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
+    """The sum of the diagonal of matrices in the last two axes."""
+    return sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
+
+
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
+    """The norm of vectors: (sum |x|^ord)^(1/ord), or the largest |x| for infinite `ord`."""
+    x = asarray(x)
+    magnitude = op("abs")(x)
+    if ord == math.inf:
+        return max(magnitude, axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return sum(magnitude, axis=axis, keepdims=keepdims)
+    if ord == 2:
+        return op("sqrt")(  # type: ignore[no-any-return]
+            sum(op("square")(x), axis=axis, keepdims=keepdims)
+        )
+    powers = sum(magnitude**ord, axis=axis, keepdims=keepdims)
+    return powers ** (1 / ord)
+
+
+# Einstein summation
+
+
+def einsum(subscripts: str, *operands: Any) -> Tensor:
+    """Sums of products by index letters, as in NumPy: einsum("ij,jk->ik", a, b).
+
+    Operands are contracted in pairs, in a greedy order, each pair as one batched matrix product.
+    Raises ShapeError where letters and shapes do not agree.
+    """
+    tensors = operands_of_one_dtype("einsum", *operands)
+    terms, output = _subscripts(subscripts, tensors)
+    lengths: dict[str, int] = {}
+    for term, x in zip(terms, tensors, strict=True):
+        for letter, n in zip(term, x.shape, strict=True):
+            if lengths.setdefault(letter, n) != n:
+                if 1 not in (n, lengths[letter]):
+                    raise ShapeError(
+                        f"einsum {subscripts!r} got lengths {lengths[letter]} and {n} for "
+                        f"{letter!r}, in shapes {', '.join(str(t.shape) for t in tensors)}"
+                    )
+                lengths[letter] = n if lengths[letter] == 1 else lengths[letter]
+    work = [_diagonalized(x, term) for x, term in zip(tensors, terms, strict=True)]
+    for pair in _path(terms, output, tensors):
+        picked = [work[i] for i in pair]
+        work = [item for i, item in enumerate(work) if i not in pair]
+        needed = set(output).union(*(term for _, term in work))
+        first = _without(*picked[0], needed.union(*(t for _, t in picked[1:])))
+        for second in picked[1:]:
+            first = _contracted(first, _without(*second, needed.union(first[1])), needed)
+        work.append(first)
+    x, term = _without(*work[0], set(output))
+    return permute_dims(x, tuple(term.index(letter) for letter in output)) if term else x
+
+
+def _subscripts(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
+    """The letters of each operand and of the output, with ellipses spelled out."""
+    left, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(tensors):
+        raise ShapeError(
+            f"einsum {subscripts!r} has {len(terms)} operands, but got {len(tensors)} tensors"
+        )
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in subscripts]
+    extra = 0
+    for term, x in zip(terms, tensors, strict=True):
+        count = x.ndim - len(term.replace("...", ""))
+        if count < 0 or (count and "..." not in term):
+            raise ShapeError(
+                f"einsum {subscripts!r}: {term!r} names {len(term.replace('...', ''))} axes of a "
+                f"tensor of shape {x.shape}"
+            )
+        extra = count if count > extra else extra
+    spelled = [
+        term.replace("...", "".join(spare[extra - (x.ndim - len(term) + 3) : extra]))
+        for term, x in zip(terms, tensors, strict=True)
+    ]
+    ellipsis = "".join(spare[:extra])
+    if arrow:
+        output = output.replace("...", ellipsis)
+    else:
+        letters = "".join(terms).replace(".", "")
+        output = ellipsis + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    known = set("".join(spelled))
+    if len(set(output)) != len(output) or not set(output) <= known:
+        raise ShapeError(f"einsum {subscripts!r}: the output needs distinct letters of the inputs")
+    return spelled, output
+
+
+def _path(terms: list[str], output: str, tensors: list[Tensor]) -> list[tuple[int, ...]]:
+    """The order of contraction that NumPy plans from the shapes alone."""
+    if len(tensors) < 3:
+        return [tuple(range(len(tensors)))]
+    # Zero-strided stand-ins: the plan needs shapes, never values.
+    stand_ins = [np.broadcast_to(np.zeros((), np.int8), x.shape) for x in tensors]
+    path, _ = np.einsum_path(f"{','.join(terms)}->{output}", *stand_ins, optimize="greedy")
+    return [tuple(step) for step in path[1:]]
+
+
+def _diagonalized(x: Tensor, term: str) -> tuple[Tensor, str]:
+    """An operand without repeated letters: the diagonal of their axes."""
+    for letter in set(term):
+        while term.count(letter) > 1:
+            i = term.index(letter)
+            j = term.index(letter, i + 1)
+            rest = tuple(a for a in range(x.ndim) if a not in (i, j))
+            x = diagonal(permute_dims(x, (*rest, i, j)))
+            term = "".join(term[a] for a in rest) + letter
+    return x, term
+
+
+def _without(x: Tensor, term: str, kept: set[str]) -> tuple[Tensor, str]:
+    """An operand summed over the letters that nothing else needs."""
+    axes = tuple(i for i, letter in enumerate(term) if letter not in kept)
+    if not axes:
+        return x, term
+    y = SUM(x, axes=axes, keepdims=False, dtype=x.dtype)
+    return y, "".join(letter for letter in term if letter in kept)
+
+
+def _contracted(
+    first: tuple[Tensor, str], second: tuple[Tensor, str], needed: set[str]
+) -> tuple[Tensor, str]:
+    """Two operands as one batched matrix product over the letters that only they share."""
+    (a, term_a), (b, term_b) = first, second
+    shared = [c for c in term_a if c in term_b]
+    batch = [c for c in shared if c in needed]
+    inner = [c for c in shared if c not in needed]
+    left = [c for c in term_a if c not in term_b]
+    right = [c for c in term_b if c not in term_a]
+
+    def length(x: Tensor, term: str, letter: str) -> int:
+        return x.shape[term.index(letter)]
+
+    def grouped(x: Tensor, term: str, groups: tuple[list[str], ...]) -> Tensor:
+        order = [c for group in groups for c in group]
+        x = permute_dims(x, tuple(term.index(c) for c in order)) if order else x
+        batch_lengths = tuple(length(x, "".join(order), c) for c in groups[0])
+        rest = tuple(math.prod(length(x, "".join(order), c) for c in group) for group in groups[1:])
+        return reshape(x, batch_lengths + rest)
+
+    matrices_a = grouped(a, term_a, (batch, left, inner))
+    matrices_b = grouped(b, term_b, (batch, inner, right))
+    if matrices_a.shape[-1] != matrices_b.shape[-2]:
+        # A length of 1 stands for any: repeat it rather than refuse.
+        y = _broadcast_product(matrices_a, matrices_b)
+    else:
+        y = matmul(matrices_a, matrices_b)
+    lengths = tuple(
+        length(a, term_a, c) if c in left else length(b, term_b, c) for c in (*left, *right)
+    )
+    return reshape(y, y.shape[: len(batch)] + lengths), "".join((*batch, *left, *right))
+
+
+def _broadcast_product(a: Tensor, b: Tensor) -> Tensor:
+    """A matrix product in which an inner length of 1 is repeated."""
+    if a.shape[-1] == 1:
+        return a * sum(b, axis=-2, keepdims=True)
+    return sum(a, axis=-1, keepdims=True) * b

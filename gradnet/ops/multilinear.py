@@ -1,0 +1,186 @@
+"""The table of ops that are linear in each operand: matrix products, and all moving of values.
+
+Such an op is its forward and, per operand, its adjoint. Its tangent is itself with one operand
+replaced by that operand's tangent, so it is never written down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradnet.backends import Array, Backend, Shape
+from gradnet.errors import ShapeError
+from gradnet.graph import Context
+from gradnet.ops.core import Cost, Op
+from gradnet.tensor import Tensor
+
+Adjoint = Callable[[Tensor, Context], Tensor]
+
+
+def size(shape: Shape) -> float:
+    """The number of elements of a shape, as a float that does not overflow."""
+    return float(np.prod(shape, dtype=np.float64))
+
+
+class Multilinear(Op):
+    """An op linear in each operand: `forward(backend, *arrays, **parameters)` and its adjoints.
+
+    `adjoints[i](g, context)` is the cotangent of operand i; it may use the other operands' values
+    and all shapes and parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Array],
+        adjoints: Sequence[Adjoint],
+        *,
+        view: bool = False,
+        cost: Callable[..., Cost] | None = None,
+    ) -> None:
+        super().__init__(name)
+        self._forward = forward
+        self._adjoints = adjoints
+        self._cost = cost
+        self.view = view
+
+    def forward(self, backend: Backend, *xs: Any, **parameters: Any) -> Array:
+        return self._forward(backend, *xs, **parameters)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        count = sum(needs)
+        return tuple(count > needs[i] for i in range(len(needs))), False
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        return [
+            adjoint(g, context) if need else None
+            for adjoint, need in zip(self._adjoints, context.needs, strict=True)
+        ]
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        total: Tensor | None = None
+        for i, t in enumerate(tangents):
+            if t is not None:
+                operands = [t if j == i else x for j, x in enumerate(context.inputs)]
+                term = self(*operands, **context.parameters)
+                total = term if total is None else total + term
+        return total
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        if self._cost is not None:
+            return self._cost(*shapes, itemsize=itemsize, **parameters)
+        return 0.0, 0.0 if self.view else 2.0 * itemsize * sum(size(s) for s in shapes)
+
+
+# Matrix product
+
+
+def _matmul_cost(a: Shape, b: Shape, itemsize: int) -> Cost:
+    rows, inner, columns = size(a[:-1]), float(a[-1]), float(b[-1])
+    moved = size(a) + size(b) + rows * columns
+    return 2.0 * rows * inner * columns, itemsize * moved
+
+
+def _transposed(x: Tensor) -> Tensor:
+    from gradnet.ops.shape import matrix_transpose
+
+    return matrix_transpose(x)
+
+
+def _matmul_adjoint_a(g: Tensor, context: Context) -> Tensor:
+    from gradnet.ops.elementwise import sum_to
+
+    return sum_to(MATMUL(g, _transposed(context.inputs[1])), context.inputs[0].shape)
+
+
+def _matmul_adjoint_b(g: Tensor, context: Context) -> Tensor:
+    from gradnet.ops.elementwise import sum_to
+    from gradnet.ops.shape import reshape
+
+    a, b = context.inputs
+    if len(b.shape) == 2 and a.ndim > 2:
+        # One matrix for all of the batch: a single product over all its rows.
+        rows = math.prod(a.shape[:-1])
+        a, g = reshape(a, (rows, a.shape[-1])), reshape(g, (rows, g.shape[-1]))
+    return sum_to(MATMUL(_transposed(a), g), b.shape)
+
+
+MATMUL = Multilinear(
+    "matmul",
+    lambda backend, a, b: backend.matmul(a, b),
+    (_matmul_adjoint_a, _matmul_adjoint_b),
+    cost=_matmul_cost,
+)
+
+
+def matmul(x1: Any, x2: Any, /) -> Tensor:
+    """The matrix product: (..., n, k) @ (..., k, m) -> (..., n, m), batch axes broadcast.
+
+    A 1-D operand is a row on the left, a column on the right, and its axis is dropped again.
+    Raises ShapeError where inner lengths differ or an operand is 0-d.
+    """
+    from gradnet.ops.creation import operands_of_one_dtype
+    from gradnet.ops.elementwise import broadcast_shape
+    from gradnet.ops.shape import reshape
+
+    a, b = operands_of_one_dtype("matmul", x1, x2)
+    if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(
+            f"matmul got shapes {a.shape} and {b.shape}; expected (..., n, k) @ (..., k, m) "
+            "with equal k"
+        )
+    row, column = a.ndim == 1, b.ndim == 1
+    if row:
+        a = reshape(a, (1, *a.shape))
+    if column:
+        b = reshape(b, (*b.shape, 1))
+    if a.ndim > 2 and b.ndim == 2:
+        # One product over all rows is faster than a batch of small ones.
+        flat = MATMUL(reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b)
+        y = reshape(flat, (*a.shape[:-1], b.shape[-1]))
+    else:
+        broadcast_shape("matmul", (a.shape[:-2], b.shape[:-2]))
+        y = MATMUL(a, b)
+    if row:
+        y = reshape(y, (*y.shape[:-2], y.shape[-1]))
+    if column:
+        y = reshape(y, y.shape[:-1])
+    return y
+
+
+# Casts and copies
+
+
+def _cast_adjoint(g: Tensor, context: Context) -> Tensor:
+    return CAST(g, dtype=context.inputs[0].dtype)
+
+
+CAST = Multilinear(
+    "astype",
+    lambda backend, x, dtype: backend.cast(x, dtype),
+    (_cast_adjoint,),
+)
+
+
+def _move_adjoint(g: Tensor, context: Context) -> Tensor:
+    return MOVE(g, source=context.parameters["target"], target=context.parameters["source"])
+
+
+def _move(backend: Backend, x: Array, source: Backend, target: Backend) -> Array:
+    return target.from_host(source.to_host(x), copy=True)
+
+
+class _Move(Multilinear):
+    """A move between devices: the one op whose result lives elsewhere."""
+
+    def __call__(self, *inputs: Any, **parameters: Any) -> Any:
+        y = super().__call__(*inputs, **parameters)
+        y.backend = parameters["target"]
+        return y
+
+
+MOVE = _Move("to", _move, (_move_adjoint,))

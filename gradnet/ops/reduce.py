@@ -1,0 +1,338 @@
+"""Reductions over axes and running ones, each with derivatives of any order."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradnet import dtypes
+from gradnet.backends import Array, Backend, Shape
+from gradnet.dtypes import DType
+from gradnet.errors import DTypeError, ShapeError
+from gradnet.graph import Context
+from gradnet.ops.core import Composed, Cost, Op
+from gradnet.ops.elementwise import op
+from gradnet.ops.multilinear import CAST, Multilinear, size
+from gradnet.ops.shape import broadcast_to, concat, flip, normalize_axes, normalize_axis, reshape
+from gradnet.tensor import Tensor
+
+Axes = int | tuple[int, ...] | None
+
+
+def _tensor(x: Any) -> Tensor:
+    from gradnet.ops.creation import asarray
+
+    return asarray(x)
+
+
+def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
+    """The shape with reduced axes of length 1."""
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def _spread(g: Tensor, context: Context) -> Tensor:
+    """A cotangent of a reduction, broadcast over the axes that were reduced."""
+    shape, axes = context.inputs[0].shape, context.parameters["axes"]
+    return broadcast_to(reshape(g, _kept(shape, axes)), shape)
+
+
+def _sum_adjoint(g: Tensor, context: Context) -> Tensor:
+    spread = _spread(g, context)
+    dtype = context.inputs[0].dtype
+    return spread if spread.dtype == dtype else CAST(spread, dtype=dtype)
+
+
+def _reduce_cost(
+    shape: Shape, axes: tuple[int, ...], keepdims: bool, itemsize: int, dtype: DType | None = None
+) -> Cost:
+    count = size(shape)
+    return count, itemsize * (count + count / builtins.max(size([shape[a] for a in axes]), 1.0))
+
+
+SUM = Multilinear(
+    "sum",
+    lambda backend, x, axes, keepdims, dtype: backend.reduce("sum", x, axes, keepdims, dtype=dtype),
+    (_sum_adjoint,),
+    cost=_reduce_cost,
+)
+
+
+def _accumulator(x: Tensor, dtype: Any) -> DType:
+    """The dtype of a sum or product: as asked, or 64 bits for integers, as the array API says."""
+    if dtype is not None:
+        return dtypes.canonical(dtype)
+    kind = dtypes.kind(x.dtype)
+    if kind == "uint":
+        return dtypes.uint64
+    return dtypes.int64 if kind in ("bool", "int") else x.dtype
+
+
+def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """The sum over axes, all of them for None; integers add up in 64 bits."""
+    x = _tensor(x)
+    axes = normalize_axes("sum", axis, x.ndim)
+    wanted = _accumulator(x, dtype)
+    if not dtypes.is_inexact(x.dtype) and dtypes.is_inexact(wanted):
+        x = CAST(x, dtype=wanted)
+    return SUM(x, axes=axes, keepdims=keepdims, dtype=wanted)
+
+
+class _Extreme(Op):
+    """The largest or smallest value; its cotangent goes to the values that reach it, in parts."""
+
+    def forward(self, backend: Backend, *xs: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        return backend.reduce(self.name, xs[0], axes, keepdims, dtype=xs[0].dtype)
+
+    def _shares(self, context: Context) -> Tensor:
+        """1 / (number of values that reach the extreme) at each of them, 0 elsewhere."""
+        x, y = context.inputs[0].detach(), context.output.detach()
+        axes = context.parameters["axes"]
+        reached = op("equal")(x, reshape(y, _kept(x.shape, axes)))
+        hits = CAST(reached, dtype=x.dtype)
+        counts = SUM(hits, axes=axes, keepdims=True, dtype=x.dtype)
+        return hits / counts
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        return (_spread(g, context) * self._shares(context),)
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        (t,) = tangents
+        assert t is not None
+        parameters = context.parameters
+        return SUM(t * self._shares(context), dtype=t.dtype, **parameters)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return _reduce_cost(shapes[0], itemsize=itemsize, **parameters)
+
+
+MAX, MIN = _Extreme("max"), _Extreme("min")
+
+
+def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
+    x = _tensor(x)
+    axes = normalize_axes(which.name, axis, x.ndim)
+    if builtins.any(x.shape[a] == 0 for a in axes):
+        raise ShapeError(f"{which.name} of no values: shape {x.shape}, axis {axis}")
+    return which(x, axes=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """The largest value over axes; NaN wins. Values that tie share the gradient equally."""
+    return _extreme(MAX, x, axis, keepdims)
+
+
+def min(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """The smallest value over axes; NaN wins. Values that tie share the gradient equally."""
+    return _extreme(MIN, x, axis, keepdims)
+
+
+class _Product(Composed):
+    """A product over axes: no division in its derivative, so zeros are no exception."""
+
+    def forward(self, backend: Backend, *xs: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        return backend.reduce("prod", xs[0], axes, keepdims, dtype=xs[0].dtype)
+
+    def expression(self, *inputs: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+        from gradnet.ops.creation import ones_like
+
+        (x,) = inputs
+        shape = x.shape
+        for axis in axes:
+            lead = (slice(None),) * axis
+            while x.shape[axis] > 1:
+                half = x.shape[axis] // 2
+                paired = x[(*lead, slice(0, half))] * x[(*lead, slice(half, 2 * half))]
+                odd = x.shape[axis] % 2
+                x = (
+                    concat([paired, x[(*lead, slice(2 * half, None))]], axis=axis)
+                    if odd
+                    else paired
+                )
+            if not x.shape[axis]:
+                x = ones_like(sum(x, axis=axis, keepdims=True))
+        return x if keepdims else reshape(x, tuple(n for i, n in enumerate(shape) if i not in axes))
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return _reduce_cost(shapes[0], itemsize=itemsize, **parameters)
+
+
+PROD = _Product("prod")
+
+
+def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """The product over axes, all of them for None; integers multiply in 64 bits."""
+    x = _tensor(x)
+    axes = normalize_axes("prod", axis, x.ndim)
+    wanted = _accumulator(x, dtype)
+    x = x if x.dtype == wanted else CAST(x, dtype=wanted)
+    return PROD(x, axes=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+def _as_float(name: str, x: Any) -> Tensor:
+    x = _tensor(x)
+    return x if dtypes.is_inexact(x.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
+
+
+def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """The mean over axes, all of them for None; float32 for integers."""
+    x = _as_float("mean", x)
+    axes = normalize_axes("mean", axis, x.ndim)
+    count = math.prod(x.shape[a] for a in axes)
+    total = SUM(x, axes=axes, keepdims=keepdims, dtype=x.dtype)
+    return op("divide")(total, float(count))  # type: ignore[no-any-return]
+
+
+def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """The mean squared distance from the mean over axes: sum((x - mean)^2) / (n - correction)."""
+    x = _as_float("var", x)
+    axes = normalize_axes("var", axis, x.ndim)
+    centred = x - mean(x, axis=axes, keepdims=True)
+    count = math.prod(x.shape[a] for a in axes) - correction
+    total = SUM(op("square")(centred), axes=axes, keepdims=keepdims, dtype=x.dtype)
+    return op("divide")(total, float(builtins.max(count, 0)))  # type: ignore[no-any-return]
+
+
+def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
+    """The standard deviation over axes: the square root of the variance."""
+    return op("sqrt")(  # type: ignore[no-any-return]
+        var(x, axis=axis, correction=correction, keepdims=keepdims)
+    )
+
+
+def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over axes, with the maximum taken off first so that nothing overflows."""
+    x = _as_float("logsumexp", x)
+    axes = normalize_axes("logsumexp", axis, x.ndim)
+    highest = max(x.detach(), axis=axes, keepdims=True)
+    highest = op("where")(op("isfinite")(highest), highest, 0.0)
+    total = SUM(op("exp")(x - highest), axes=axes, keepdims=keepdims, dtype=x.dtype)
+    return op("log")(total) + reshape(highest, total.shape)  # type: ignore[no-any-return]
+
+
+# Without derivatives
+
+
+def _truth(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tensor:
+    x = _tensor(x)
+    axes = normalize_axes(kind, axis, x.ndim)
+    array = x.backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_)
+    return Tensor.wrap(array, x.backend)
+
+
+def any(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Whether any value over axes is not zero."""
+    return _truth("any", x, axis, keepdims)
+
+
+def all(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Whether all values over axes are not zero."""
+    return _truth("all", x, axis, keepdims)
+
+
+def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """How many values over axes are not zero."""
+    return sum(op("not_equal")(_tensor(x).detach(), 0), axis=axis, keepdims=keepdims)
+
+
+def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
+    x = _tensor(x)
+    if dtypes.kind(x.dtype) == "complex":
+        raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
+    ndim = x.ndim
+    if axis is None:
+        x, axis = reshape(x, (-1,) if x.size else (0,)), 0
+        shape: Shape = (1,) * ndim if keepdims else ()
+    else:
+        axis = normalize_axis(f"arg{kind}", axis, ndim)
+        shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape) if keepdims or i != axis)
+    if not x.shape[axis]:
+        raise ShapeError(f"arg{kind} of no values: shape {x.shape}, axis {axis}")
+    found = Tensor.wrap(x.backend.argreduce(kind, x.array, axis), x.backend)
+    return reshape(found, shape)
+
+
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the first largest value along an axis, of the flattened x for None."""
+    return _arg_extreme("max", x, axis, keepdims)
+
+
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the first smallest value along an axis, of the flattened x for None."""
+    return _arg_extreme("min", x, axis, keepdims)
+
+
+# Running reductions
+
+
+def _cumsum_adjoint(g: Tensor, context: Context) -> Tensor:
+    axis = context.parameters["axis"]
+    return flip(CUMSUM(flip(g, axis=axis), axis=axis), axis=axis)
+
+
+CUMSUM = Multilinear(
+    "cumulative_sum",
+    lambda backend, x, axis: backend.scan("sum", x, axis),
+    (_cumsum_adjoint,),
+)
+
+
+class _RunningProduct(Composed):
+    """A running product, whose expression doubles its stride in each of log2(n) steps."""
+
+    def forward(self, backend: Backend, *xs: Array, axis: int) -> Array:
+        return backend.scan("prod", xs[0], axis)
+
+    def expression(self, *inputs: Any, axis: int) -> Tensor:
+        (x,) = inputs
+        lead = (slice(None),) * axis
+        step = 1
+        while step < x.shape[axis]:
+            ahead = x[(*lead, slice(step, None))] * x[(*lead, slice(None, -step))]
+            x = concat([x[(*lead, slice(None, step))], ahead], axis=axis)
+            step *= 2
+        return x  # type: ignore[no-any-return]
+
+
+CUMPROD = _RunningProduct("cumulative_prod")
+
+
+def _running(
+    which: Callable[..., Any],
+    name: str,
+    start: float,
+    x: Any,
+    axis: int | None,
+    dtype: Any,
+    include_initial: bool,
+) -> Tensor:
+    from gradnet.ops.creation import full
+
+    x = _tensor(x)
+    if axis is None:
+        if x.ndim != 1:
+            raise ShapeError(f"{name} needs an axis for a tensor of shape {x.shape}")
+        axis = 0
+    axis = normalize_axis(name, axis, x.ndim)
+    wanted = _accumulator(x, dtype)
+    x = x if x.dtype == wanted else CAST(x, dtype=wanted)
+    y: Tensor = which(x, axis=axis)
+    if include_initial:
+        shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+        y = concat([full(shape, start, dtype=wanted, backend=x.backend), y], axis=axis)
+    return y
+
+
+def cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """The running sum along an axis; with `include_initial` it starts with a 0."""
+    return _running(CUMSUM, "cumulative_sum", 0, x, axis, dtype, include_initial)
+
+
+def cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """The running product along an axis; with `include_initial` it starts with a 1."""
+    return _running(CUMPROD, "cumulative_prod", 1, x, axis, dtype, include_initial)

@@ -1,0 +1,346 @@
+"""Ops that move values without computing: reshape, permute, broadcast, join, cut, repeat."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradnet.backends import Array, Backend, Shape
+from gradnet.errors import ShapeError
+from gradnet.graph import Context
+from gradnet.ops.core import Op
+from gradnet.ops.multilinear import Multilinear
+from gradnet.tensor import Tensor
+
+
+def normalize_axis(name: str, axis: Any, ndim: int) -> int:
+    """A non-negative axis. Raises ShapeError, naming the op, where it is out of range."""
+    number = axis.__index__()
+    if not -ndim <= number < builtins.max(ndim, 1):
+        raise ShapeError(
+            f"{name} got axis {number} for a tensor of {ndim} dimension(s); "
+            f"expected {-ndim} to {ndim - 1}"
+        )
+    return int(number % builtins.max(ndim, 1))
+
+
+def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """Non-negative axes, all of them for None. Raises ShapeError for repeated ones."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    found = tuple(normalize_axis(name, a, ndim) for a in axes)
+    if len(set(found)) != len(found):
+        raise ShapeError(f"{name} got an axis twice in {tuple(axes)}")
+    return found
+
+
+def _tensor(x: Any) -> Tensor:
+    from gradnet.ops.creation import asarray
+
+    return asarray(x)
+
+
+# Reshape
+
+RESHAPE = Multilinear(
+    "reshape",
+    lambda backend, x, shape: backend.reshape(x, shape),
+    (lambda g, context: RESHAPE(g, shape=context.inputs[0].shape),),
+    view=True,
+)
+
+
+def as_shape(shape: Any) -> Shape:
+    """A shape from an int, a tuple, a list or 0-d tensors."""
+    if isinstance(shape, tuple | list):
+        return tuple(n.__index__() for n in shape)
+    return (shape.__index__(),)
+
+
+def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
+    """The values in row-major order under another shape; one length may be -1.
+
+    Raises ShapeError where the number of elements differs.
+    """
+    x = _tensor(x)
+    wanted = as_shape(shape)
+    if -1 in wanted:
+        rest = math.prod(n for n in wanted if n != -1)
+        if wanted.count(-1) > 1 or not rest or x.size % rest:
+            raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
+        wanted = tuple(x.size // rest if n == -1 else n for n in wanted)
+    if math.prod(wanted) != x.size or builtins.any(n < 0 for n in wanted):
+        raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
+    if copy:
+        from gradnet.ops.creation import copy as copied
+
+        x = copied(x)
+    return x if wanted == x.shape and not copy else RESHAPE(x, shape=wanted)
+
+
+def _permute_adjoint(g: Tensor, context: Context) -> Tensor:
+    axes = context.parameters["axes"]
+    inverse = tuple(sorted(range(len(axes)), key=axes.__getitem__))
+    return PERMUTE(g, axes=inverse)
+
+
+PERMUTE = Multilinear(
+    "permute_dims",
+    lambda backend, x, axes: backend.permute(x, axes),
+    (_permute_adjoint,),
+    view=True,
+)
+
+
+def permute_dims(x: Any, /, axes: Any) -> Tensor:
+    """Axes in another order. Raises ShapeError where `axes` is no permutation of all axes."""
+    x = _tensor(x)
+    order = normalize_axes("permute_dims", tuple(axes), x.ndim)
+    if len(order) != x.ndim:
+        raise ShapeError(f"permute_dims needs all {x.ndim} axes of {x.shape}, got {tuple(axes)}")
+    return PERMUTE(x, axes=order)
+
+
+def matrix_transpose(x: Any, /) -> Tensor:
+    """The last two axes exchanged: (..., n, m) -> (..., m, n)."""
+    x = _tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"matrix_transpose needs at least two axes, got shape {x.shape}")
+    rest = tuple(range(x.ndim - 2))
+    return PERMUTE(x, axes=(*rest, x.ndim - 1, x.ndim - 2))
+
+
+def transpose(x: Any, /, axes: Any = None) -> Tensor:
+    """Axes in another order, reversed where none is given, as in NumPy."""
+    x = _tensor(x)
+    return permute_dims(x, tuple(range(x.ndim))[::-1] if axes is None else axes)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """Two axes exchanged."""
+    x = _tensor(x)
+    i, j = (normalize_axis("swapaxes", a, x.ndim) for a in (axis1, axis2))
+    order = list(range(x.ndim))
+    order[i], order[j] = j, i
+    return PERMUTE(x, axes=tuple(order))
+
+
+def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
+    """Axes moved to other places, the others keeping their order."""
+    x = _tensor(x)
+    sources = normalize_axes("moveaxis", source, x.ndim)
+    destinations = normalize_axes("moveaxis", destination, x.ndim)
+    if len(sources) != len(destinations):
+        raise ShapeError(f"moveaxis got {len(sources)} source and {len(destinations)} target axes")
+    order = [a for a in range(x.ndim) if a not in sources]
+    for target, origin in sorted(zip(destinations, sources, strict=True)):
+        order.insert(target, origin)
+    return PERMUTE(x, axes=tuple(order))
+
+
+def _broadcast_adjoint(g: Tensor, context: Context) -> Tensor:
+    from gradnet.ops.elementwise import sum_to
+
+    return sum_to(g, context.inputs[0].shape)
+
+
+BROADCAST = Multilinear(
+    "broadcast_to",
+    lambda backend, x, shape: backend.broadcast(x, shape),
+    (_broadcast_adjoint,),
+    view=True,
+)
+
+
+def broadcast_to(x: Any, /, shape: Any) -> Tensor:
+    """The values repeated along new and size-1 axes, without a copy."""
+    x = _tensor(x)
+    wanted = as_shape(shape)
+    tail = wanted[len(wanted) - x.ndim :] if x.ndim <= len(wanted) else None
+    if tail is None or builtins.any(n not in (1, m) for n, m in zip(x.shape, tail, strict=True)):
+        raise ShapeError(f"broadcast_to cannot give {x.shape} the shape {wanted}")
+    return x if wanted == x.shape else BROADCAST(x, shape=wanted)
+
+
+def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
+    """Arrays broadcast against one another."""
+    from gradnet.ops.elementwise import broadcast_shape
+
+    tensors = [_tensor(x) for x in arrays]
+    shape = broadcast_shape("broadcast_arrays", [x.shape for x in tensors])
+    return tuple(broadcast_to(x, shape) for x in tensors)
+
+
+def squeeze(x: Any, /, axis: Any = None) -> Tensor:
+    """Without the given axes, or all axes, of length 1. Raises ShapeError for a longer one."""
+    x = _tensor(x)
+    if axis is None:
+        axes: tuple[int, ...] = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    else:
+        axes = normalize_axes("squeeze", axis, x.ndim)
+    for a in axes:
+        if x.shape[a] != 1:
+            raise ShapeError(f"squeeze got axis {a} of length {x.shape[a]} in shape {x.shape}")
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
+    """With new axes of length 1 at the given places of the result."""
+    x = _tensor(x)
+    count = len(axis) if isinstance(axis, tuple | list) else 1
+    axes = normalize_axes("expand_dims", axis, x.ndim + count)
+    lengths = iter(x.shape)
+    return reshape(x, tuple(1 if i in axes else next(lengths) for i in range(x.ndim + count)))
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices along an axis, as a tuple."""
+    x = _tensor(x)
+    axis = normalize_axis("unstack", axis, x.ndim)
+    return tuple(x[(slice(None),) * axis + (i,)] for i in range(x.shape[axis]))
+
+
+# Joining and cutting
+
+
+class _Concatenate(Op):
+    """Arrays joined along an axis; each gets back its own piece of the cotangent."""
+
+    def forward(self, backend: Backend, *xs: Array, axis: int) -> Array:
+        return backend.concatenate(xs, axis)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        return (False,) * len(needs), False
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        axis = context.parameters["axis"]
+        pieces: list[Tensor | None] = []
+        start = 0
+        for x, need in zip(context.inputs, context.needs, strict=True):
+            stop = start + x.shape[axis]
+            pieces.append(g[(slice(None),) * axis + (slice(start, stop),)] if need else None)
+            start = stop
+        return pieces
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        from gradnet.ops.creation import zeros_like
+
+        full = [
+            zeros_like(x) if t is None else t for x, t in zip(context.inputs, tangents, strict=True)
+        ]
+        return self(*full, **context.parameters)
+
+
+CONCATENATE = _Concatenate("concat")
+
+
+def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
+    """Arrays joined along an axis, or flattened first for None.
+
+    Raises ShapeError where lengths other than along the axis differ.
+    """
+    from gradnet.ops.creation import operands_of_one_dtype
+
+    tensors = operands_of_one_dtype("concat", *arrays)
+    if not tensors:
+        raise ShapeError("concat got no arrays")
+    if axis is None:
+        tensors = [reshape(x, (-1,)) for x in tensors]
+        axis = 0
+    first = tensors[0]
+    axis = normalize_axis("concat", axis, first.ndim)
+    for x in tensors[1:]:
+        if x.ndim != first.ndim or builtins.any(
+            n != m for i, (n, m) in enumerate(zip(x.shape, first.shape, strict=True)) if i != axis
+        ):
+            listed = ", ".join(str(t.shape) for t in tensors)
+            raise ShapeError(f"concat along axis {axis} got shapes {listed}")
+    return CONCATENATE(*tensors, axis=axis)
+
+
+def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
+    """Arrays of one shape joined along a new axis."""
+    tensors = [_tensor(x) for x in arrays]
+    shapes = {x.shape for x in tensors}
+    if len(shapes) != 1:
+        raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
+    axis = normalize_axis("stack", axis, tensors[0].ndim + 1)
+    return concat([expand_dims(x, axis) for x in tensors], axis=axis)
+
+
+def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
+    """An array cut along an axis into equal sections, or at the given indices, as in NumPy."""
+    x = _tensor(x)
+    axis = normalize_axis("split", axis, x.ndim)
+    count = x.shape[axis]
+    if isinstance(sections, int):
+        if sections < 1 or count % sections:
+            raise ShapeError(f"split cannot cut {count} rows into {sections} equal sections")
+        edges = [i * (count // sections) for i in range(sections + 1)]
+    else:
+        edges = [0, *sections, count]
+    lead = (slice(None),) * axis
+    return [
+        x[(*lead, slice(start, stop))] for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def tile(x: Any, repetitions: Any, /) -> Tensor:
+    """The array repeated as a whole along each axis, as in NumPy."""
+    x = _tensor(x)
+    counts = as_shape(repetitions)
+    ndim = builtins.max(x.ndim, len(counts))
+    counts = (1,) * (ndim - len(counts)) + counts
+    shape = (1,) * (ndim - x.ndim) + x.shape
+    interleaved = tuple(n for length in shape for n in (1, length))
+    wide = tuple(n for count, length in zip(counts, shape, strict=True) for n in (count, length))
+    wider = broadcast_to(reshape(x, interleaved), wide)
+    return reshape(wider, tuple(c * n for c, n in zip(counts, shape, strict=True)))
+
+
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Each element repeated along an axis, of the flattened array for None."""
+    from gradnet.ops.creation import arange, asarray
+    from gradnet.ops.index import take
+
+    x = _tensor(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normalize_axis("repeat", axis, x.ndim)
+    if isinstance(repeats, int):
+        wider = broadcast_to(
+            expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
+        )
+        return reshape(wider, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))
+    counts = asarray(repeats, backend=x.backend)
+    ends = counts.cumsum()
+    total = int(ends[-1]) if ends.size else 0
+    positions = arange(total, backend=x.backend)
+    array = x.backend.searchsorted(ends.array, positions.array, "right")
+    return take(x, Tensor.wrap(array, x.backend), axis=axis)
+
+
+def flip(x: Any, /, *, axis: Any = None) -> Tensor:
+    """The order of the elements reversed along axes, all of them for None."""
+    x = _tensor(x)
+    axes = normalize_axes("flip", axis, x.ndim)
+    return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
+
+
+def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
+    """Elements moved along axes, those pushed out at the end coming back at the start."""
+    x = _tensor(x)
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    for a, s in zip(axes, shifts, strict=True):
+        a = normalize_axis("roll", a, x.ndim)
+        count = x.shape[a]
+        if count and s % count:
+            lead, cut = (slice(None),) * a, count - s % count
+            x = concat([x[(*lead, slice(cut, None))], x[(*lead, slice(None, cut))]], axis=a)
+    return x

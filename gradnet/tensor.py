@@ -1,0 +1,496 @@
+"""Tensor: an array, the backend it lives on, and its place in the graph of derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradnet import backends, dtypes
+from gradnet.backends import Array, Backend, Shape
+from gradnet.dtypes import DType
+from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
+from gradnet.graph import Edge, Hook, backpropagate, leaf, mode, recording
+
+if TYPE_CHECKING:
+    from typing import Self
+
+import gradnet.ops as ops
+from gradnet.operators import Operators
+
+
+class Tensor(Operators):
+    """An n-dimensional array on a device that remembers how it was computed.
+
+    Made by `gradnet.asarray` and the other creation functions. The gradient of a tensor with
+    `requires_grad=True` appears in `grad` after `backward`.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_grad",
+        "_grad_buffer",
+        "_seen",
+        "array",
+        "backend",
+        "counter",
+        "node",
+        "tangents",
+    )
+    __array_priority__ = 1000
+
+    array: Array
+    backend: Backend
+    node: Edge | None
+    counter: list[int]
+    tangents: dict[int, Tensor] | None
+
+    def __init__(
+        self,
+        x: Any,
+        *,
+        dtype: Any = None,
+        device: str | None = None,
+        requires_grad: bool = False,
+    ) -> None:
+        from gradnet.ops.creation import asarray
+
+        made = asarray(x, dtype=dtype, device=device)
+        self._take(made.array, made.backend, None, None, None)
+        if requires_grad:
+            self.requires_grad = True
+
+    def _take(
+        self,
+        array: Array,
+        backend: Backend,
+        node: Edge | None,
+        counter: list[int] | None,
+        tangents: dict[int, Tensor] | None,
+    ) -> None:
+        self.array = array
+        self.backend = backend
+        self.node = node
+        self.counter = [0] if counter is None else counter
+        self._seen = self.counter[0]
+        self.tangents = tangents
+        self._grad: Tensor | None = None
+        self._grad_buffer: Array | None = None
+
+    @classmethod
+    def wrap(
+        cls,
+        array: Array,
+        backend: Backend,
+        node: Edge | None = None,
+        counter: list[int] | None = None,
+        tangents: dict[int, Tensor] | None = None,
+    ) -> Tensor:
+        """A backend's array as a Tensor. `counter` counts the in-place changes of its memory."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._take(array, backend, node, counter, tangents)
+        return tensor
+
+    # What it is
+
+    @property
+    def shape(self) -> Shape:
+        """The length of each axis."""
+        shape: Shape = self.array.shape
+        return shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type, a `numpy.dtype`."""
+        dtype: DType = self.array.dtype
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.array.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        size = 1
+        for n in self.array.shape:
+            size *= n
+        return size
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the elements take."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes that one element takes."""
+        return self.dtype.itemsize
+
+    @property
+    def device(self) -> str:
+        """The device the values live on: "cpu", "cuda:0"."""
+        return self.backend.device
+
+    @property
+    def T(self) -> Tensor:
+        """A matrix transposed: (n, m) -> (m, n)."""
+        if self.ndim != 2:
+            raise ShapeError(
+                f"T is for matrices, but the tensor has shape {self.shape}; use mT or permute_dims"
+            )
+        return ops.permute_dims(self, (1, 0))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged: (..., n, m) -> (..., m, n)."""
+        return ops.matrix_transpose(self)
+
+    # Gradients
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this tensor."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self.node is not None and self.node[0].op is not None:
+            if not wanted:
+                raise GraphError(
+                    f"this tensor is the result of {self.node[0].name}; "
+                    "use detach() for the same values without a gradient"
+                )
+            return
+        if not wanted:
+            self.node = None
+        elif self.node is None:
+            if not dtypes.is_inexact(self.dtype):
+                raise DTypeError(
+                    f"only floating and complex tensors have gradients, this one has dtype "
+                    f"{self.dtype.name}; cast it with astype(gradnet.float32)"
+                )
+            self.node = (leaf(self), 0)
+
+    def requires_grad_(self, wanted: bool = True) -> Self:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = wanted
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tensor was made by the user, not computed from tensors with gradients."""
+        return self.node is None or self.node[0].op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has added up here, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, g: Tensor | None) -> None:
+        if g is not None and (g.shape != self.shape or g.dtype != self.dtype):
+            raise ShapeError(
+                f"the gradient has shape {g.shape} and dtype {g.dtype.name}, "
+                f"the tensor {self.shape} and {self.dtype.name}; they must be equal"
+            )
+        self._grad = None
+        if g is not None:
+            self.accumulate_grad(g)
+
+    def accumulate_grad(self, g: Tensor) -> None:
+        """Add to `grad`: in the buffer an optimizer has given, if one has."""
+        buffer = self._grad_buffer
+        if buffer is None or g.node is not None or g.tangents:
+            self._grad = g if self._grad is None else self._grad + g
+        elif self._grad is None:
+            self.backend.cast(g.array, self.dtype, out=buffer)
+            self._grad = Tensor.wrap(buffer, self.backend)
+        else:
+            with recording(False):
+                ops.add.into(self._grad, g)
+
+    def use_grad_buffer(self, buffer: Array | None) -> None:
+        """Have gradients added up in this array, which has the tensor's shape and dtype."""
+        self._grad_buffer = buffer
+        if buffer is not None and self._grad is not None:
+            self.backend.cast(self._grad.array, self.dtype, out=buffer)
+            self._grad = Tensor.wrap(buffer, self.backend)
+
+    def backward(
+        self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to the `grad` of every leaf it was computed from.
+
+        `g` is the cotangent, of this tensor's shape; it may be left out for a scalar, where it is
+        1. The graph is freed unless `retain_graph` or `create_graph`, which also records the
+        gradients so that they can be differentiated again.
+
+        Raises GraphError without a graph, for a freed one, and for a non-scalar without `g`.
+        """
+        if self.node is None:
+            raise GraphError(
+                "backward on a tensor without a graph: it was not computed from any tensor with "
+                "requires_grad=True, or was computed under no_grad"
+            )
+        backpropagate(
+            [(self.node, self.seed(g, "backward"))],
+            targets=None,
+            keep=retain_graph or create_graph,
+            differentiable=create_graph,
+        )
+
+    def seed(self, g: Any, caller: str) -> Tensor:
+        """The cotangent to start from: `g` checked, or 1 for a scalar."""
+        if g is None:
+            if self.size != 1:
+                name = self.node[0].name if self.node is not None else "a constant"
+                raise GraphError(
+                    f"{caller} needs a cotangent for the output of {name}, shape {self.shape}, "
+                    "for it is not a scalar; pass one of that shape, or reduce it with sum()"
+                )
+            return Tensor.wrap(self.backend.full(self.shape, 1, self.dtype), self.backend)
+        if not isinstance(g, Tensor):
+            g = ops.asarray(g, dtype=self.dtype, backend=self.backend)
+        if g.shape != self.shape:
+            raise ShapeError(
+                f"{caller} got a cotangent of shape {g.shape} for an output of shape {self.shape}; "
+                "they must be equal"
+            )
+        if g.backend is not self.backend:
+            raise DeviceError(
+                f"{caller} got a cotangent on {g.device} for an output on {self.device}; "
+                "move it with .to(device)"
+            )
+        return g if g.dtype == self.dtype else ops.astype(g, self.dtype)
+
+    def register_hook(self, hook: Hook) -> None:
+        """Have `hook(gradient)` called when this tensor's gradient is known, before it flows on.
+
+        What the hook returns, unless None, takes the gradient's place.
+        """
+        if self.node is None:
+            raise GraphError(
+                "a hook needs a tensor that requires a gradient; set requires_grad first"
+            )
+        node, index = self.node
+        node.hooks = [*(node.hooks or []), (index, hook)]
+
+    def detach(self) -> Tensor:
+        """The same values, sharing memory, without a gradient."""
+        return Tensor.wrap(self.array, self.backend, None, self.counter)
+
+    def outside(self, number: int) -> Tensor:
+        """This tensor without its tangents at the level `number` of forward mode and inner ones."""
+        if not self.tangents or all(held < number for held in self.tangents):
+            return self
+        kept = {held: t for held, t in self.tangents.items() if held < number}
+        return Tensor.wrap(self.array, self.backend, self.node, self.counter, kept or None)
+
+    def with_tangent(self, number: int, t: Tensor) -> Tensor:
+        """This tensor with a tangent at the level `number` of forward mode."""
+        tangents = {**(self.tangents or {}), number: t}
+        return Tensor.wrap(self.array, self.backend, self.node, self.counter, tangents)
+
+    # In-place change
+
+    @property
+    def version(self) -> int:
+        """How many times the tensor's memory has been changed in place."""
+        return self.counter[0]
+
+    def check_current(self, name: str) -> None:
+        """Raise GraphError where the graph of this tensor no longer describes its values."""
+        if self.counter[0] != self._seen and self.node is not None and self.node[0].op is not None:
+            raise GraphError(
+                f"{name} got a tensor, shape {self.shape}, whose memory was changed in place "
+                "through another tensor after it was computed; change a copy instead"
+            )
+
+    def changed(self) -> None:
+        """Note that the memory was changed in place."""
+        self.counter[0] += 1
+        self._seen = self.counter[0]
+
+    def replace(self, new: Tensor) -> Self:
+        """Take the values and the graph of `new`, in this tensor's memory.
+
+        Raises GraphError for a leaf that requires a gradient, while recording.
+        """
+        if mode.recording and self.node is not None and self.node[0].op is None:
+            raise GraphError(
+                f"a leaf that requires a gradient, shape {self.shape}, cannot be changed in place "
+                "while the graph is recorded; do it under no_grad(), or change a copy"
+            )
+        if new.shape != self.shape:
+            raise ShapeError(
+                f"an in-place change cannot give shape {new.shape} to a tensor of shape "
+                f"{self.shape}"
+            )
+        if dtypes.promote(new.dtype, self.dtype) != self.dtype:
+            raise DTypeError(
+                f"an in-place change cannot store {new.dtype.name} values in a "
+                f"{self.dtype.name} tensor; cast one of them with astype"
+            )
+        if new.array is not self.array:
+            self.backend.cast(new.array, self.dtype, out=self.array)
+        self.changed()
+        if mode.recording and (new.node is not None or self.node is not None):
+            self.node = new.node if new.dtype == self.dtype else ops.astype(new, self.dtype).node
+        if mode.levels:
+            self.tangents = new.tangents
+        return self
+
+    def assign_(self, value: Any) -> Self:
+        """Write `value`, broadcast and cast, into this tensor's memory, outside of the graph."""
+        source = value if isinstance(value, Tensor) else ops.asarray(value, backend=self.backend)
+        if source.backend is not self.backend:
+            source = source.to(self.device)
+        source = ops.broadcast_to(source.detach(), self.shape)
+        self.backend.cast(source.array, self.dtype, out=self.array)
+        self.changed()
+        return self
+
+    # Values
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array, sharing memory on the CPU; gradients are left behind."""
+        return self.backend.to_host(self.array)
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python scalar."""
+        if self.size != 1:
+            raise ShapeError(f"item() is for one element, but the tensor has shape {self.shape}")
+        return self.numpy().reshape(()).item()
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return self.numpy().tolist()
+
+    def to(self, target: Any, *, copy: bool = False) -> Tensor:
+        """The values on another device ("cpu", "cuda:0") or in another dtype."""
+        if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+            return ops.to_backend(self, backends.for_device(target), copy=copy)
+        return ops.astype(self, target, copy=copy)
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
+        """The values on another device, as the array API names it."""
+        if stream is not None:
+            raise DeviceError("to_device takes no stream; work is ordered on the device's own")
+        return self.to(device)
+
+    def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
+        """The values as another dtype."""
+        return ops.astype(self, dtype, copy=copy)
+
+    def copy(self) -> Tensor:
+        """The values in memory of their own; gradients flow through."""
+        return ops.copy(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self.node is not None:
+            raise GraphError(
+                "NumPy cannot carry the gradient of this tensor; use x.detach().numpy(), or "
+                "gradnet's own function in place of NumPy's"
+            )
+        if self.device != "cpu":
+            raise DeviceError(
+                f"NumPy cannot read a tensor on {self.device}; use x.numpy() to copy it to the CPU"
+            )
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.node is not None:
+            raise GraphError("DLPack cannot carry a gradient; export x.detach()")
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if self.device == "cpu":
+            raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
+        interface: dict[str, Any] = self.array.__cuda_array_interface__
+        return interface
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        import gradnet
+
+        return gradnet
+
+    # Python's protocols
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
+        parts = [values]
+        if self.dtype != dtypes.DEFAULT_FLOAT:
+            parts.append(f"dtype={self.dtype.name}")
+        if self.device != "cpu":
+            parts.append(f"device={self.device!r}")
+        if self.node is not None:
+            op = self.node[0].op
+            parts.append("requires_grad=True" if op is None else f"op={op.name}")
+        return f"Tensor({', '.join(parts)})"
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("a 0-d tensor cannot be iterated over")
+        return (self[i] for i in range(self.shape[0]))
+
+    def _scalar(self, kind: str) -> Any:
+        if self.size != 1:
+            raise ShapeError(
+                f"a tensor of shape {self.shape} has no single {kind} value"
+                + ("; use .any() or .all()" if kind == "bool" else "")
+            )
+        return self.item()
+
+    def __bool__(self) -> bool:
+        return bool(self._scalar("bool"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("complex"))
+
+    def __index__(self) -> int:
+        if dtypes.kind(self.dtype) not in ("int", "uint"):
+            raise TypeError(f"a {self.dtype.name} tensor cannot be an index")
+        return int(self._scalar("int"))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        ops.setitem(self, index, value)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        copied = Tensor.__new__(type(self))
+        copied._take(self.backend.cast(self.array, self.dtype), self.backend, None, None, None)
+        copied.requires_grad = self.node is not None
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (np.asarray(self.numpy()), self.device, self.requires_grad)
+
+
+def _unpickle(values: np.ndarray[Any, Any], device: str, requires_grad: bool) -> Tensor:
+    return Tensor(values, device=device, requires_grad=requires_grad)
+
+
+def is_sequence(x: Any) -> bool:
+    """Whether x is a list or tuple, such as the nested lists that arrays are made from."""
+    return isinstance(x, Sequence) and not isinstance(x, str | bytes)
