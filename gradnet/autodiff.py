@@ -109,7 +109,7 @@ _HANDLE = _Handle("input")
 
 
 def _handle(x: Any, caller: str) -> Tensor:
-    """A node of its own for x, so that its gradient can be asked for; joined to what x came from."""
+    """A node of its own for x, whose gradient can be asked for; joined to what x came from."""
     tensor = asarray(x)
     if tensor.node is None:
         return _leaf(tensor, caller)

@@ -17,21 +17,33 @@ from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
+_SAME_NAME = (
+    *("add", "subtract", "multiply", "divide", "negative", "positive", "floor_divide"),
+    *("remainder", "square", "sqrt", "reciprocal", "maximum", "minimum", "sign", "hypot"),
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "sin", "cos", "tan"),
+    *("sinh", "cosh", "tanh", "equal", "not_equal", "less", "less_equal", "greater"),
+    *("greater_equal", "logical_and", "logical_or", "logical_xor", "logical_not"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "signbit"),
+    *("copysign", "nextafter", "floor", "ceil", "trunc", "frexp"),
+)
+_OTHER_NAME = {
+    "abs": "absolute",
+    "pow": "power",
+    "round": "rint",
+    "bitwise_invert": "invert",
+    "bitwise_left_shift": "left_shift",
+    "bitwise_right_shift": "right_shift",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "atan2": "arctan2",
+    "asinh": "arcsinh",
+    "acosh": "arccosh",
+    "atanh": "arctanh",
+}
 UFUNCS: dict[str, np.ufunc] = {
-    name: getattr(np, numpy_name)
-    for name, numpy_name in (
-        pair.split("=") if "=" in pair else (pair, pair)
-        for pair in """
-        abs=absolute add subtract multiply divide negative positive floor_divide remainder square
-        sqrt reciprocal maximum minimum exp exp2 expm1 log log2 log10 log1p sin cos tan asin=arcsin
-        acos=arccos atan=arctan atan2=arctan2 sinh cosh tanh asinh=arcsinh acosh=arccosh
-        atanh=arctanh hypot logaddexp sign pow=power equal not_equal less less_equal greater
-        greater_equal logical_and logical_or logical_xor logical_not bitwise_and bitwise_or
-        bitwise_xor bitwise_invert=invert bitwise_left_shift=left_shift
-        bitwise_right_shift=right_shift isnan isinf isfinite signbit copysign nextafter floor ceil
-        trunc round=rint frexp
-        """.split()
-    )
+    ours: getattr(np, theirs)
+    for ours, theirs in (*zip(_SAME_NAME, _SAME_NAME, strict=True), *_OTHER_NAME.items())
 }
 
 _REDUCERS: dict[str, np.ufunc] = {
@@ -46,6 +58,8 @@ _REDUCERS: dict[str, np.ufunc] = {
 # Rows summed one after the other before their sums are added: bounds the rounding error of a sum
 # over a leading axis, which NumPy adds row by row, as its pairwise sum does for the last axis.
 _BLOCK = 128
+
+_BOOL = np.dtype(np.bool_)
 
 
 @cache
@@ -66,6 +80,13 @@ def _bound(formula: Formula, dtype: DType) -> Callable[..., Any]:
     """The formula on NumPy arrays: a ufunc where NumPy has it."""
     function: Callable[..., Any] = binding.bind(formula, _namespace(dtype))
     return function
+
+
+@cache
+def _direct(formula: Formula, dtype: DType) -> np.ufunc | None:
+    """The ufunc that is the whole formula, for a dtype that NumPy computes in itself."""
+    function = _bound(formula, dtype)
+    return function if isinstance(function, np.ufunc) and not is_half(dtype) else None
 
 
 def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
@@ -130,7 +151,14 @@ class NumpyBackend:
         self, formula: Formula, *xs: Array | Scalar, dtype: DType, out: Array | None = None
     ) -> Array:
         arrays = [x for x in xs if isinstance(x, np.ndarray)]
-        common = next((x.dtype for x in arrays if x.dtype != np.bool_), arrays[0].dtype)
+        common = arrays[0].dtype
+        if common == _BOOL:
+            common = next((x.dtype for x in arrays if x.dtype != _BOOL), common)
+        direct = _direct(formula, common)
+        if direct is not None:
+            with np.errstate(all="ignore"):
+                result = direct(*xs, out=out)
+            return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
         working = compute_dtype(common)
         if working != common:
             xs = tuple(
@@ -140,12 +168,8 @@ class NumpyBackend:
         if working.kind in "fc":
             # NumPy's own scalars are not weak, unlike Python's.
             xs = tuple(x if isinstance(x, np.ndarray) else working.type(x) for x in xs)
-        function = _bound(formula, working)
         with np.errstate(all="ignore"):
-            if isinstance(function, np.ufunc) and working == common:
-                result = function(*xs, out=out)
-                return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
-            result = function(*xs)
+            result = _bound(formula, working)(*xs)
             if any(result is x for x in xs):
                 result = np.array(result)
             shape = np.broadcast_shapes(*(x.shape for x in arrays))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gradnet.ops as ops
+import gradnet.ops as _ops
 from gradnet.graph import mode
 
 if TYPE_CHECKING:
     from typing import Self
 
     from gradnet.tensor import Tensor
+
+# Most ops are made from the formulas when asked for, so their names are not known statically.
+ops: Any = _ops
 
 Axes = int | tuple[int, ...] | None
 

@@ -17,7 +17,7 @@ from gradnet import backends, dtypes
 from gradnet.backends import Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
-from gradnet.ops.creation import astype, asarray
+from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import op
 from gradnet.ops.index import argsort, take
 from gradnet.ops.shape import as_shape

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import gradnet.ops as _ops
 from gradnet import backends, dtypes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
 from gradnet.graph import Edge, Hook, backpropagate, leaf, mode, recording
+from gradnet.operators import Operators
 
 if TYPE_CHECKING:
     from typing import Self
 
-import gradnet.ops as ops
-from gradnet.operators import Operators
+
+ops: Any = _ops  # its names are made when asked for
+_new = object.__new__
 
 
 class Tensor(Operators):
@@ -88,8 +91,15 @@ class Tensor(Operators):
         tangents: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """A backend's array as a Tensor. `counter` counts the in-place changes of its memory."""
-        tensor = Tensor.__new__(Tensor)
-        tensor._take(array, backend, node, counter, tangents)
+        tensor = _new(Tensor)
+        tensor.array = array
+        tensor.backend = backend
+        tensor.node = node
+        tensor.counter = counter = [0] if counter is None else counter
+        tensor._seen = counter[0]
+        tensor.tangents = tangents
+        tensor._grad = None
+        tensor._grad_buffer = None
         return tensor
 
     # What it is

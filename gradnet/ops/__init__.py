@@ -32,6 +32,7 @@ from gradnet.ops.creation import (
     zeros_like,
 )
 from gradnet.ops.fused import linear, log_softmax, softmax, softmax_cross_entropy
+from gradnet.ops.elementwise import clip
 from gradnet.ops.index import (
     argsort,
     getitem,
@@ -98,17 +99,6 @@ from gradnet.ops.shape import (
 concatenate = concat
 true_divide = elementwise("divide")
 power = elementwise("pow")
-
-
-def clip(x: Any, /, min: Any = None, max: Any = None) -> _tensor.Tensor:
-    """Values below `min` or above `max` set to those; a bound of None does nothing."""
-    if min is None and max is None:
-        return asarray(x)
-    if max is None:
-        return elementwise("maximum")(x, min)  # type: ignore[no-any-return]
-    if min is None:
-        return elementwise("minimum")(x, max)  # type: ignore[no-any-return]
-    return elementwise("clip")(x, min, max)  # type: ignore[no-any-return]
 
 
 def __getattr__(name: str) -> Any:

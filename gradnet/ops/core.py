@@ -53,11 +53,23 @@ class Op:
         """(floating-point operations, bytes moved) for operands of those shapes."""
         raise NotImplementedError
 
-    def __call__(self, *inputs: Any, **parameters: Any) -> Any:
+    def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         backend = common_backend(self.name, inputs)
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        return self.apply(backend, inputs, arrays, parameters)
+
+    def apply(
+        self,
+        backend: Backend,
+        inputs: tuple[Any, ...],
+        arrays: list[Any],
+        parameters: dict[str, Any],
+    ) -> Tensor:
+        """Run on operands that are known to fit, record and push forward as the mode says.
+
+        Returns a tuple of Tensors where `multiple`, which unpacks as a Tensor does.
+        """
         result = self.forward(backend, *arrays, **parameters)
-        results = result if self.multiple else (result,)
         node = None
         if mode.recording and self.differentiable:
             for x in inputs:
@@ -65,19 +77,22 @@ class Op:
                     node = self._record(inputs, parameters)
                     break
         counter = inputs[0].counter if self.view else None
-        outputs = [
-            Tensor.wrap(array, backend, None if node is None else (node, i), counter)
-            for i, array in enumerate(results)
-        ]
+        if self.multiple:
+            outputs = [
+                Tensor.wrap(array, backend, None if node is None else (node, i), counter)
+                for i, array in enumerate(result)
+            ]
+        else:
+            outputs = [Tensor.wrap(result, backend, None if node is None else (node, 0), counter)]
         if mode.levels and self.differentiable:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
             self._keep_outputs(node, outputs)
-        return tuple(outputs) if self.multiple else outputs[0]
+        return tuple(outputs) if self.multiple else outputs[0]  # type: ignore[return-value]
 
     def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> Node:
-        parents = tuple(x.node if isinstance(x, Tensor) else None for x in inputs)
-        keep, _ = self.saves(tuple(parent is not None for parent in parents))
+        parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
+        keep, _ = self.saves(tuple([parent is not None for parent in parents]))
         saved: list[Any] = []
         versions: list[int] = []
         for x, kept in zip(inputs, keep, strict=True):
@@ -87,21 +102,22 @@ class Op:
                 continue
             x.check_current(self.name)
             if kept:
-                # A handle of its own, for a later in-place op moves the tensor to another node.
-                saved.append(Tensor.wrap(x.array, x.backend, x.node, x.counter, x.tangents))
+                saved.append(x)
                 versions.append(x.counter[0])
             else:
-                saved.append(Spec(x.shape, x.dtype))
+                saved.append(Spec(x.array.shape, x.array.dtype))
                 versions.append(-1)
         return Node(self, tuple(saved), tuple(versions), parents, parameters)
 
     def _keep_outputs(self, node: Node, outputs: Sequence[Tensor]) -> None:
-        _, keep = self.saves(tuple(parent is not None for parent in node.parents))
+        _, keep = self.saves(tuple([parent is not None for parent in node.parents]))
         node.outputs = tuple(
-            (y.array, y.backend, y.counter, y.counter[0], y.tangents)
-            if keep
-            else Spec(y.shape, y.dtype)
-            for y in outputs
+            [
+                (y.array, y.backend, y.counter, y.counter[0], y.tangents)
+                if keep
+                else Spec(y.array.shape, y.array.dtype)
+                for y in outputs
+            ]
         )
 
     def _push_forward(

@@ -296,7 +296,7 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
     rows = reshape(arange(n, backend=x.backend), (n, 1))
     columns = arange(m, backend=x.backend)
     kept = op("less_equal" if lower else "greater_equal")(columns - rows, k)
-    return op("where")(kept, x, zeros_like(x))  # type: ignore[no-any-return]
+    return op("where")(kept, x, zeros_like(x))
 
 
 def tril(x: Any, /, *, k: int = 0) -> Tensor:

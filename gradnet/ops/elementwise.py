@@ -77,6 +77,11 @@ class Elementwise(Op):
         self.differentiable = row.kind in ("float", "numeric")
         self.__doc__ = row.formula.__doc__
         self.names = binding.arguments(row.formula)
+        self.arity = len(self.names)
+        # Operand dtypes that need no thought, with the dtype of their result.
+        self._simple: dict[DType, DType] = {}
+        if self.differentiable and row.name != "where":
+            self._simple = {d: d for d in (dtypes.float32, dtypes.float64)}
         self.uses: list[tuple[str, ...] | None] = []
         self.products: list[Mapped | float | None] = []
         for name, derivative in zip(self.names, row.derivatives, strict=True):
@@ -90,10 +95,34 @@ class Elementwise(Op):
                 self.products.append(Mapped(f"{row.name}_d{name}", product))
         self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
-    def __call__(self, *operands: Any, **named: Any) -> Any:
-        if len(operands) < len(self.names):
+    def __call__(self, *operands: Any, **named: Any) -> Tensor:
+        if not named and len(operands) == self.arity:
+            # The common case, in few steps: tensors of one shape and dtype, and Python scalars.
+            first = operands[0]
+            if isinstance(first, Tensor):
+                array, backend = first.array, first.backend
+                dtype = self._simple.get(array.dtype)
+                if dtype is not None:
+                    arrays = [array]
+                    for x in operands[1:]:
+                        if isinstance(x, Tensor):
+                            other = x.array
+                            if (
+                                other.dtype is not array.dtype
+                                or other.shape != array.shape
+                                or x.backend is not backend
+                            ):
+                                break
+                            arrays.append(other)
+                        elif type(x) is float or type(x) is int:
+                            arrays.append(x)
+                        else:
+                            break
+                    else:
+                        return self.apply(backend, operands, arrays, {"dtype": dtype})
+        if len(operands) < self.arity:
             operands = self._complete(operands, named)
-        elif named or len(operands) > len(self.names):
+        elif named or len(operands) > self.arity:
             raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
         inputs, dtype = self.prepare(operands)
         return super().__call__(*inputs, dtype=dtype)
@@ -254,3 +283,16 @@ def op(name: str) -> Elementwise:
 
 
 MULTIPLY, ADD, NEGATIVE = op("multiply"), op("add"), op("negative")
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
+    """Values below `min` or above `max` set to those; a bound of None does nothing."""
+    from gradnet.ops.creation import asarray
+
+    if min is None and max is None:
+        return asarray(x)
+    if max is None:
+        return op("maximum")(x, min)
+    if min is None:
+        return op("minimum")(x, max)
+    return op("clip")(x, min, max)

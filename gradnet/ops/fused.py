@@ -33,6 +33,7 @@ class _BiasBackward(Composed):
     ) -> tuple[Array, Array]:
         g, saved = xs
         derivative = activation.row.derivatives[0]
+        assert derivative is not None  # `_fusible` sees to it
         dz, dbias = backend.bias_activation_backward(g, saved, derivative, scalars, with_bias=True)
         return dz, dbias
 
@@ -242,7 +243,7 @@ def _over_rows(which: _Softmax, x: Any, axis: int) -> Tensor:
     if axis != x.ndim - 1:
         return moveaxis(_over_rows(which, moveaxis(x, axis, -1), -1), -1, axis)
     if x.ndim == 2:
-        return which(x)  # type: ignore[no-any-return]
+        return which(x)
     rows = x.size // x.shape[-1] if x.size else 0
     return reshape(which(reshape(x, (rows, x.shape[-1]))), x.shape)
 

@@ -19,7 +19,7 @@ from gradnet.tensor import Tensor, is_sequence
 # Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
 # the adjoint of that is the index again, so that all of it differentiates to any order.
 
-VIEW = Multilinear(
+VIEW: Multilinear = Multilinear(
     "getitem",
     lambda backend, x, index: backend.view(x, index),
     (
@@ -30,7 +30,7 @@ VIEW = Multilinear(
     view=True,
 )
 
-TAKE = Multilinear(
+TAKE: Multilinear = Multilinear(
     "getitem",
     lambda backend, x, index: backend.take(x, index),
     (
@@ -52,7 +52,7 @@ def _scatter_adjoint(g: Tensor, context: Context) -> Tensor:
     return op(g, index=context.parameters["index"])
 
 
-SCATTER = Multilinear("scatter", _scatter, (_scatter_adjoint,))
+SCATTER: Multilinear = Multilinear("scatter", _scatter, (_scatter_adjoint,))
 
 
 def _parse(x: Tensor, index: Any, name: str) -> tuple[Index, bool]:

@@ -85,9 +85,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     if ord == 1:
         return sum(magnitude, axis=axis, keepdims=keepdims)
     if ord == 2:
-        return op("sqrt")(  # type: ignore[no-any-return]
-            sum(op("square")(x), axis=axis, keepdims=keepdims)
-        )
+        return op("sqrt")(sum(op("square")(x), axis=axis, keepdims=keepdims))
     powers = sum(magnitude**ord, axis=axis, keepdims=keepdims)
     return powers ** (1 / ord)
 

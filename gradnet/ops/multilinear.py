@@ -177,7 +177,7 @@ def _move(backend: Backend, x: Array, source: Backend, target: Backend) -> Array
 class _Move(Multilinear):
     """A move between devices: the one op whose result lives elsewhere."""
 
-    def __call__(self, *inputs: Any, **parameters: Any) -> Any:
+    def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         y = super().__call__(*inputs, **parameters)
         y.backend = parameters["target"]
         return y

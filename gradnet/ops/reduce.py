@@ -48,7 +48,9 @@ def _reduce_cost(
     shape: Shape, axes: tuple[int, ...], keepdims: bool, itemsize: int, dtype: DType | None = None
 ) -> Cost:
     count = size(shape)
-    return count, itemsize * (count + count / builtins.max(size([shape[a] for a in axes]), 1.0))
+    return count, itemsize * (
+        count + count / builtins.max(size(tuple(shape[a] for a in axes)), 1.0)
+    )
 
 
 SUM = Multilinear(
@@ -115,7 +117,7 @@ def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     axes = normalize_axes(which.name, axis, x.ndim)
     if builtins.any(x.shape[a] == 0 for a in axes):
         raise ShapeError(f"{which.name} of no values: shape {x.shape}, axis {axis}")
-    return which(x, axes=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+    return which(x, axes=axes, keepdims=keepdims)
 
 
 def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -167,7 +169,7 @@ def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
     axes = normalize_axes("prod", axis, x.ndim)
     wanted = _accumulator(x, dtype)
     x = x if x.dtype == wanted else CAST(x, dtype=wanted)
-    return PROD(x, axes=axes, keepdims=keepdims)  # type: ignore[no-any-return]
+    return PROD(x, axes=axes, keepdims=keepdims)
 
 
 def _as_float(name: str, x: Any) -> Tensor:
@@ -181,7 +183,7 @@ def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     axes = normalize_axes("mean", axis, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
     total = SUM(x, axes=axes, keepdims=keepdims, dtype=x.dtype)
-    return op("divide")(total, float(count))  # type: ignore[no-any-return]
+    return op("divide")(total, float(count))
 
 
 def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -191,14 +193,12 @@ def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool
     centred = x - mean(x, axis=axes, keepdims=True)
     count = math.prod(x.shape[a] for a in axes) - correction
     total = SUM(op("square")(centred), axes=axes, keepdims=keepdims, dtype=x.dtype)
-    return op("divide")(total, float(builtins.max(count, 0)))  # type: ignore[no-any-return]
+    return op("divide")(total, float(builtins.max(count, 0)))
 
 
 def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation over axes: the square root of the variance."""
-    return op("sqrt")(  # type: ignore[no-any-return]
-        var(x, axis=axis, correction=correction, keepdims=keepdims)
-    )
+    return op("sqrt")(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -208,7 +208,7 @@ def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor
     highest = max(x.detach(), axis=axes, keepdims=True)
     highest = op("where")(op("isfinite")(highest), highest, 0.0)
     total = SUM(op("exp")(x - highest), axes=axes, keepdims=keepdims, dtype=x.dtype)
-    return op("log")(total) + reshape(highest, total.shape)  # type: ignore[no-any-return]
+    return op("log")(total) + reshape(highest, total.shape)
 
 
 # Without derivatives
@@ -292,7 +292,7 @@ class _RunningProduct(Composed):
             ahead = x[(*lead, slice(step, None))] * x[(*lead, slice(None, -step))]
             x = concat([x[(*lead, slice(None, step))], ahead], axis=axis)
             step *= 2
-        return x  # type: ignore[no-any-return]
+        return x
 
 
 CUMPROD = _RunningProduct("cumulative_prod")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from gradnet.backends import Array, Backend, Shape
@@ -45,7 +46,7 @@ def _tensor(x: Any) -> Tensor:
 
 # Reshape
 
-RESHAPE = Multilinear(
+RESHAPE: Multilinear = Multilinear(
     "reshape",
     lambda backend, x, shape: backend.reshape(x, shape),
     (lambda g, context: RESHAPE(g, shape=context.inputs[0].shape),),
@@ -283,9 +284,7 @@ def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Te
     else:
         edges = [0, *sections, count]
     lead = (slice(None),) * axis
-    return [
-        x[(*lead, slice(start, stop))] for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [x[(*lead, slice(start, stop))] for start, stop in pairwise(edges)]
 
 
 def tile(x: Any, repetitions: Any, /) -> Tensor:
