@@ -11,6 +11,7 @@ from gradnet.formulas import activations as _activations
 from gradnet.formulas import arithmetic as _arithmetic
 from gradnet.formulas import elementary as _elementary
 from gradnet.formulas import primitives as _primitives
+from gradnet.formulas import special as _special
 from gradnet.formulas.activations import *
 from gradnet.formulas.arithmetic import *
 from gradnet.formulas.elementary import *
@@ -18,8 +19,10 @@ from gradnet.formulas.primitives import *
 from gradnet.formulas.rows import Formula as Formula
 from gradnet.formulas.rows import Row as Row
 from gradnet.formulas.rows import Update as Update
+from gradnet.formulas.special import *
+from gradnet.formulas.updates import *
 
-_ROOMS = (_primitives, _arithmetic, _elementary, _activations)
+_ROOMS = (_primitives, _arithmetic, _elementary, _special, _activations)
 
 FORMULAS: dict[str, Formula] = {
     name: value
@@ -28,7 +31,7 @@ FORMULAS: dict[str, Formula] = {
     if getattr(value, "__module__", None) == room.__name__
 }
 
-ROWS: tuple[Row, ...] = (*ARITHMETIC, *ELEMENTARY, *ACTIVATIONS)
+ROWS: tuple[Row, ...] = (*ARITHMETIC, *ELEMENTARY, *SPECIAL, *ACTIVATIONS)
 
 _rows: dict[str, Row] = {}
 
