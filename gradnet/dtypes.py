@@ -35,12 +35,15 @@ def bfloat16() -> DType:
     return np.dtype(ml_dtypes.bfloat16)
 
 
+_KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+
+
 @cache
 def kind(dtype: DType) -> str:
     """The kind of a dtype: "bool", "int", "uint", "float" or "complex"."""
-    kinds = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
-    if dtype.kind in kinds:
-        return kinds[dtype.kind]
+    found = _KINDS.get(dtype.kind)
+    if found is not None:
+        return found
     if dtype.name == "bfloat16":
         return "float"
     raise DTypeError(
