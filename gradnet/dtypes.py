@@ -32,7 +32,8 @@ def bfloat16() -> DType:
     """The bfloat16 dtype of ml_dtypes, imported at first use."""
     import ml_dtypes
 
-    return np.dtype(ml_dtypes.bfloat16)
+    found: DType = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
