@@ -1,0 +1,303 @@
+"""Formulas as straight-line LLVM code, for loops that Numba compiles.
+
+Numba would type and lower every formula, helper and operator by itself, for three to five times
+the compile time. A formula needs none of that: all its values are floats of one type, or
+conditions. `function` makes it one intrinsic, which Numba puts into the loop that calls it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from gradnet import binding
+from gradnet.errors import DTypeError
+
+from .templates import elementary
+
+Value = Any
+Parsed = dict[str, ast.FunctionDef]
+
+
+class LoweringError(DTypeError):
+    """A formula that this target does not compile, such as one that shifts bits."""
+
+
+# Functions of the platform's library, which has them for both types: sinf and sin.
+_LIBRARY = {"exp2", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "atan2"}
+_LIBRARY |= {"sinh", "cosh", "asinh", "acosh", "atanh", "hypot", "nextafter", "pow"}
+# LLVM's own operations, one instruction or a few.
+_INSTRUCTIONS = {
+    "sqrt": "sqrt",
+    "floor": "floor",
+    "ceil": "ceil",
+    "trunc": "trunc",
+    "round": "rint",
+    "abs": "fabs",
+    "copysign": "copysign",
+    "larger": "maximum",
+    "smaller": "minimum",
+}
+
+
+class Target:
+    """Where code goes, and the float type it computes in."""
+
+    def __init__(self, builder: ir.IRBuilder, bits: int) -> None:
+        self.builder = builder
+        self.bits = bits
+        self.float = ir.FloatType() if bits == 32 else ir.DoubleType()
+        self.int = ir.IntType(bits)
+        self.significand = 23 if bits == 32 else 52
+        self.bias = 127 if bits == 32 else 1023
+        # 1.5 * 2**significand pushes the fraction of a smaller number off its end: adding it and
+        # taking it off rounds to nearest, and its sum with a whole k holds k in its lowest bits.
+        self.magic = 1.5 * 2.0**self.significand
+        self.magic_bits = (self.bias + self.significand) << self.significand
+        self.magic_bits |= 1 << self.significand - 1
+
+    def number(self, value: float) -> ir.Constant:
+        return ir.Constant(self.float, float(value))
+
+    def integer(self, value: int) -> ir.Constant:
+        return ir.Constant(self.int, value)
+
+    def as_float(self, value: Value) -> Value:
+        """A condition as 0 or 1; floats stay."""
+        if value.type == ir.IntType(1):
+            return self.builder.uitofp(value, self.float)
+        return value
+
+    def as_condition(self, value: Value) -> Value:
+        """Whether a float is not 0; conditions stay."""
+        if value.type == ir.IntType(1):
+            return value
+        return self.builder.fcmp_unordered("!=", value, self.number(0))
+
+    def primitive(self, name: str, values: Sequence[Value]) -> Value:
+        """The value of a primitive that is no formula on this target."""
+        if name in _INSTRUCTIONS:
+            kind = ir.FunctionType(self.float, [self.float] * len(values))
+            symbol = f"llvm.{_INSTRUCTIONS[name]}"
+            declared = self.builder.module.declare_intrinsic(symbol, [self.float], kind)
+            return self.builder.call(declared, values)
+        if name in _LIBRARY:
+            symbol = name + ("f" if self.bits == 32 else "")
+            kind = ir.FunctionType(self.float, [self.float] * len(values))
+            found = self.builder.module.globals.get(symbol)
+            declared = found or ir.Function(self.builder.module, kind, symbol)
+            return self.builder.call(declared, values)
+        method = _OWN.get(name)
+        if method is None:
+            raise LoweringError(f"the compiled CPU target has no {name!r}")
+        return method(self, *values)
+
+
+def _fma(target: Target, a: Value, b: Value, c: Value) -> Value:
+    features = llvm.get_host_cpu_features()
+    # Without the instruction, LLVM would call a library function a hundred times slower.
+    if features.get("fma", False) or features.get("neon", False):
+        return target.builder.fma(a, b, c)
+    return target.builder.fadd(target.builder.fmul(a, b), c)
+
+
+def _nearest(target: Target, x: Value) -> Value:
+    magic = target.number(target.magic)
+    return target.builder.fsub(target.builder.fadd(x, magic), magic)
+
+
+def _power_of_two(target: Target, k: Value) -> Value:
+    b = target.builder
+    pushed = b.bitcast(b.fadd(k, target.number(target.magic)), target.int)
+    biased = b.add(pushed, target.integer(target.bias))
+    return b.bitcast(b.shl(biased, target.integer(target.significand)), target.float)
+
+
+def _centred_exponent(target: Target, x: Value) -> Value:
+    root_of_half = target.integer(0x3F3504F3 if target.bits == 32 else 0x3FE6A09E667F3BCD)
+    b = target.builder
+    return b.ashr(b.sub(b.bitcast(x, target.int), root_of_half), target.integer(target.significand))
+
+
+def _exponent(target: Target, x: Value) -> Value:
+    b = target.builder
+    pushed = b.add(_centred_exponent(target, x), target.integer(target.magic_bits))
+    return b.fsub(b.bitcast(pushed, target.float), target.number(target.magic))
+
+
+def _significand(target: Target, x: Value) -> Value:
+    b = target.builder
+    e = b.shl(_centred_exponent(target, x), target.integer(target.significand))
+    return b.bitcast(b.sub(b.bitcast(x, target.int), e), target.float)
+
+
+_OWN: dict[str, Callable[..., Value]] = {
+    "fma": _fma,
+    "nearest": _nearest,
+    "power_of_two": _power_of_two,
+    "exponent": _exponent,
+    "significand": _significand,
+    "isinf": lambda target, x: target.builder.fcmp_ordered(
+        "==", target.primitive("abs", [x]), target.number(float("inf"))
+    ),
+    "isfinite": lambda target, x: target.builder.fcmp_ordered(
+        "<", target.primitive("abs", [x]), target.number(float("inf"))
+    ),
+    # Terms of a sum or product whose order the compiler may choose: it adds a vector at a time.
+    "lane_add": lambda target, a, b: target.builder.fadd(a, b, flags=("reassoc",)),
+    "lane_multiply": lambda target, a, b: target.builder.fmul(a, b, flags=("reassoc",)),
+}
+_ARITHMETIC = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
+_LOGIC = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
+_COMPARISON = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
+
+
+class _Lowering:
+    """Walks the text of a formula once, appending its code."""
+
+    def __init__(self, target: Target, parsed: Parsed) -> None:
+        self.target = target
+        self.parsed = parsed
+
+    def call(self, name: str, values: Sequence[Value]) -> list[Value]:
+        """The results of a function of the text."""
+        definition = self.parsed[name]
+        local = {a.arg: v for a, v in zip(definition.args.args, values, strict=True)}
+        for statement in definition.body:
+            if isinstance(statement, ast.Assign):
+                (variable,) = statement.targets
+                assert isinstance(variable, ast.Name)
+                local[variable.id] = self.value(statement.value, local)
+            elif isinstance(statement, ast.Return):
+                returned = statement.value
+                parts = returned.elts if isinstance(returned, ast.Tuple) else [returned]
+                return [self.value(part, local) for part in parts if part is not None]
+        raise LoweringError(f"the formula {name!r} returns nothing")
+
+    def value(self, node: ast.expr, local: dict[str, Value]) -> Value:
+        target, build = self.target, self.target.builder
+        match node:
+            case ast.Name(id=name):
+                return local[name]
+            case ast.Call(func=ast.Name(id="T"), args=[literal]):
+                return target.number(ast.literal_eval(literal))
+            case ast.Call(func=ast.Name(id=name), args=operands):
+                return self.called(name, [self.value(operand, local) for operand in operands])
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                condition = target.as_condition(self.value(test, local))
+                a, b = self.value(body, local), self.value(orelse, local)
+                if a.type != b.type:
+                    a, b = target.as_float(a), target.as_float(b)
+                return build.select(condition, a, b)
+            case ast.UnaryOp(op=sign, operand=operand):
+                return self.unary(sign, self.value(operand, local))
+            case ast.BinOp(left=left, op=sign, right=right):
+                return self.binary(sign, self.value(left, local), self.value(right, local))
+            case ast.Compare(left=left, ops=[sign], comparators=[right]):
+                a = target.as_float(self.value(left, local))
+                b = target.as_float(self.value(right, local))
+                if isinstance(sign, ast.NotEq):
+                    return build.fcmp_unordered("!=", a, b)
+                return build.fcmp_ordered(_COMPARISON[type(sign)], a, b)
+        raise LoweringError(f"the compiled CPU target does not take `{ast.unparse(node)}`")
+
+    def called(self, name: str, values: list[Value]) -> Value:
+        if name in self.parsed:
+            return self.call(name, values)[0]
+        values = [self.target.as_float(value) for value in values]
+        formula = elementary.FORMULAS.get((name, self.target.bits))
+        if formula is None:
+            return self.target.primitive(name, values)
+        source = binding.source(formula)
+        return _Lowering(self.target, _parse(source.text)).call(source.name, values)[0]
+
+    def unary(self, sign: ast.unaryop, value: Value) -> Value:
+        match sign:
+            case ast.USub():
+                return self.target.builder.fneg(self.target.as_float(value))
+            case ast.UAdd():
+                return self.target.as_float(value)
+            case ast.Invert() if value.type == ir.IntType(1):
+                return self.target.builder.not_(value)
+        raise LoweringError("the compiled CPU target does not flip the bits of numbers")
+
+    def binary(self, sign: ast.operator, a: Value, b: Value) -> Value:
+        target, build = self.target, self.target.builder
+        if type(sign) in _ARITHMETIC:
+            emit = getattr(build, _ARITHMETIC[type(sign)])
+            return emit(target.as_float(a), target.as_float(b))
+        if isinstance(sign, ast.Pow):
+            return target.primitive("pow", [target.as_float(a), target.as_float(b)])
+        if type(sign) in _LOGIC and a.type == b.type == ir.IntType(1):
+            return getattr(build, _LOGIC[type(sign)])(a, b)
+        raise LoweringError(
+            f"the compiled CPU target does not compute {type(sign).__name__} of floats"
+        )
+
+
+@cache
+def _parse(text: str) -> Parsed:
+    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+# Operators that only integers have, or that NumPy rounds in its own way.
+_REFUSED = (ast.FloorDiv, ast.Mod, ast.LShift, ast.RShift)
+
+
+def refusal(source: binding.Source) -> str | None:
+    """Why this target does not compile a formula, or None where it does."""
+    for name in source.primitives:
+        if not (
+            name in _INSTRUCTIONS
+            or name in _LIBRARY
+            or name in _OWN
+            or (name, 32) in elementary.FORMULAS
+        ):
+            return f"it has no {name!r}"
+    for node in ast.walk(ast.parse(source.text)):
+        if isinstance(node, _REFUSED):
+            return f"it does not compute {type(node).__name__} of floats"
+    return None
+
+
+def function(name: str, text: str, bits: int, *, results: int = 1, condition: bool = False) -> Any:
+    """The function `name` of a formula's text, for loops that Numba compiles to call.
+
+    Floats of that many bits or bools in; a float out, a bool if `condition`, or a tuple of floats.
+    """
+    kind: Any = types.float32 if bits == 32 else types.float64
+    if condition:
+        kind = types.boolean
+    elif results > 1:
+        kind = types.UniTuple(kind, results)  # type: ignore[no-untyped-call]
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Value:
+        target = Target(builder, bits)
+        found = _Lowering(target, _parse(text)).call(name, values)
+        if condition:
+            return target.as_condition(found[0])
+        found = [target.as_float(value) for value in found]
+        return context.make_tuple(builder, kind, found) if results > 1 else found[0]
+
+    # An intrinsic's arguments need names: Numba does not take *arguments.
+    names = [f"a{i}" for i in range(len(_parse(text)[name].args.args))]
+    scope: dict[str, Any] = {"kind": kind, "emit": emit}
+    exec(
+        f"def {name}(context, {', '.join(names)}):\n    return kind({', '.join(names)}), emit\n",
+        scope,
+    )
+    return intrinsic(scope[name])
+
+
+def primitive(name: str, bits: int) -> Any:
+    """A primitive of one or two operands, such as exp, for loops that Numba compiles to call."""
+    operands = "a, b" if name in ("larger", "smaller", "lane_add", "lane_multiply") else "a"
+    text = f"def f_{name}({operands}):\n    return {name}({operands})\n"
+    return function(f"f_{name}", text, bits)

@@ -1,0 +1,139 @@
+"""Loops that apply a formula: over any operands, with a bias, backwards, and in place.
+
+`f` is the formula. Each builder returns a kernel's text and its signature.
+"""
+
+from __future__ import annotations
+
+from gradnet import binding
+
+Text = tuple[str, str]
+
+
+def head(bits: int) -> str:
+    """The names that kernels are written with."""
+    return f"""
+T = np.float{bits}
+scalar = types.float64
+
+
+def In(dimensions, kind=types.float{bits}):
+    return types.Array(kind, dimensions, "C", readonly=True)
+
+
+def Out(dimensions, kind=types.float{bits}):
+    return types.Array(kind, dimensions, "C")
+
+"""
+
+
+def formula(source: binding.Source, bits: int, *, condition: bool = False) -> str:
+    """The definition of `f`."""
+    options = f", results={source.results}" if source.results > 1 else ""
+    options += ", condition=True" if condition else ""
+    return f'f = function({source.name!r}, """\n{source.text}""", {bits}{options})\n'
+
+
+def helpers(bits: int, *names: str) -> str:
+    """Definitions of primitives, by name."""
+    return "".join(f"{name} = primitive({name!r}, {bits})\n" for name in names)
+
+
+# How a kernel takes an operand, by a letter. Capitals: the same for arrays of bool.
+#   x  an array of the result's shape     r  a row, repeated along the leading axes
+#   e  an array of one element            c  a column, repeated along the trailing axes
+#   s  a Python number                    y  the array that the result goes to
+_SIGNATURES = {"x": "In({0})", "r": "In(1)", "c": "In(1)", "e": "In(1)", "s": "scalar"}
+
+
+def map_kernel(source: binding.Source, bits: int, pattern: str, *, condition: bool) -> Text:
+    """`y = f(operands)`: operands and result flat, or as rows and columns where some repeat."""
+    rows = any(letter in "rRcC" for letter in pattern)
+    place = "i, j" if rows else "i"
+    values, before, inside, signature, names = [], [], [], [], []
+    for number, letter in enumerate(pattern):
+        name = f"a{number}"
+        kind = letter.lower()
+        if kind != "y":
+            boolean = ", types.boolean)" if letter.isupper() else ")"
+            signature.append(_SIGNATURES[kind].format(2 if rows else 1).replace(")", boolean))
+            names.append(name)
+        if kind == "s":
+            before.append(f"s{number} = T({name})")
+        elif kind == "e":
+            before.append(f"s{number} = {name}[0]")
+        elif kind == "c":
+            inside.append(f"s{number} = {name}[i]")
+        value = {"x": f"{name}[{place}]", "r": f"{name}[j]", "y": f"y[{place}]"}
+        values.append(value.get(kind, f"s{number}"))
+    result = ", types.boolean" if condition else ""
+    signature.append(f"Out({2 if rows else 1}{result})")
+    call = f"y[{place}] = f({', '.join(values)})"
+    lines = [f"def kernel({', '.join([*names, 'y'])}):", *(f"    {line}" for line in before)]
+    if rows:
+        lines += ["    for i in range(y.shape[0]):", *(f"        {line}" for line in inside)]
+        lines += ["        for j in range(y.shape[1]):", f"            {call}"]
+    else:
+        lines += ["    for i in range(y.size):", f"        {call}"]
+    text = head(bits) + formula(source, bits, condition=condition) + "\n\n" + "\n".join(lines)
+    return text + "\n", ", ".join(signature)
+
+
+def _parameters(count: int) -> tuple[str, str, str, str]:
+    """Trailing scalars: as arguments, as lines, as operands and in a signature."""
+    numbers = range(count)
+    return (
+        "".join(f", p{i}" for i in numbers),
+        "".join(f"    s{i} = T(p{i})\n" for i in numbers),
+        "".join(f", s{i}" for i in numbers),
+        ", scalar" * count,
+    )
+
+
+def bias_activation(source: binding.Source, bits: int, *, in_place: bool) -> Text:
+    """`y = f(z + bias)`, and `z + bias` left in z; with `in_place`, y is z."""
+    arguments, lines, operands, signature = _parameters(len(source.arguments) - 1)
+    text = f"""
+def kernel(z, bias{"" if in_place else ", y"}{arguments}):
+{lines}    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            v = z[i, j] + bias[j]
+            {"z" if in_place else "z[i, j] = v" + chr(10) + "            y"}[i, j] = f(v{operands})
+"""
+    taken = "Out(2), In(1)" if in_place else "Out(2), In(1), Out(2)"
+    return head(bits) + formula(source, bits) + "\n" + text, taken + signature
+
+
+def bias_activation_backward(source: binding.Source, bits: int) -> Text:
+    """`dz = f(g, saved)`, and the sums of its columns over each block of rows."""
+    arguments, lines, operands, signature = _parameters(len(source.arguments) - 2)
+    text = f"""
+def kernel(g, saved, dz, sums, block{arguments}):
+{lines}    for b in range(sums.shape[0]):
+        for j in range(sums.shape[1]):
+            sums[b, j] = T(0)
+        for i in range(b * block, min(b * block + block, g.shape[0])):
+            for j in range(g.shape[1]):
+                v = f(g[i, j], saved[i, j]{operands})
+                dz[i, j] = v
+                sums[b, j] += v
+"""
+    taken = "In(2), In(2), Out(2), Out(2), types.intp"
+    return head(bits) + formula(source, bits) + "\n" + text, taken + signature
+
+
+def update(source: binding.Source, bits: int, arrays: int) -> Text:
+    """`p, *state = f(p, g, *state, *scalars)` on every element, in place."""
+    state = [f"a{i}" for i in range(arrays - 2)]
+    arguments, lines, operands, signature = _parameters(len(source.arguments) - arrays)
+    kept = ["p", *state]
+    results = ", ".join(f"{name}_new" for name in kept)
+    values = ", ".join(f"{name}[i]" for name in ["p", "g", *state])
+    stores = "".join(f"        {name}[i] = {name}_new\n" for name in kept)
+    text = f"""
+def kernel({", ".join(["p", "g", *state])}{arguments}):
+{lines}    for i in range(p.size):
+        {results} = f({values}{operands})
+{stores}"""
+    taken = ", ".join(["Out(1)", "In(1)", *["Out(1)"] * len(state)])
+    return head(bits) + formula(source, bits) + "\n" + text, taken + signature

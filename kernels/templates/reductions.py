@@ -1,0 +1,56 @@
+"""Loops that reduce rows, or sum columns.
+
+The order of the terms depends on the shape alone. Sums go in blocks, a vector of terms at a time;
+the blocks of a row are joined in float64, those of a column by the caller.
+"""
+
+from __future__ import annotations
+
+from .elementwise import Text, head, helpers
+
+# Terms of a row added at the precision of the row: 16 in each of a vector's 32 lanes.
+BLOCK = 512
+# Rows added at the precision of the rows.
+ROWS = 128
+
+
+def rows(bits: int, kind: str) -> Text:
+    """The "sum" of each row, in float64, or its "max" or "min"."""
+    if kind in ("max", "min"):
+        keep = {"max": "larger", "min": "smaller"}[kind]
+        text = f"""
+def kernel(x, y):
+    for i in range(x.shape[0]):
+        v = x[i, 0]
+        for j in range(1, x.shape[1]):
+            v = {keep}(v, x[i, j])
+        y[i] = v
+"""
+        return head(bits) + helpers(bits, keep) + text, "In(2), Out(1)"
+    text = f"""
+def kernel(x, y):
+    for i in range(x.shape[0]):
+        v = 0.0
+        for start in range(0, x.shape[1], {BLOCK}):
+            part = T(0)
+            for j in range(start, min(start + {BLOCK}, x.shape[1])):
+                part = lane_add(part, x[i, j])
+            v += part
+        y[i] = v
+"""
+    return head(bits) + helpers(bits, "lane_add") + text, "In(2), Out(1, types.float64)"
+
+
+def columns(bits: int) -> Text:
+    """`sums[a, b] = x[a, block b].sum(0)` for each block of rows."""
+    text = f"""
+def kernel(x, sums):
+    for a in range(sums.shape[0]):
+        for b in range(sums.shape[1]):
+            for j in range(sums.shape[2]):
+                sums[a, b, j] = T(0)
+            for i in range(b * {ROWS}, min(b * {ROWS} + {ROWS}, x.shape[1])):
+                for j in range(x.shape[2]):
+                    sums[a, b, j] += x[a, i, j]
+"""
+    return head(bits) + text, "In(3), Out(3)"

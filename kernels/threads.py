@@ -1,0 +1,96 @@
+"""A few persistent threads for kernels over large arrays.
+
+Kernels release the interpreter's lock, so plain threads run them side by side. Waking one takes
+some 50 microseconds: only work of several times that is worth sharing. The threads sleep between
+calls; they never spin on cores that the BLAS wants.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+Work = Callable[[int, int], Any]
+_Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
+
+
+def _processors() -> int:
+    """The threads to use: $GRADNET_NUM_THREADS, else the processors open to this process."""
+    chosen = os.environ.get("GRADNET_NUM_THREADS", "")
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Pool:
+    """Threads that wait for work, started at first use and again in a forked process."""
+
+    def __init__(self) -> None:
+        self.size = _processors()
+        self.reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        self.tasks: SimpleQueue[_Task] = SimpleQueue()
+        self.started = 0
+        self.lock = threading.Lock()
+
+    def ready(self, count: int) -> None:
+        if self.started >= count:
+            return
+        with self.lock:
+            while self.started < count:
+                self.started += 1
+                name = f"gradnet-{self.started}"
+                threading.Thread(target=_serve, args=(self.tasks,), name=name, daemon=True).start()
+
+
+def _serve(tasks: SimpleQueue[_Task]) -> None:
+    while True:
+        work, start, stop, done = tasks.get()
+        try:
+            work(start, stop)
+        except BaseException as error:  # noqa: BLE001  whatever it is, the caller raises it
+            done.put(error)
+        else:
+            done.put(None)
+
+
+_pool = _Pool()
+
+
+def count() -> int:
+    """How many threads share the work of a large array."""
+    return _pool.size
+
+
+def share(work: Work, total: int, least: int, step: int = 1) -> None:
+    """Run `work(start, stop)` over ranges that make up 0 ... total, on several threads if it pays.
+
+    Each range has at least `least` items, and all but the last a multiple of `step`. Raises what
+    the first failing range raises, when all have ended.
+    """
+    parts = min(_pool.size, total // max(least, 1))
+    if parts < 2:
+        work(0, total)
+        return
+    each = -(-total // (parts * step)) * step
+    ranges = [(start, min(start + each, total)) for start in range(0, total, each)]
+    _pool.ready(len(ranges) - 1)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for start, stop in ranges[1:]:
+        _pool.tasks.put((work, start, stop, done))
+    errors: list[BaseException | None] = []
+    try:
+        work(*ranges[0])
+    finally:
+        errors = [done.get() for _ in ranges[1:]]
+    for error in errors:
+        if error is not None:
+            raise error
