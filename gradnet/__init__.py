@@ -97,6 +97,7 @@ e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 
 # Names of the rooms above the array namespace, imported at first use.
 _LAZY = {
+    "device_info": "gradnet.backends",
     "Trainer": "gradnet.training",
     "fit": "gradnet.training",
     "gradcheck": "gradnet.check",

@@ -12,8 +12,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -239,6 +239,8 @@ _MODULES = {
     "numba": "gradnet.kernels.numba_cpu",
     "cuda": "gradnet.kernels.cuda",
 }
+_PACKAGES = {"numpy": ("numpy",), "numba": ("numpy", "numba", "llvmlite")}
+_REMEDIES = {"numba": "pip install numba", "cuda": "use the CPU: it is the default"}
 _loaded: dict[tuple[str, int], Backend] = {}
 _lock = threading.RLock()
 
@@ -280,7 +282,9 @@ def get(name: str, index: int = 0) -> Backend:
         try:
             module = importlib.import_module(_MODULES[name])
         except ImportError as error:
-            raise DeviceError(f"the backend {name!r} cannot be loaded: {error}") from error
+            absent = error.name == _MODULES[name]
+            reason = "this version of gradnet does not have it yet" if absent else error
+            raise DeviceError(f"the backend {name!r} cannot be loaded: {reason}") from error
         backend: Backend = module.BACKEND if index == 0 else module.backend(index)
         _loaded[key] = backend
     return backend
@@ -298,6 +302,36 @@ def unavailable(name: str) -> str | None:
     except DeviceError as error:
         return str(error)
     return None
+
+
+class BackendInfo(NamedTuple):
+    """What there is to know of a backend on this machine.
+
+    `device` is empty where the backend cannot be used; `reason` says why, and `remedy` what to do.
+    """
+
+    name: str
+    device: str
+    versions: dict[str, str]
+    reason: str
+    remedy: str
+
+
+def device_info() -> tuple[BackendInfo, ...]:
+    """Every registered backend: its device, the versions it runs on, or why it cannot run here."""
+    return tuple(_info(name) for name in _MODULES)
+
+
+def _info(name: str) -> BackendInfo:
+    import importlib.metadata as metadata
+
+    versions = {}
+    for package in _PACKAGES.get(name, ()):
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    reason = unavailable(name) or ""
+    device = "" if reason else get(name).device
+    return BackendInfo(name, device, versions, reason, _REMEDIES.get(name, "") if reason else "")
 
 
 def default() -> Backend:
