@@ -1,0 +1,255 @@
+"""Optimizers that scale each parameter's step by the size of its gradients so far."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from gradnet.formulas import UPDATES, Update
+from gradnet.optim.flat import Progress
+from gradnet.optim.optimizer import Group, Optimizer, Parameters
+from gradnet.optim.settings import BETAS, FLAG, NONNEGATIVE, UNIT, Settings
+
+__all__ = ["Adagrad", "Adam", "AdamW", "Nadam", "RMSprop"]
+
+_RMSPROP, _RMSPROP_MOMENTUM, _RMSPROP_CENTERED = (
+    UPDATES[name] for name in ("rmsprop", "rmsprop_momentum", "rmsprop_centered")
+)
+_ADAGRAD, _ADAM, _ADAMW, _NADAM = (UPDATES[name] for name in ("adagrad", "adam", "adamw", "nadam"))
+
+
+class Adagrad(Optimizer):
+    """Steps divided by the root of the sum of all squared gradients.
+
+        g = g + weight_decay * p
+        v = v + g**2                            from v = initial
+        p = p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(v) + eps)
+
+    Duchi, Hazan and Singer 2011.
+    """
+
+    name = "adagrad"
+    rules: ClassVar[Settings] = {
+        "lr": NONNEGATIVE,
+        "lr_decay": NONNEGATIVE,
+        "eps": NONNEGATIVE,
+        "initial": NONNEGATIVE,
+        "weight_decay": NONNEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        eps: float = 1e-10,
+        initial: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, lr=lr, lr_decay=lr_decay, eps=eps, initial=initial, weight_decay=weight_decay
+        )
+
+    def update(self, group: Group) -> Update:
+        return _ADAGRAD
+
+    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+        lr = group["lr"] / (1 + (t - 1) * group["lr_decay"])
+        return lr, group["eps"], group["weight_decay"]
+
+
+class RMSprop(Optimizer):
+    """Steps divided by the root of a running mean of squared gradients.
+
+        g = g + weight_decay * p
+        v = alpha * v + (1 - alpha) * g**2
+        p = p - lr * g / (sqrt(v) + eps)
+        a = alpha * a + (1 - alpha) * g         if centered, and v - a**2 stands for v
+        m = momentum * m + g / (sqrt(v) + eps)  with momentum, and then
+        p = p - lr * m
+
+    Tieleman and Hinton 2012, Lecture 6.5; centered: Graves 2013, arXiv:1308.0850.
+    """
+
+    name = "rmsprop"
+    rules: ClassVar[Settings] = {
+        "lr": NONNEGATIVE,
+        "alpha": UNIT,
+        "eps": NONNEGATIVE,
+        "momentum": UNIT,
+        "centered": FLAG,
+        "weight_decay": NONNEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            momentum=momentum,
+            centered=centered,
+            weight_decay=weight_decay,
+        )
+
+    def check(self, group: Group) -> None:
+        if group["centered"] and group["momentum"]:
+            raise ValueError(
+                f"RMSprop: centered=True has no form with momentum, got {group['momentum']:g}; "
+                "choose one of them"
+            )
+
+    def update(self, group: Group) -> Update:
+        self.check(group)
+        if group["centered"]:
+            return _RMSPROP_CENTERED
+        return _RMSPROP_MOMENTUM if group["momentum"] else _RMSPROP
+
+    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+        first = (group["lr"], 1 - group["alpha"], group["eps"])
+        if group["momentum"]:
+            return (*first, group["momentum"], group["weight_decay"])
+        return (*first, group["weight_decay"])
+
+
+class Adam(Optimizer):
+    """Momentum divided by the root of a running mean of squares, both corrected for their start.
+
+        g = g + weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        p = p - lr * m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + eps)
+
+    Kingma and Ba 2015, arXiv:1412.6980.
+    """
+
+    name = "adam"
+    rules: ClassVar[Settings] = {
+        "lr": NONNEGATIVE,
+        "betas": BETAS,
+        "eps": NONNEGATIVE,
+        "weight_decay": NONNEGATIVE,
+    }
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(self, group: Group) -> Update:
+        return _ADAM
+
+    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return (
+            group["lr"] / (1 - beta1**t),
+            1 - beta1,
+            1 - beta2,
+            1 / math.sqrt(1 - beta2**t),
+            group["eps"],
+            group["weight_decay"],
+        )
+
+
+class AdamW(Adam):
+    """Adam with a weight decay that is not scaled by the gradients' size.
+
+        p = p - lr * weight_decay * p
+        then as Adam without weight decay
+
+    Loshchilov and Hutter 2019, arXiv:1711.05101.
+    """
+
+    name = "adamw"
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def update(self, group: Group) -> Update:
+        return _ADAMW
+
+    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+        *shared, weight_decay = super().scalars(group, t)
+        return (*shared, group["lr"] * weight_decay)
+
+
+class Nadam(Optimizer):
+    """Adam that looks ahead along its momentum, as Nesterov's does.
+
+        g = g + weight_decay * p
+        mu(t) = beta1 * (1 - 0.96**(t * momentum_decay) / 2);  M = mu(1) * ... * mu(t)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        d = (1 - mu(t)) * g / (1 - M) + mu(t + 1) * m / (1 - M * mu(t + 1))
+        p = p - lr * d / (sqrt(v / (1 - beta2**t)) + eps)
+
+    Dozat 2016, Incorporating Nesterov Momentum into Adam.
+    """
+
+    name = "nadam"
+    rules: ClassVar[Settings] = {
+        "lr": NONNEGATIVE,
+        "betas": BETAS,
+        "eps": NONNEGATIVE,
+        "weight_decay": NONNEGATIVE,
+        "momentum_decay": NONNEGATIVE,
+    }
+    # The count of steps, and the product of all mu so far.
+    start = (0, 1.0)
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 4e-3,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum_decay=momentum_decay,
+        )
+
+    def update(self, group: Group) -> Update:
+        return _NADAM
+
+    def advance(self, group: Group, progress: Progress) -> tuple[Progress, tuple[float, ...]]:
+        t = int(progress[0]) + 1
+        lr, (beta1, beta2), decay = group["lr"], group["betas"], group["momentum_decay"]
+        now, ahead = (beta1 * (1 - 0.5 * 0.96 ** (i * decay)) for i in (t, t + 1))
+        product = progress[1] * now
+        return (t, product), (
+            lr * (1 - now) / (1 - product),
+            lr * ahead / (1 - product * ahead),
+            1 - beta1,
+            1 - beta2,
+            1 / math.sqrt(1 - beta2**t),
+            group["eps"],
+            group["weight_decay"],
+        )

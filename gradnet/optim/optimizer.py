@@ -1,0 +1,339 @@
+"""What all optimizers share: groups of parameters with their settings, buffers, and state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from gradnet import dtypes
+from gradnet.autodiff import enable_grad
+from gradnet.errors import DTypeError, GraphError, ShapeError
+from gradnet.formulas import Update
+from gradnet.optim.flat import Flat, Progress
+from gradnet.optim.settings import NONNEGATIVE, Settings, closest
+from gradnet.tensor import Tensor
+
+Closure = Callable[[], Any]
+Parameters = Iterable[Tensor] | Iterable[Mapping[str, Any]]
+
+
+class Group(dict[str, Any]):
+    """A group's settings by name, and its parameters under "params".
+
+    Settings may be changed between steps. Raises ValueError for an unknown one and for a value
+    it may not take.
+    """
+
+    def __init__(self, owner: str, rules: Settings, parameters: tuple[Tensor, ...]) -> None:
+        super().__init__(params=parameters)
+        self.owner = owner
+        self.rules = rules
+        self.flats: list[Flat] = []
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "params":
+            raise ValueError(
+                f"{self.owner}: the parameters of a group stay as they are; use add_group for more"
+            )
+        if name not in self.rules:
+            raise ValueError(f"{self.owner} has no setting {name!r}: {closest(name, self.rules)}")
+        super().__setitem__(name, self.rules[name](self.owner, name, value))
+
+    def initial(self, moment: str) -> float:
+        """What a moment starts from: the setting "initial", if there is one, else 0."""
+        start: float = self.get("initial", 0.0)
+        return start
+
+    def places(self) -> list[tuple[Flat, int]]:
+        """Which buffers each parameter is in, and where."""
+        where = {key: (flat, i) for flat in self.flats for key, i in flat.order.items()}
+        return [where[id(parameter)] for parameter in self["params"]]
+
+    def settings(self) -> dict[str, Any]:
+        """The settings alone."""
+        return {name: self[name] for name in self.rules}
+
+
+class Optimizer:
+    """Base of all optimizers: takes parameters, or dicts {"params": [...], "lr": ...} of groups.
+
+    A subclass has a `name`, `rules` for its settings, and either an `update` formula with the
+    `scalars` of a step, or a `step` of its own. The parameters' arrays become views of one buffer
+    per group, dtype and device; tensors that shared memory with them before no longer do.
+
+    Raises ValueError for no or repeated parameters and bad settings, TypeError for what is no
+    parameter, GraphError for a tensor that gets no gradient, DTypeError for one that is not real.
+    """
+
+    name: ClassVar[str]
+    rules: ClassVar[Settings] = {"lr": NONNEGATIVE}
+    needs_closure: ClassVar[bool] = False
+    start: ClassVar[Progress] = (0,)
+
+    groups: list[Group]
+
+    def __init__(self, params: Parameters, **settings: Any) -> None:
+        self._defaults = settings
+        self.groups = []
+        for group in self._as_groups(params):
+            self.add_group(group)
+
+    def _as_groups(self, params: Any) -> list[Mapping[str, Any]]:
+        kind = type(self).__name__
+        if isinstance(params, Tensor | Mapping | str) or not isinstance(params, Iterable):
+            hint = "; pass its parameters()" if hasattr(params, "parameters") else ""
+            raise TypeError(
+                f"{kind} takes a list of tensors or of group dicts, got {type(params).__name__}"
+                f"{hint or '; put it in a list'}"
+            )
+        items = list(params)
+        if not items:
+            raise ValueError(f"{kind} got no parameters; is the model empty, or a generator used?")
+        dicts = [isinstance(item, Mapping) for item in items]
+        if any(dicts) and not all(dicts):
+            raise TypeError(f"{kind} takes tensors or group dicts, not both in one list")
+        return items if dicts[0] else [{"params": items}]
+
+    def add_group(self, group: Mapping[str, Any]) -> None:
+        """Take more parameters, with settings of their own: {"params": [...], "lr": ...}."""
+        kind = type(self).__name__
+        if "params" not in group:
+            raise ValueError(f"{kind}: a group needs its parameters under 'params'")
+        given = group["params"]
+        if isinstance(given, Tensor) or not isinstance(given, Iterable):
+            raise TypeError(
+                f"{kind}: 'params' of a group is a list of tensors, got {type(given).__name__}"
+            )
+        parameters = tuple(given)
+        if not parameters:
+            raise ValueError(f"{kind}: group {len(self.groups)} has no parameters")
+        taken = {id(p): f"group {i}" for i, g in enumerate(self.groups) for p in g["params"]}
+        for i, parameter in enumerate(parameters):
+            where = f"parameter {i} of group {len(self.groups)}"
+            self._check_parameter(f"{kind}: {where}", parameter)
+            if id(parameter) in taken:
+                raise ValueError(
+                    f"{kind}: {where}, shape {parameter.shape}, is in {taken[id(parameter)]} "
+                    "already; a parameter can be given only once"
+                )
+            taken[id(parameter)] = "this group"
+        made = Group(kind, self.rules, parameters)
+        for name, value in {**self._defaults, **group}.items():
+            if name != "params":
+                made[name] = value
+        self.check(made)
+        kinds: dict[tuple[int, Any], list[Tensor]] = {}
+        for parameter in parameters:
+            kinds.setdefault((id(parameter.backend), parameter.dtype), []).append(parameter)
+        made.flats = [Flat(alike, self.start) for alike in kinds.values()]
+        self.groups.append(made)
+
+    def _check_parameter(self, where: str, parameter: Any) -> None:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{where} is a {type(parameter).__name__}; expected a Tensor")
+        if not parameter.is_leaf:
+            raise GraphError(
+                f"{where}, shape {parameter.shape}, was computed from other tensors; only leaves "
+                "can be optimized: give those, or a copy made with detach()"
+            )
+        if not parameter.requires_grad:
+            raise GraphError(
+                f"{where}, shape {parameter.shape}, does not require a gradient; "
+                "set requires_grad=True, or leave it out"
+            )
+        if not dtypes.is_floating(parameter.dtype):
+            raise DTypeError(
+                f"{where}, shape {parameter.shape}, has dtype {parameter.dtype.name}; "
+                "optimizers take real floating parameters"
+            )
+
+    def check(self, group: Group) -> None:
+        """Raise ValueError for settings that do not go together."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group; setting it sets that of all groups."""
+        rate: float = self.groups[0]["lr"]
+        return rate
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.groups:
+            group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forget all gradients, so that the next backward starts anew."""
+        for group in self.groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def evaluate(self, closure: Closure) -> Any:
+        """What the closure returns, the loss, with the gradients that its backward leaves."""
+        self.zero_grad()
+        with enable_grad():
+            return closure()
+
+    # A step by formula
+
+    def update(self, group: Group) -> Update:
+        """The row of the formula table that the group's settings ask for."""
+        raise NotImplementedError
+
+    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+        """The formula's scalars for the step number t = 1, 2, ..."""
+        raise NotImplementedError
+
+    def advance(self, group: Group, progress: Progress) -> tuple[Progress, tuple[float, ...]]:
+        """The progress after one more step, and the scalars of that step."""
+        t = int(progress[0]) + 1
+        return (t,), self.scalars(group, t)
+
+    def step(self, closure: Closure | None = None) -> Any:
+        """Change every parameter that has a gradient; one that has none is left as it is.
+
+        With a closure, which computes the loss and calls its backward, that is run before, on
+        gradients set to none, and its result is returned.
+        """
+        loss = None if closure is None else self.evaluate(closure)
+        for group in self.groups:
+            update = self.update(group)
+            for flat in group.flats:
+                complete = flat.ready()
+                arrays = flat.arrays(update, group.initial)
+                if complete and flat.common is not None:
+                    flat.common, scalars = self.advance(group, flat.common)
+                    if flat.size:
+                        flat.backend.update(update.formula, arrays, scalars)
+                    flat.changed()
+                else:
+                    self._step_runs(group, flat, update, arrays)
+        return loss
+
+    def _step_runs(self, group: Group, flat: Flat, update: Update, arrays: tuple[Any, ...]) -> None:
+        """A step where gradients are missing or were so earlier: one update for each run."""
+        each = [flat.progress(i) for i in range(len(flat.parameters))]
+        for run in flat.runs():
+            progress, scalars = self.advance(group, each[run[0]])
+            parts = tuple(flat.span(array, run) for array in arrays)
+            if parts[0].shape[0]:
+                flat.backend.update(update.formula, parts, scalars)
+            for i in range(*run):
+                each[i] = progress
+                flat.parameters[i].changed()
+        flat.set_progress(each)
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later step depends on but the parameters: a snapshot, to be stored.
+
+        "kind" is the optimizer's name; "groups" has each group's settings, the shapes of its
+        parameters, their counts of steps and the names of their moments, all plain numbers and
+        lists; "0.1.m" is the Tensor of the moment m of parameter 1 in group 0.
+        """
+        state: dict[str, Any] = {"kind": self.name, "groups": []}
+        for g, group in enumerate(self.groups):
+            places = group.places()
+            state["groups"].append(
+                {
+                    "settings": {
+                        name: list(value) if isinstance(value, tuple) else value
+                        for name, value in group.settings().items()
+                    },
+                    "shapes": [list(parameter.shape) for parameter in group["params"]],
+                    "progress": [list(flat.progress(i)) for flat, i in places],
+                    "moments": list(group.flats[0].state),
+                }
+            )
+            for p, (flat, i) in enumerate(places):
+                for name, buffer in flat.state.items():
+                    array = flat.backend.cast(flat.part(buffer, i), flat.dtype)
+                    state[f"{g}.{p}.{name}"] = Tensor.wrap(array, flat.backend)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of an optimizer of the same kind over parameters alike.
+
+        Raises ValueError for another kind or an incomplete state, ShapeError for other groups or
+        shapes, and DTypeError for moments of another dtype; nothing is changed then.
+        """
+        self._check_state(state)
+        for g, (group, saved) in enumerate(zip(self.groups, state["groups"], strict=True)):
+            for name, value in saved["settings"].items():
+                group[name] = value
+            places = group.places()
+            for flat in group.flats:
+                each = [
+                    tuple(progress)
+                    for progress, (place, _) in zip(saved["progress"], places, strict=True)
+                    if place is flat
+                ]
+                flat.restore(saved["moments"], each)
+            for p, (flat, i) in enumerate(places):
+                for name, buffer in flat.state.items():
+                    moment = Tensor.wrap(flat.part(buffer, i), flat.backend)
+                    moment.assign_(state[f"{g}.{p}.{name}"])
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise where `load_state_dict` could not take all of a state."""
+        kind = type(self).__name__
+        if state.get("kind") != self.name:
+            raise ValueError(
+                f"{kind} cannot load the state of {state.get('kind')!r}; "
+                f"it takes a state_dict of the optimizer {self.name!r}"
+            )
+        shapes = [[list(p.shape) for p in group["params"]] for group in self.groups]
+        saved = [[list(shape) for shape in group["shapes"]] for group in state["groups"]]
+        if shapes != saved:
+            raise ShapeError(
+                f"{kind} cannot load a state for parameters of shapes {saved}: "
+                f"it has {shapes}, a list per group"
+            )
+        expected: dict[str, Tensor] = {}
+        for g, group in enumerate(state["groups"]):
+            trial = Group(kind, self.rules, ())
+            for name, value in group["settings"].items():
+                trial[name] = value
+            for p, parameter in enumerate(self.groups[g]["params"]):
+                expected.update({f"{g}.{p}.{name}": parameter for name in group["moments"]})
+        found = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        if found.keys() != expected.keys():
+            odd = ", ".join(sorted(found.keys() ^ expected.keys()))
+            raise ValueError(f"{kind} cannot load a state with missing or unknown moments: {odd}")
+        for key, moment in found.items():
+            parameter = expected[key]
+            if moment.shape != parameter.shape:
+                raise ShapeError(
+                    f"{kind} cannot load {key!r} of shape {moment.shape} for a parameter of shape "
+                    f"{parameter.shape}"
+                )
+            if moment.dtype != parameter.dtype:
+                raise DTypeError(
+                    f"{kind} cannot load {key!r} of dtype {moment.dtype.name} for a parameter of "
+                    f"dtype {parameter.dtype.name}; cast the model before the optimizer is made"
+                )
+
+    def __repr__(self) -> str:
+        count = sum(parameter.size for group in self.groups for parameter in group["params"])
+        settings = [
+            ", ".join(f"{name}={value!r}" for name, value in group.settings().items())
+            for group in self.groups
+        ]
+        listed = settings[0] if len(settings) == 1 else "; ".join(f"({item})" for item in settings)
+        return f"{type(self).__name__}({listed}; {count:,} parameters)"
+
+    def __reduce__(self) -> Any:
+        # A copy joins copies of the parameters in buffers of its own.
+        groups = [{**group} for group in self.groups]
+        return _restored, (type(self), groups, self._defaults, self.state_dict())
+
+
+def _restored(
+    kind: type[Optimizer],
+    groups: list[dict[str, Any]],
+    defaults: dict[str, Any],
+    state: dict[str, Any],
+) -> Optimizer:
+    made = kind(groups, **defaults)
+    made.load_state_dict(state)
+    return made
