@@ -89,7 +89,6 @@ from gradnet.dtypes import (
 from gradnet.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
-__array_api_version__ = "2025.12"
 
 bool = dtypes.bool_
 
@@ -97,6 +96,14 @@ e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 
 # Names of the rooms above the array namespace, imported at first use.
 _LAZY = {
+    "__array_api_version__": "gradnet.inspection",
+    "__array_namespace_info__": "gradnet.inspection",
+    "broadcast_shapes": "gradnet.inspection",
+    "can_cast": "gradnet.inspection",
+    "finfo": "gradnet.inspection",
+    "iinfo": "gradnet.inspection",
+    "isdtype": "gradnet.inspection",
+    "result_type": "gradnet.inspection",
     "device_info": "gradnet.backends",
     "Trainer": "gradnet.training",
     "fit": "gradnet.training",
