@@ -24,7 +24,7 @@ from gradnet.graph import (
     recording,
 )
 from gradnet.ops.core import Op, subgraph_gradients
-from gradnet.ops.creation import asarray, eye, zeros_like
+from gradnet.ops.creation import asarray, copy, eye, zeros, zeros_like
 from gradnet.ops.shape import reshape, stack
 from gradnet.tensor import Tensor
 
@@ -80,11 +80,34 @@ def _outputs(value: Any, caller: str) -> tuple[Tensor, ...]:
 
 def _joined(handles: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
     """Whether a gradient here may itself be differentiated by someone outside."""
-    if mode.levels or any(not handle.is_leaf for handle in handles):
+    if mode.levels:
         return True
-    own = {handle.node[0].id for handle in handles if handle.node is not None}
-    nodes = reachable([y.node[0] for y in outputs if y.node is not None])
-    return any(node.op is None and node.id not in own for node in nodes)
+    if not mode.recording:
+        return False
+    own = {handle.node[0].id for handle in handles if handle.node is not None and handle.is_leaf}
+    return _reaches_leaf(outputs, own)
+
+
+def _reaches_leaf(ys: Sequence[Tensor], but: set[int] | None = None) -> bool:
+    """Whether the graph of `ys` goes back to a leaf that someone still collects gradients for."""
+    nodes = reachable([y.node[0] for y in ys if y.node is not None])
+    return any(
+        node.op is None and node.tensor is not None and node.id not in (but or ()) for node in nodes
+    )
+
+
+def _close(handles: Sequence[Tensor]) -> None:
+    """Mark the leaves among handles as ones that nobody collects gradients for any more."""
+    for handle in handles:
+        if handle.node is not None and handle.is_leaf:
+            handle.node[0].tensor = None
+
+
+def _free(y: Tensor) -> Tensor:
+    """A result without the graph of derivatives that nobody outside can take any more."""
+    if y.node is None or mode.levels or (mode.recording and _reaches_leaf([y])):
+        return y
+    return y.detach()
 
 
 class _Handle(Op):
@@ -159,7 +182,11 @@ def _gradients(
     found = backpropagate(
         pairs, targets=targets, keep=keep, differentiable=differentiable, floor=floor
     )
-    return [zeros_like(h) if g is None else g for h, g in zip(handles, found, strict=True)]
+    # A copy, for one cotangent may be that of several arguments, or a broadcast view.
+    return [
+        zeros_like(h) if g is None else g if g.node is not None or g.tangents else copy(g)
+        for h, g in zip(handles, found, strict=True)
+    ]
 
 
 def value_and_grad(
@@ -190,6 +217,7 @@ def value_and_grad(
         gradients = _gradients(
             [y], [y.seed(None, "grad")], handles, keep=again, differentiable=again
         )
+        _close(handles)
         kept = y if again else y.detach()
         value = (kept, result[1]) if has_aux else kept
         return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
@@ -238,6 +266,7 @@ def jvp(f: Function, xs: Any, ts: Any) -> tuple[Any, Any]:
     values = [y.outside(number) for y in outputs]
     found = [(y.tangents or {}).get(number) for y in outputs]
     slopes = [zeros_like(y) if t is None else t for y, t in zip(values, found, strict=True)]
+    values, slopes = [_free(y) for y in values], [_free(t) for t in slopes]
     if isinstance(value, tuple | list):
         return tuple(values), tuple(slopes)
     return values[0], slopes[0]
@@ -273,10 +302,12 @@ def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> C
             basis = eye(x.size, dtype=x.dtype).to(x.device)
             columns = [jvp(of_one, x, reshape(basis[k], x.shape))[1] for k in range(x.size)]
             if not columns:
-                return zeros_like(reshape(y.detach(), (*y.shape,)))[..., None][..., :0]
+                return zeros((*y.shape, *x.shape), dtype=y.dtype, backend=y.backend)
             return reshape(stack(columns, axis=-1), (*y.shape, *x.shape))
         basis = eye(y.size, dtype=y.dtype).to(y.device)
         rows = [pull(reshape(basis[k], y.shape)) for k in range(y.size)]
+        if not rows:
+            return zeros((*y.shape, *x.shape), dtype=x.dtype, backend=x.backend)
         return reshape(stack(rows), (*y.shape, *x.shape))
 
     return evaluate
@@ -333,6 +364,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
             for parent in node.parents
             if parent is not None and parent[0].id <= floor
         )
+        edges.update((y.node, None) for y in outputs if y.node and y.node[0].id <= floor)
         if not edges:
             return value
 
@@ -342,7 +374,9 @@ def checkpoint(f: Function) -> Callable[..., Any]:
 
         node = Node(_Checkpoint(run), (None,) * len(edges), (-1,) * len(edges), tuple(edges), {})
         node.outputs = tuple(Spec(y.shape, y.dtype) for y in outputs)
-        results = tuple(Tensor.wrap(y.array, y.backend, (node, i)) for i, y in enumerate(outputs))
+        results = tuple(
+            Tensor.wrap(y.array, y.backend, (node, i), y.counter) for i, y in enumerate(outputs)
+        )
         return results if isinstance(value, tuple | list) else results[0]
 
     return wrapped

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradnet import autodiff, dtypes
-from gradnet.errors import GradnetError
+from gradnet.errors import DTypeError, GradnetError
 from gradnet.ops.creation import asarray
 from gradnet.tensor import Tensor
 
@@ -55,6 +55,11 @@ def gradcheck(
         x.detach().astype(dtypes.float64) if dtypes.is_floating(x.dtype) else x for x in inputs
     ]
     moving = [i for i, x in enumerate(inputs) if dtypes.is_floating(x.dtype)]
+    if not moving:
+        raise DTypeError(
+            "gradcheck needs a floating argument, got dtypes "
+            f"{', '.join(x.dtype.name for x in inputs) or 'of no arguments'}"
+        )
     rng = np.random.default_rng(seed)
 
     def call(*values: Tensor) -> tuple[Tensor, ...]:
@@ -69,7 +74,7 @@ def gradcheck(
     if order == 1:
         return report
     # The gradient along fixed cotangents is a function like any other.
-    weights = [rng.standard_normal(y.shape) for y in call(*(inputs[i] for i in moving))]
+    weights = [_normal(rng, y) for y in call(*(inputs[i] for i in moving))]
 
     def gradient(*values: Tensor) -> tuple[Tensor, ...]:
         outputs, pull = autodiff.vjp(call, *values)
@@ -88,6 +93,10 @@ def gradcheck(
     )
 
 
+def _normal(rng: np.random.Generator, x: Tensor) -> np.ndarray[Any, Any]:
+    return np.asarray(rng.standard_normal(x.shape))
+
+
 def _compare(
     f: Callable[..., tuple[Tensor, ...]],
     xs: list[Tensor],
@@ -100,10 +109,17 @@ def _compare(
     outputs, pull = autodiff.vjp(f, *xs)
     worst = {"reverse": 0.0, "forward": 0.0}
     for _ in range(directions):
-        ts = [rng.standard_normal(x.shape) for x in xs]
-        us = [rng.standard_normal(y.shape) for y in outputs]
-        ahead = f(*(x + asarray(step * t, backend=x.backend) for x, t in zip(xs, ts, strict=True)))
-        behind = f(*(x - asarray(step * t, backend=x.backend) for x, t in zip(xs, ts, strict=True)))
+        ts = [_normal(rng, x) for x in xs]
+        us = [_normal(rng, y) for y in outputs]
+        ahead, behind = (
+            f(
+                *(
+                    x + asarray(h * t, dtype=x.dtype, backend=x.backend)
+                    for x, t in zip(xs, ts, strict=True)
+                )
+            )
+            for h in (step, -step)
+        )
         expected = sum(
             float(np.vdot(u, (a.numpy() - b.numpy()) / (2 * step)))
             for u, a, b in zip(us, ahead, behind, strict=True)

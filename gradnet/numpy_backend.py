@@ -91,10 +91,11 @@ def _direct(formula: Formula, dtype: DType) -> np.ufunc | None:
 
 def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
     """The result as a new array of that shape and dtype, or in `out`."""
-    if out is not None:
-        np.copyto(out, result, casting="unsafe")
-        return out
-    result = np.asarray(result, dtype=dtype)
+    with np.errstate(all="ignore"):
+        if out is not None:
+            np.copyto(out, result, casting="unsafe")
+            return out
+        result = np.asarray(result, dtype=dtype)
     return result if result.shape == shape else np.broadcast_to(result, shape).copy()
 
 
@@ -185,11 +186,10 @@ class NumpyBackend:
         dtype: DType,
         out: Array | None = None,
     ) -> Array:
-        ufunc = _REDUCERS[kind]
+        ufunc, accumulated = _REDUCERS[kind], compute_dtype(dtype)
         with np.errstate(all="ignore"):
             if kind == "sum" and is_floating(dtype):
-                x = _partial_sums(x.astype(np.float32) if is_half(x.dtype) else x, axes)
-            accumulated = compute_dtype(dtype)
+                x = _partial_sums(x, axes, accumulated)
             if kind in ("max", "min", "any", "all"):
                 result = ufunc.reduce(x, axis=axes, keepdims=keepdims)
             else:
@@ -358,7 +358,7 @@ class NumpyBackend:
         """Nothing to wait for: every call has finished when it returns."""
 
 
-def _partial_sums(x: Array, axes: tuple[int, ...]) -> Array:
+def _partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:
     """`x` with long summed axes other than the last folded into blocks, each block summed."""
     for axis in axes:
         count = x.shape[axis]
@@ -367,9 +367,10 @@ def _partial_sums(x: Array, axes: tuple[int, ...]) -> Array:
             head = x[(slice(None),) * axis + (slice(0, whole),)]
             blocks = head.reshape(
                 *x.shape[:axis], whole // _BLOCK, _BLOCK, *x.shape[axis + 1 :]
-            ).sum(axis=axis + 1)
-            tail = x[(slice(None),) * axis + (slice(whole, None),)].sum(axis=axis, keepdims=True)
-            x = _partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,))
+            ).sum(axis=axis + 1, dtype=dtype)
+            rest = x[(slice(None),) * axis + (slice(whole, None),)]
+            tail = rest.sum(axis=axis, keepdims=True, dtype=dtype)
+            x = _partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,), dtype)
     return x
 
 

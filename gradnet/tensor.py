@@ -60,7 +60,7 @@ class Tensor(Operators):
         from gradnet.ops.creation import asarray
 
         made = asarray(x, dtype=dtype, device=device)
-        self._take(made.array, made.backend, None, None, None)
+        self._take(made.array, made.backend, None, made.counter, None)
         if requires_grad:
             self.requires_grad = True
 
@@ -75,7 +75,7 @@ class Tensor(Operators):
         self.array = array
         self.backend = backend
         self.node = node
-        self.counter = [0] if counter is None else counter
+        self.counter = [0, 0] if counter is None else counter
         self._seen = self.counter[0]
         self.tangents = tangents
         self._grad: Tensor | None = None
@@ -90,12 +90,16 @@ class Tensor(Operators):
         counter: list[int] | None = None,
         tangents: dict[int, Tensor] | None = None,
     ) -> Tensor:
-        """A backend's array as a Tensor. `counter` counts the in-place changes of its memory."""
+        """A backend's array as a Tensor.
+
+        `counter` is shared by all tensors over its memory: how many in-place changes it has had,
+        and the number of the last one that the graph recorded.
+        """
         tensor = _new(Tensor)
         tensor.array = array
         tensor.backend = backend
         tensor.node = node
-        tensor.counter = counter = [0] if counter is None else counter
+        tensor.counter = counter = [0, 0] if counter is None else counter
         tensor._seen = counter[0]
         tensor.tangents = tangents
         tensor._grad = None
@@ -207,14 +211,18 @@ class Tensor(Operators):
                 f"the tensor {self.shape} and {self.dtype.name}; they must be equal"
             )
         self._grad = None
-        if g is not None:
+        if g is not None and self._grad_buffer is not None:
             self.accumulate_grad(g)
+        else:
+            self._grad = g
 
     def accumulate_grad(self, g: Tensor) -> None:
         """Add to `grad`: in the buffer an optimizer has given, if one has."""
         buffer = self._grad_buffer
         if buffer is None or g.node is not None or g.tangents:
-            self._grad = g if self._grad is None else self._grad + g
+            # A copy at first: one cotangent may go to several leaves, or be a broadcast view.
+            first = self._grad is None
+            self._grad = ops.astype(g, self.dtype) if first else self._grad + g
         elif self._grad is None:
             self.backend.cast(g.array, self.dtype, out=buffer)
             self._grad = Tensor.wrap(buffer, self.backend)
@@ -313,7 +321,10 @@ class Tensor(Operators):
 
     def check_current(self, name: str) -> None:
         """Raise GraphError where the graph of this tensor no longer describes its values."""
-        if self.counter[0] != self._seen and self.node is not None and self.node[0].op is not None:
+        seen, counter = self._seen, self.counter
+        if counter[0] != seen and (
+            (self.node is not None and self.node[0].op is not None) or counter[1] > seen
+        ):
             raise GraphError(
                 f"{name} got a tensor, shape {self.shape}, whose memory was changed in place "
                 "through another tensor after it was computed; change a copy instead"
@@ -324,16 +335,26 @@ class Tensor(Operators):
         self.counter[0] += 1
         self._seen = self.counter[0]
 
+    def check_changeable(self) -> None:
+        """Raise GraphError for a leaf that requires a gradient, or a view of one, in a graph."""
+        if not mode.recording or self.node is None:
+            return
+        node = self.node[0]
+        while node.op is not None and node.op.view and node.parents and node.parents[0] is not None:
+            node = node.parents[0][0]
+        if node.op is None:
+            kind = "a leaf" if self.node[0].op is None else "a view of a leaf"
+            raise GraphError(
+                f"{kind} that requires a gradient, shape {self.shape}, cannot be changed in place "
+                "while the graph is recorded; do it under no_grad(), or change a copy"
+            )
+
     def replace(self, new: Tensor) -> Self:
         """Take the values and the graph of `new`, in this tensor's memory.
 
         Raises GraphError for a leaf that requires a gradient, while recording.
         """
-        if mode.recording and self.node is not None and self.node[0].op is None:
-            raise GraphError(
-                f"a leaf that requires a gradient, shape {self.shape}, cannot be changed in place "
-                "while the graph is recorded; do it under no_grad(), or change a copy"
-            )
+        self.check_changeable()
         if new.shape != self.shape:
             raise ShapeError(
                 f"an in-place change cannot give shape {new.shape} to a tensor of shape "
@@ -345,9 +366,11 @@ class Tensor(Operators):
                 f"{self.dtype.name} tensor; cast one of them with astype"
             )
         if new.array is not self.array:
-            self.backend.cast(new.array, self.dtype, out=self.array)
+            self.write(new)
         self.changed()
         if mode.recording and (new.node is not None or self.node is not None):
+            # Tensors that share the memory know nothing of this change's graph: mark it for them.
+            self.counter[1] = self.counter[0]
             self.node = new.node if new.dtype == self.dtype else ops.astype(new, self.dtype).node
         if mode.levels:
             self.tangents = new.tangents
@@ -358,10 +381,23 @@ class Tensor(Operators):
         source = value if isinstance(value, Tensor) else ops.asarray(value, backend=self.backend)
         if source.backend is not self.backend:
             source = source.to(self.device)
-        source = ops.broadcast_to(source.detach(), self.shape)
-        self.backend.cast(source.array, self.dtype, out=self.array)
+        self.write(ops.broadcast_to(source.detach(), self.shape))
         self.changed()
         return self
+
+    def write(self, source: Tensor) -> None:
+        """Cast the values of `source`, of this shape, into this tensor's memory."""
+        try:
+            self.backend.cast(source.array, self.dtype, out=self.array)
+        except ValueError as error:
+            raise self.unwritable(error) from None
+
+    def unwritable(self, error: ValueError) -> ShapeError:
+        """What to raise where the backend cannot write into this tensor's memory."""
+        return ShapeError(
+            f"a tensor of shape {self.shape} cannot be changed in place ({error}): its memory is "
+            "read-only, or one value that a broadcast repeats; change a copy instead"
+        )
 
     # Values
 
@@ -444,6 +480,9 @@ class Tensor(Operators):
             op = self.node[0].op
             parts.append("requires_grad=True" if op is None else f"op={op.name}")
         return f"Tensor({', '.join(parts)})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec and self.size == 1 else str(self), spec)
 
     def __len__(self) -> int:
         if self.ndim == 0:

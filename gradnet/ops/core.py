@@ -6,15 +6,21 @@ from linearity (`multilinear`), or from an expression of other ops (`composed`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from gradnet.backends import Backend, Shape
 from gradnet.errors import DeviceError, GraphError
-from gradnet.graph import Context, Node, Spec, backpropagate, level, mode, next_id, recording
+from gradnet.graph import Context, Edge, Node, Spec, backpropagate, level, mode, next_id, recording
 from gradnet.tensor import Tensor
 
 Cost = tuple[float, float]
+
+
+def size(shape: Shape) -> float:
+    """The number of elements of a shape, as a float that does not overflow."""
+    return float(math.prod(shape))
 
 
 class Op:
@@ -183,14 +189,18 @@ class Composed(Op):
             values = self.expression(*inputs, **context.parameters)
         outputs = values if self.multiple else (values,)
         gs = g if self.multiple else (g,)
-        wanted = [i for i, need in enumerate(context.needs) if need]
+        # An operand given twice has one place in the graph, and its whole gradient goes there.
+        wanted: dict[Edge, int] = {}
+        for i, need in enumerate(context.needs):
+            if need:
+                wanted.setdefault(inputs[i].node, i)
         gradients = subgraph_gradients(
             [(y, c) for y, c in zip(outputs, gs, strict=True) if c is not None],
-            [inputs[i].node for i in wanted],
+            list(wanted),
             floor,
         )
         found: list[Tensor | None] = [None] * len(inputs)
-        for i, gradient in zip(wanted, gradients, strict=True):
+        for i, gradient in zip(wanted.values(), gradients, strict=True):
             found[i] = gradient
         return found
 

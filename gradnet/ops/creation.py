@@ -46,7 +46,7 @@ def asarray(
         if device is not None or (backend is not None and backend is not x.backend):
             tensor = to_backend(tensor, _backend(device, backend), copy=False)
         if wanted is not None and wanted != tensor.dtype:
-            tensor = CAST(tensor, dtype=wanted)
+            tensor = astype(tensor, wanted)
         if copy is False and tensor is not x:
             raise ValueError("asarray cannot give another dtype or device without a copy")
         if copy and tensor is x:
@@ -55,7 +55,7 @@ def asarray(
         from gradnet.ops.shape import stack
 
         tensor = stack([asarray(item, device=device, backend=backend) for item in x])
-        tensor = tensor if wanted in (None, tensor.dtype) else CAST(tensor, dtype=wanted)
+        tensor = tensor if wanted in (None, tensor.dtype) else astype(tensor, wanted)
     else:
         tensor = _from_host(x, wanted, _backend(device, backend), copy)
     if requires_grad:

@@ -17,7 +17,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.formulas import Row
 from gradnet.graph import Context
-from gradnet.ops.core import Composed, Cost, Op
+from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.tensor import Tensor
 
 
@@ -48,12 +48,33 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
         ) from None
 
 
+# The numeric ops that mean something for bool: union, intersection, order and choice.
+_ON_BOOL = ("add", "multiply", "maximum", "minimum", "abs", "absolute", "clip", "where")
+
+
+def _operand(x: Any, backend: Backend | None) -> Any:
+    """What is no Tensor, as a Python scalar, which is weak, or as a Tensor."""
+    from gradnet.ops.creation import asarray
+
+    if isinstance(x, np.float64 | np.complex128):
+        # Subclasses of Python's own: their arrays' dtype would win over float32.
+        return x.item()
+    return x if isinstance(x, bool | int | float | complex) else asarray(x, backend=backend)
+
+
+def elementwise_cost(flops: float, shapes: Sequence[Shape], itemsize: int) -> Cost:
+    """`flops` for each element of the broadcast shape; every operand read, the result written."""
+    count = size(np.broadcast_shapes(*shapes))
+    return flops * count, itemsize * (count + sum(size(s) for s in shapes))
+
+
 class Mapped(Composed):
     """A formula on arrays as an op whose derivatives are found by tracing it over Tensors."""
 
-    def __init__(self, name: str, formula: Any) -> None:
+    def __init__(self, name: str, formula: Any, flops: int) -> None:
         super().__init__(name)
         self.formula = formula
+        self.flops = flops
 
     def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
         return backend.map(self.formula, *xs, dtype=dtype)
@@ -62,6 +83,9 @@ class Mapped(Composed):
         from gradnet.ops.traced import bind_to_tensors
 
         return bind_to_tensors(self.formula)(*xs)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return elementwise_cost(self.flops, shapes, itemsize)
 
 
 class Elementwise(Op):
@@ -92,7 +116,7 @@ class Elementwise(Op):
                 self.products.append(float(derivative()))
             else:
                 product = binding.vjp(derivative)
-                self.products.append(Mapped(f"{row.name}_d{name}", product))
+                self.products.append(Mapped(f"{row.name}_d{name}", product, row.flops + 1))
         self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
@@ -146,15 +170,12 @@ class Elementwise(Op):
         from gradnet.ops.creation import asarray, astype
 
         backend = next((x.backend for x in operands if isinstance(x, Tensor)), None)
-        inputs = [
-            x
-            if isinstance(x, Tensor | bool | int | float | complex)
-            else asarray(x, backend=backend)
-            for x in operands
-        ]
+        inputs = [x if isinstance(x, Tensor) else _operand(x, backend) for x in operands]
         if not any(isinstance(x, Tensor) for x in inputs):
             inputs[0] = asarray(inputs[0])
         selector = self.name == "where"
+        if selector and not any(isinstance(x, Tensor) for x in inputs[1:]):
+            inputs[1] = asarray(inputs[1], backend=inputs[0].backend)
         common: DType | None = None
         mixed = False
         for x in inputs[selector:]:
@@ -187,6 +208,10 @@ class Elementwise(Op):
     def _check_kind(self, dtype: DType) -> None:
         if self.row.kind == "bitwise" and dtypes.is_inexact(dtype):
             raise DTypeError(f"{self.name} takes bool or integers, got {dtype.name}")
+        if dtype == dtypes.bool_ and self.row.kind == "numeric" and self.name not in _ON_BOOL:
+            raise DTypeError(
+                f"{self.name} takes numbers, got bool; cast it with astype, or use a logical op"
+            )
 
     def result_dtype(self, dtype: DType) -> DType:
         """The dtype of the result for operands of a dtype."""
@@ -199,7 +224,10 @@ class Elementwise(Op):
         if broadcast_shape(self.name, shapes) != target.shape or dtype != target.dtype:
             return target.replace(super().__call__(*inputs, dtype=dtype))
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        target.backend.map(self.row.formula, *arrays, dtype=dtype, out=target.array)
+        try:
+            target.backend.map(self.row.formula, *arrays, dtype=dtype, out=target.array)
+        except ValueError as error:
+            raise target.unwritable(error) from None
         target.changed()
         return target
 
@@ -261,10 +289,7 @@ class Elementwise(Op):
         return total if total.shape == shape else broadcast_to(total, shape)
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
-        shape = np.broadcast_shapes(*shapes)
-        count = float(np.prod(shape, dtype=np.float64))
-        moved = count + sum(float(np.prod(s, dtype=np.float64)) for s in shapes)
-        return self.row.flops * count, itemsize * moved
+        return elementwise_cost(self.row.flops, shapes, itemsize)
 
 
 _OPS: dict[str, Elementwise] = {}

@@ -13,9 +13,9 @@ from gradnet import binding, dtypes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Composed, Cost
+from gradnet.ops.core import Composed, Cost, size
 from gradnet.ops.elementwise import Elementwise, op
-from gradnet.ops.multilinear import MATMUL, matmul, size
+from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM, logsumexp
 from gradnet.ops.shape import expand_dims, matrix_transpose, reshape
 from gradnet.tensor import Tensor
@@ -45,6 +45,10 @@ class _BiasBackward(Composed):
         g, saved = inputs
         dz = g * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
         return dz, SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        flops = parameters["activation"].row.flops + 2.0
+        return flops * size(shapes[0]), 3.0 * itemsize * size(shapes[0])
 
 
 _BIAS_BACKWARD = _BiasBackward("linear_backward")
@@ -107,9 +111,16 @@ class _Linear(Composed):
         dw = MATMUL(matrix_transpose(x), dz) if context.needs[1] else None
         return (dx, dw, dbias) if has_bias else (dx, dw)
 
-    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+    def cost(
+        self,
+        *shapes: Shape,
+        itemsize: int = 4,
+        activation: Elementwise | None = None,
+        **parameters: Any,
+    ) -> Cost:
         (n, k), (_, m) = shapes[:2]
-        return 2.0 * n * k * m + 2.0 * n * m, itemsize * (
+        after = (len(shapes) > 2) + (0 if activation is None else activation.row.flops)
+        return 2.0 * n * k * m + after * n * m, itemsize * (
             size((n, k)) + size((k, m)) + size((n, m))
         )
 

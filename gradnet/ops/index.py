@@ -11,7 +11,7 @@ from gradnet import dtypes
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
-from gradnet.ops.core import Op
+from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import normalize_axis, reshape
 from gradnet.tensor import Tensor, is_sequence
@@ -155,6 +155,9 @@ class _SetItem(Op):
         t_v = zeros(v.shape, dtype=x.dtype, backend=x.backend) if t_v is None else t_v
         return self(t_x, t_v, **context.parameters)
 
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return 0.0, 2.0 * itemsize * size(shapes[1])
+
 
 SETITEM = _SetItem("setitem")
 
@@ -176,8 +179,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         )
     v = v if v.dtype == x.dtype else astype(v, x.dtype)
     parsed, basic = _parse(x, index, "setitem")
-    if mode.recording and x.node is not None and x.is_leaf:
-        x.replace(x)
+    x.check_changeable()
     try:
         if mode.levels or (mode.recording and (x.node is not None or v.node is not None)):
             x.replace(SETITEM(x, v, index=parsed, basic=basic))
@@ -247,7 +249,10 @@ def scatter_add(x: Any, index: Any, values: Any, /) -> Tensor:
     x = asarray(x)
     values = asarray(values, dtype=x.dtype, backend=x.backend)
     parsed, _ = _parse(x, index, "scatter_add")
-    shape = np.empty(x.shape, np.bool_)[_on_host(x.backend, parsed)].shape
+    try:
+        shape = np.broadcast_to(np.empty((), np.bool_), x.shape)[_on_host(x.backend, parsed)].shape
+    except IndexError as error:
+        raise IndexError(f"scatter_add on a tensor of shape {x.shape}: {error}") from None
     spread = broadcast_to(values, shape)
     return ADD(x, SCATTER(spread, shape=x.shape, index=parsed, basic=False))
 
@@ -265,8 +270,9 @@ def one_hot(indices: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
     indices = asarray(indices)
     if dtypes.kind(indices.dtype) not in ("int", "uint"):
         raise DTypeError(f"one_hot needs integer indices, got {indices.dtype.name}")
-    columns = arange(classes, dtype=indices.dtype, backend=indices.backend)
-    hits = op("equal")(reshape(indices, (*indices.shape, 1)), columns)
+    columns = arange(classes, backend=indices.backend)
+    wide = astype(indices, dtypes.int64, copy=False)
+    hits = op("equal")(reshape(wide, (*indices.shape, 1)), columns)
     return astype(hits, dtypes.DEFAULT_FLOAT if dtype is None else dtype)
 
 

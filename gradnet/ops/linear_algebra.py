@@ -101,18 +101,11 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
     """
     tensors = operands_of_one_dtype("einsum", *operands)
     terms, output = _subscripts(subscripts, tensors)
-    lengths: dict[str, int] = {}
-    for term, x in zip(terms, tensors, strict=True):
-        for letter, n in zip(term, x.shape, strict=True):
-            if lengths.setdefault(letter, n) != n:
-                if 1 not in (n, lengths[letter]):
-                    raise ShapeError(
-                        f"einsum {subscripts!r} got lengths {lengths[letter]} and {n} for "
-                        f"{letter!r}, in shapes {', '.join(str(t.shape) for t in tensors)}"
-                    )
-                lengths[letter] = n if lengths[letter] == 1 else lengths[letter]
-    work = [_diagonalized(x, term) for x, term in zip(tensors, terms, strict=True)]
-    for pair in _path(terms, output, tensors):
+    lengths = _lengths(subscripts, terms, tensors)
+    work = [
+        _spanned(*_diagonalized(x, term), lengths) for x, term in zip(tensors, terms, strict=True)
+    ]
+    for pair in _path(work, output):
         picked = [work[i] for i in pair]
         work = [item for i, item in enumerate(work) if i not in pair]
         needed = set(output).union(*(term for _, term in work))
@@ -122,6 +115,22 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
         work.append(first)
     x, term = _without(*work[0], set(output))
     return permute_dims(x, tuple(term.index(letter) for letter in output)) if term else x
+
+
+def _lengths(subscripts: str, terms: list[str], tensors: list[Tensor]) -> dict[str, int]:
+    """The length that each letter stands for; 1 in one operand goes with any in another."""
+    lengths: dict[str, int] = {}
+    for term, x in zip(terms, tensors, strict=True):
+        within: dict[str, int] = {}
+        for letter, n in zip(term, x.shape, strict=True):
+            known = lengths.setdefault(letter, n)
+            if within.setdefault(letter, n) != n or (known != n and 1 not in (n, known)):
+                raise ShapeError(
+                    f"einsum {subscripts!r} got lengths {known} and {n} for {letter!r}, in shapes "
+                    f"{', '.join(str(t.shape) for t in tensors)}"
+                )
+            lengths[letter] = n if known == 1 else known
+    return lengths
 
 
 def _subscripts(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]:
@@ -158,13 +167,14 @@ def _subscripts(subscripts: str, tensors: list[Tensor]) -> tuple[list[str], str]
     return spelled, output
 
 
-def _path(terms: list[str], output: str, tensors: list[Tensor]) -> list[tuple[int, ...]]:
+def _path(work: list[tuple[Tensor, str]], output: str) -> list[tuple[int, ...]]:
     """The order of contraction that NumPy plans from the shapes alone."""
-    if len(tensors) < 3:
-        return [tuple(range(len(tensors)))]
+    if len(work) < 3:
+        return [tuple(range(len(work)))]
     # Zero-strided stand-ins: the plan needs shapes, never values.
-    stand_ins = [np.broadcast_to(np.zeros((), np.int8), x.shape) for x in tensors]
-    path, _ = np.einsum_path(f"{','.join(terms)}->{output}", *stand_ins, optimize="greedy")
+    stand_ins = [np.broadcast_to(np.zeros((), np.int8), x.shape) for x, _ in work]
+    terms = ",".join(term for _, term in work)
+    path, _ = np.einsum_path(f"{terms}->{output}", *stand_ins, optimize="greedy")
     return [tuple(step) for step in path[1:]]
 
 
@@ -178,6 +188,15 @@ def _diagonalized(x: Tensor, term: str) -> tuple[Tensor, str]:
             x = diagonal(permute_dims(x, (*rest, i, j)))
             term = "".join(term[a] for a in rest) + letter
     return x, term
+
+
+def _spanned(x: Tensor, term: str, lengths: dict[str, int]) -> tuple[Tensor, str]:
+    """An operand without its axes of length 1 that stand for a longer one: it repeats there."""
+    axes = [i for i, letter in enumerate(term) if x.shape[i] != lengths[letter]]
+    if not axes:
+        return x, term
+    rest = [i for i in range(x.ndim) if i not in axes]
+    return reshape(x, tuple(x.shape[i] for i in rest)), "".join(term[i] for i in rest)
 
 
 def _without(x: Tensor, term: str, kept: set[str]) -> tuple[Tensor, str]:
@@ -210,21 +229,8 @@ def _contracted(
         rest = tuple(math.prod(length(x, "".join(order), c) for c in group) for group in groups[1:])
         return reshape(x, batch_lengths + rest)
 
-    matrices_a = grouped(a, term_a, (batch, left, inner))
-    matrices_b = grouped(b, term_b, (batch, inner, right))
-    if matrices_a.shape[-1] != matrices_b.shape[-2]:
-        # A length of 1 stands for any: repeat it rather than refuse.
-        y = _broadcast_product(matrices_a, matrices_b)
-    else:
-        y = matmul(matrices_a, matrices_b)
+    y = matmul(grouped(a, term_a, (batch, left, inner)), grouped(b, term_b, (batch, inner, right)))
     lengths = tuple(
         length(a, term_a, c) if c in left else length(b, term_b, c) for c in (*left, *right)
     )
     return reshape(y, y.shape[: len(batch)] + lengths), "".join((*batch, *left, *right))
-
-
-def _broadcast_product(a: Tensor, b: Tensor) -> Tensor:
-    """A matrix product in which an inner length of 1 is repeated."""
-    if a.shape[-1] == 1:
-        return a * sum(b, axis=-2, keepdims=True)
-    return sum(a, axis=-1, keepdims=True) * b

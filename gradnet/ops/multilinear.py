@@ -15,15 +15,10 @@ import numpy as np
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op
+from gradnet.ops.core import Cost, Op, size
 from gradnet.tensor import Tensor
 
 Adjoint = Callable[[Tensor, Context], Tensor]
-
-
-def size(shape: Shape) -> float:
-    """The number of elements of a shape, as a float that does not overflow."""
-    return float(np.prod(shape, dtype=np.float64))
 
 
 class Multilinear(Op):
@@ -80,7 +75,8 @@ class Multilinear(Op):
 
 
 def _matmul_cost(a: Shape, b: Shape, itemsize: int) -> Cost:
-    rows, inner, columns = size(a[:-1]), float(a[-1]), float(b[-1])
+    batch = size(np.broadcast_shapes(a[:-2], b[:-2]))
+    rows, inner, columns = batch * a[-2], float(a[-1]), float(b[-1])
     moved = size(a) + size(b) + rows * columns
     return 2.0 * rows * inner * columns, itemsize * moved
 

@@ -12,9 +12,9 @@ from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Composed, Cost, Op
+from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.elementwise import op
-from gradnet.ops.multilinear import CAST, Multilinear, size
+from gradnet.ops.multilinear import CAST, Multilinear
 from gradnet.ops.shape import broadcast_to, concat, flip, normalize_axes, normalize_axis, reshape
 from gradnet.tensor import Tensor
 
@@ -71,14 +71,19 @@ def _accumulator(x: Tensor, dtype: Any) -> DType:
     return dtypes.int64 if kind in ("bool", "int") else x.dtype
 
 
+def _accumulated(x: Tensor, wanted: DType) -> Tensor:
+    """`x` as a dtype that adds up to the wanted one."""
+    from gradnet.ops.creation import astype
+
+    return x if dtypes.is_inexact(x.dtype) == dtypes.is_inexact(wanted) else astype(x, wanted)
+
+
 def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over axes, all of them for None; integers add up in 64 bits."""
     x = _tensor(x)
     axes = normalize_axes("sum", axis, x.ndim)
     wanted = _accumulator(x, dtype)
-    if not dtypes.is_inexact(x.dtype) and dtypes.is_inexact(wanted):
-        x = CAST(x, dtype=wanted)
-    return SUM(x, axes=axes, keepdims=keepdims, dtype=wanted)
+    return SUM(_accumulated(x, wanted), axes=axes, keepdims=keepdims, dtype=wanted)
 
 
 class _Extreme(Op):
@@ -114,6 +119,8 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     x = _tensor(x)
+    if dtypes.kind(x.dtype) == "complex":
+        raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
     axes = normalize_axes(which.name, axis, x.ndim)
     if builtins.any(x.shape[a] == 0 for a in axes):
         raise ShapeError(f"{which.name} of no values: shape {x.shape}, axis {axis}")
@@ -168,32 +175,39 @@ def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
     x = _tensor(x)
     axes = normalize_axes("prod", axis, x.ndim)
     wanted = _accumulator(x, dtype)
-    x = x if x.dtype == wanted else CAST(x, dtype=wanted)
-    return PROD(x, axes=axes, keepdims=keepdims)
+    from gradnet.ops.creation import astype
+
+    return PROD(astype(x, wanted, copy=False), axes=axes, keepdims=keepdims)
 
 
-def _as_float(name: str, x: Any) -> Tensor:
+def _as_float(x: Any) -> Tensor:
     x = _tensor(x)
     return x if dtypes.is_inexact(x.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
 
 
+def _rounded(x: Tensor, dtype: DType) -> Tensor:
+    return x if x.dtype == dtype else CAST(x, dtype=dtype)
+
+
 def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The mean over axes, all of them for None; float32 for integers."""
-    x = _as_float("mean", x)
+    x = _as_float(x)
     axes = normalize_axes("mean", axis, x.ndim)
     count = math.prod(x.shape[a] for a in axes)
-    total = SUM(x, axes=axes, keepdims=keepdims, dtype=x.dtype)
-    return op("divide")(total, float(count))
+    # A sum of 16-bit floats overflows long before its mean does.
+    total = SUM(x, axes=axes, keepdims=keepdims, dtype=dtypes.compute_dtype(x.dtype))
+    return _rounded(op("divide")(total, float(count)), x.dtype)
 
 
 def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The mean squared distance from the mean over axes: sum((x - mean)^2) / (n - correction)."""
-    x = _as_float("var", x)
+    x = _as_float(x)
     axes = normalize_axes("var", axis, x.ndim)
-    centred = x - mean(x, axis=axes, keepdims=True)
+    wide = _rounded(x, dtypes.compute_dtype(x.dtype))
+    centred = wide - mean(wide, axis=axes, keepdims=True)
     count = math.prod(x.shape[a] for a in axes) - correction
-    total = SUM(op("square")(centred), axes=axes, keepdims=keepdims, dtype=x.dtype)
-    return op("divide")(total, float(builtins.max(count, 0)))
+    total = SUM(op("square")(centred), axes=axes, keepdims=keepdims, dtype=wide.dtype)
+    return _rounded(op("divide")(total, float(builtins.max(count, 0))), x.dtype)
 
 
 def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -203,8 +217,10 @@ def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool
 
 def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over axes, with the maximum taken off first so that nothing overflows."""
-    x = _as_float("logsumexp", x)
+    x = _as_float(x)
     axes = normalize_axes("logsumexp", axis, x.ndim)
+    if not size(tuple(x.shape[a] for a in axes)):
+        return op("log")(sum(x, axis=axes, keepdims=keepdims))
     highest = max(x.detach(), axis=axes, keepdims=True)
     highest = op("where")(op("isfinite")(highest), highest, 0.0)
     total = SUM(op("exp")(x - highest), axes=axes, keepdims=keepdims, dtype=x.dtype)
@@ -266,6 +282,10 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
 # Running reductions
 
 
+def _scan_cost(shape: Shape, axis: int, itemsize: int) -> Cost:
+    return size(shape), 2.0 * itemsize * size(shape)
+
+
 def _cumsum_adjoint(g: Tensor, context: Context) -> Tensor:
     axis = context.parameters["axis"]
     return flip(CUMSUM(flip(g, axis=axis), axis=axis), axis=axis)
@@ -275,6 +295,7 @@ CUMSUM = Multilinear(
     "cumulative_sum",
     lambda backend, x, axis: backend.scan("sum", x, axis),
     (_cumsum_adjoint,),
+    cost=_scan_cost,
 )
 
 
@@ -294,6 +315,9 @@ class _RunningProduct(Composed):
             step *= 2
         return x
 
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return _scan_cost(shapes[0], itemsize=itemsize, **parameters)
+
 
 CUMPROD = _RunningProduct("cumulative_prod")
 
@@ -307,7 +331,7 @@ def _running(
     dtype: Any,
     include_initial: bool,
 ) -> Tensor:
-    from gradnet.ops.creation import full
+    from gradnet.ops.creation import astype, full
 
     x = _tensor(x)
     if axis is None:
@@ -316,7 +340,7 @@ def _running(
         axis = 0
     axis = normalize_axis(name, axis, x.ndim)
     wanted = _accumulator(x, dtype)
-    x = x if x.dtype == wanted else CAST(x, dtype=wanted)
+    x = astype(x, wanted, copy=False)
     y: Tensor = which(x, axis=axis)
     if include_initial:
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))

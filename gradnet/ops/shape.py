@@ -11,7 +11,7 @@ from typing import Any
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Op
+from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.tensor import Tensor
 
@@ -234,6 +234,9 @@ class _Concatenate(Op):
         ]
         return self(*full, **context.parameters)
 
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return 0.0, 2.0 * itemsize * sum(size(s) for s in shapes)
+
 
 CONCATENATE = _Concatenate("concat")
 
@@ -309,12 +312,18 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     axis = normalize_axis("repeat", axis, x.ndim)
-    if isinstance(repeats, int):
+    if isinstance(repeats, int) or asarray(repeats).ndim == 0:
+        repeats = repeats.__index__()
         wider = broadcast_to(
             expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
         )
         return reshape(wider, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))
     counts = asarray(repeats, backend=x.backend)
+    if counts.shape != (x.shape[axis],) or bool((counts < 0).any()):
+        raise ShapeError(
+            f"repeat got counts of shape {counts.shape} for {x.shape[axis]} elements along axis "
+            f"{axis}; expected one count, not negative, for each"
+        )
     ends = counts.cumsum()
     total = int(ends[-1]) if ends.size else 0
     positions = arange(total, backend=x.backend)
