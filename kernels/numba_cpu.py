@@ -31,6 +31,9 @@ from .templates import philox as philox_kernels
 _SHARE = 1 << 18
 _SHARE_HEAVY = 1 << 15
 
+# A row of so many elements is summed in blocks, whatever the number of threads.
+_LONG_ROW = 1 << 19
+
 _FLOATS = {float32: 32, float64: 64}
 
 
@@ -438,8 +441,8 @@ def _reduced_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
     kernel = _kernel(reductions.rows, bits, kind)
     n, m = table.shape
-    # A row so long that it is shared becomes a table of blocks, whatever the number of threads.
-    if n == 1 and m >= 2 * _SHARE:
+    # So that threads can share a long row, it becomes a table of blocks.
+    if n == 1 and m >= _LONG_ROW:
         whole = m // reductions.BLOCK * reductions.BLOCK
         blocks = _reduced_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
         if whole < m:

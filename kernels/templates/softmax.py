@@ -1,7 +1,8 @@
 """Loops over the rows of a table of logits: softmax and cross-entropy.
 
-Everything is taken from a row less its maximum. Where the maximum is infinite, its entries become
-0 and the others -inf, so that the probabilities are the limits, not NaN.
+Everything is taken from a row less its maximum. Where that is +inf, the entries that reach it become
+0 and the others -inf: the limit, in which they share all probability. Of a row of -inf nothing can
+be said: it gives NaN.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ where: Any = formulas.where
 
 def shifted(x: Any, top: Any) -> Any:
     """x less the maximum of its row."""
-    return where(x == top, 0.0, x - top)
+    return where((x == top) & (top > 0.0), 0.0, x - top)
 
 
 def exponential(x: Any, top: Any) -> Any:
     """exp of x less the maximum of its row."""
-    return exp(where(x == top, 0.0, x - top))
+    return exp(where((x == top) & (top > 0.0), 0.0, x - top))
 
 
 def surprise(p: Any, x: Any, top: Any, log_total: Any) -> Any:
     """What a class of probability p adds to the loss: nothing for 0, whatever its logit."""
-    return where(p == 0.0, 0.0, p * (log_total - where(x == top, 0.0, x - top)))
+    return where(p == 0.0, 0.0, p * (log_total - where((x == top) & (top > 0.0), 0.0, x - top)))
 
 
 def _head(bits: int) -> str:
