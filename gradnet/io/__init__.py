@@ -1,1 +1,7 @@
-"""gradnet."""
+"""Files: models and tensors as safetensors, written atomically."""
+
+from gradnet.io.files import replacing as replacing
+from gradnet.io.models import load as load
+from gradnet.io.models import save as save
+from gradnet.io.tensors import load_tensors as load_tensors
+from gradnet.io.tensors import save_tensors as save_tensors

@@ -1,0 +1,117 @@
+"""Modules made of modules: Sequential and Residual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, overload
+
+from gradnet import ops
+from gradnet.errors import ShapeError
+from gradnet.nn.activations import Activation
+from gradnet.nn.layers import Linear
+from gradnet.nn.module import Module, register
+from gradnet.tensor import Tensor
+
+
+@register
+class Sequential(Module):
+    """Modules called one after the other: Sequential(Linear(2, 8), ReLU(), Linear(8, 1)).
+
+    A Linear and the elementwise activation behind it run as one fused op, with the same results.
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        for layer in layers:
+            self.append(layer)
+
+    def append(self, layer: Module) -> None:
+        """Add a module at the end."""
+        if not isinstance(layer, Module):
+            raise TypeError(
+                f"Sequential takes modules, got {type(layer).__name__}; an activation is a module "
+                'with capitals (nn.ReLU()) or by name (nn.activation("relu"))'
+            )
+        setattr(self, str(len(self)), layer)
+
+    def forward(self, x: Any) -> Any:
+        """Through all modules in order."""
+        layers = tuple(self)
+        i, count = 0, len(layers)
+        while i < count:
+            layer = layers[i]
+            if i + 1 < count and _fuses(layer, layers[i + 1]):
+                act = layers[i + 1]
+                x = ops.linear(x, layer.weight, layer.bias, activation=act.name, **act.operands)
+                i += 2
+            else:
+                x = layer(x)
+                i += 1
+        return x
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Any]:
+        members = self.__dict__
+        return iter([members[name] for name in self._members])
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        picked = list(self)[index]
+        return Sequential(*picked) if isinstance(index, slice) else picked
+
+    def config(self) -> dict[str, Any]:
+        return {"class": "Sequential", "layers": [layer.config() for layer in self]}
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any]) -> Module:
+        return cls(*arguments["layers"])
+
+
+def _fuses(layer: Module, following: Module) -> bool:
+    """Whether two modules are a plain Linear and an elementwise activation that nobody watches."""
+    return (
+        type(layer) is Linear
+        and layer.activation is None
+        and type(following).forward is Activation.forward
+        and not layer._hooks
+        and not following._hooks
+    )
+
+
+@register
+class Residual(Module):
+    """x + block(x), or projection(x) + block(x). He et al. 2015, arXiv:1512.03385.
+
+    Raises ShapeError where the two do not have one shape: then a `projection`, such as
+    Linear(inputs, outputs, bias=False), is needed.
+    """
+
+    projection: Module | None
+
+    def __init__(self, block: Module, projection: Module | None = None) -> None:
+        self.block = block
+        self.projection = projection
+
+    def forward(self, x: Any) -> Tensor:
+        """The shape of what the block returns."""
+        skipped = ops.asarray(x) if self.projection is None else self.projection(x)
+        y: Tensor = self.block(x)
+        if y.shape != skipped.shape:
+            raise ShapeError(
+                f"Residual cannot add its block's output, shape {y.shape}, to the skipped values, "
+                f"shape {skipped.shape}; give it a projection to that width"
+            )
+        return skipped + y
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "class": "Residual",
+            "block": self.block.config(),
+            "projection": None if self.projection is None else self.projection.config(),
+        }
