@@ -46,7 +46,7 @@ def members(path: Path, names: list[str]) -> dict[str, tuple[str, str | None]]:
     )
 
 
-def features(path: Path, name: str, x: NDArray[Any]) -> Features:
+def features(path: Path, name: str, x: NDArray[Any], start: int = 0) -> Features:
     """An array X as a table or as images; raises DataError for other shapes and dtypes."""
     if x.dtype.kind not in "iufb":
         raise DataError(f"{path}: {name} has dtype {x.dtype}; expected numbers or booleans")
@@ -60,7 +60,8 @@ def features(path: Path, name: str, x: NDArray[Any]) -> Features:
     if x.ndim > 2:
         return Images(x.astype(np.uint8) if x.dtype.kind == "b" else x)
     return Table(
-        [Column(f"x{place}", x[:, place].astype(np.float64)) for place in range(x.shape[1])]
+        Column(f"x{place}", x[:, place].astype(np.float64), start=start)
+        for place in range(x.shape[1])
     )
 
 

@@ -45,6 +45,7 @@ def from_arrow(
     drop: Collection[str],
     words: Collection[str],
     notes: list[str],
+    start: int = 0,
 ) -> Table:
     """A pyarrow.Table as a Table of numbers and categories.
 
@@ -68,7 +69,8 @@ def from_arrow(
             continue
         if kinds is not None:
             if name in kinds:
-                columns.append(_column(name, data.column(place), source, kinds[name], words, notes))
+                kind = kinds[name]
+                columns.append(_column(name, data.column(place), source, kind, words, notes, start))
             continue
         if _INDEX_NAMES.fullmatch(name):
             if _numbers_rows(data.column(place)):
@@ -76,7 +78,7 @@ def from_arrow(
                 note(notes, f"{source}: {what} that numbers the rows is left out")
                 continue
             name = name or f"column {place + 1}"
-        columns.append(_column(name, data.column(place), source, None, words, notes))
+        columns.append(_column(name, data.column(place), source, None, words, notes, start))
     if kinds is not None:
         unused = [name for name in names if name and name not in kinds and name not in drop]
         if unused:
@@ -99,6 +101,7 @@ def _column(
     kind: Kind | None,
     words: Collection[str],
     notes: list[str],
+    start: int,
 ) -> Column:
     types = importlib.import_module("pyarrow").types
     type_ = cells.type
@@ -107,20 +110,20 @@ def _column(
         type_ = cells.type
     if types.is_boolean(type_):
         codes = cells.cast("int32").fill_null(-1).to_numpy()
-        return from_codes(name, codes, ("false", "true"))
+        return from_codes(name, codes, ("false", "true"), start)
     if types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_):
-        return Column(name, _numbers(cells))
+        return Column(name, _numbers(cells), start=start)
     if types.is_null(type_):
         if kind == "category":
-            return Column(name, np.full(len(cells), -1, dtype=np.int32), ())
-        return Column(name, np.full(len(cells), np.nan))
+            return Column(name, np.full(len(cells), -1, dtype=np.int32), (), start)
+        return Column(name, np.full(len(cells), np.nan), start=start)
     if types.is_temporal(type_):
         raise _dates(source, name, str(cells.drop_null()[0]) if len(cells.drop_null()) else "")
     if not _is_text(types, type_) and not types.is_dictionary(type_):
         raise DataError(
             f"{source}: column {name!r} holds {type_}; only numbers, text and booleans can be used"
         )
-    return _text(name, cells, source, kind, words, notes)
+    return _text(name, cells, source, kind, words, notes, start)
 
 
 def _is_text(types: Any, type_: Any) -> bool:
@@ -142,6 +145,7 @@ def _text(
     kind: Kind | None,
     words: Collection[str],
     notes: list[str],
+    start: int,
 ) -> Column:
     pa = importlib.import_module("pyarrow")
     if pa.types.is_string_view(cells.type):
@@ -153,7 +157,7 @@ def _text(
     texts = ["" if text is None else text.strip() for text in found]
     gaps = np.array([text == "" or text in words for text in texts] + [True], dtype=bool)
     codes = np.where(gaps[codes.astype(np.int64)], -1, codes).astype(np.int32)
-    column = from_codes(name, codes, texts)
+    column = from_codes(name, codes, texts, start)
     assert column.categories is not None
     if kind is not None or not column.categories:
         return column

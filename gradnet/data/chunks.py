@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,6 +94,7 @@ class ParquetChunks:
                     drop=(),
                     words=(),
                     notes=[],
+                    start=start,
                 )
                 if target is None:
                     yield Chunk(start, table, None)
@@ -137,10 +139,12 @@ class ArrayChunks:
         if target is not None and self._y is not None:
             y = np.asarray(self._y[start : start + self._block])
             column = arrays.labels(self._path, self._y_name, y, len(x))
-        yield Chunk(start, self._features(x), column)
+            assert column is not None
+            column = replace(column, start=start)
+        yield Chunk(start, self._features(x, start), column)
 
-    def _features(self, x: NDArray[Any]) -> Features:
-        features = arrays.features(self._path, self._x_name, np.asarray(x))
+    def _features(self, x: NDArray[Any], start: int = 0) -> Features:
+        features = arrays.features(self._path, self._x_name, np.asarray(x), start)
         if self._drop:
             if isinstance(features, Images):
                 raise DataError(f"{self.name}: images have no columns to drop")

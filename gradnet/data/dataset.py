@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from gradnet.data.sources import Source, read
 from gradnet.data.splits import folds, split
 from gradnet.data.statistics import TableStatistics
 from gradnet.data.table import Column, Features, Images, Rows, Table, counted, note
-from gradnet.data.targets import Target, Task, choose, without_gaps
+from gradnet.data.targets import Target, Task, choose, with_target
 from gradnet.errors import DataError
 
 Fraction = float | str | os.PathLike[str]
@@ -164,13 +165,8 @@ class Dataset:
         )
 
     def _part(self, preprocessing: Preprocessing, rows: Rows, notes: list[str]) -> Part:
-        return _encoded(
-            preprocessing,
-            self.features.take(rows),
-            self.column.take(rows),
-            self.rows[rows],
-            notes,
-        )
+        x = preprocessing.transform(self.features.take(rows), notes)
+        return Part(x, preprocessing.target.encode(self.column, rows), self.rows[rows])
 
     def __repr__(self) -> str:
         what = f"{len(self.classes)} classes" if self.classes else "regression"
@@ -197,19 +193,19 @@ def load(
     features, column = _chosen(source, target, notes)
     if isinstance(features, Table) and not features.names:
         raise DataError(f"{source.name}: there is no column besides the target {column.name!r}")
-    rows: Rows = np.arange(len(column))
-    kept = without_gaps(column, source.name, notes)
-    if kept is not None:
-        features, column, rows = features.take(kept), column.take(kept), kept
+    rows = with_target(column, source.name, notes)
+    if len(rows) < len(column):
+        features, column = features.take(rows), column.take(rows)
     statistics = TableStatistics.of(Table([column]))
     fitted = Target.fit(column.name, statistics.columns[column.name], task, notes)
     if isinstance(features, Table):
-        cells = column.as_category() if fitted.task == "classification" else column
-        check(features, cells, notes)
+        check(features, column, notes)
     official = None
     if source.test is not None and source.test.target is not None:
-        official = _with_target(*_chosen(source.test, target, []), source.name, notes)
-        note(notes, f"{source.name}: its own test part has {counted(len(official[1]), 'row')}", 20)
+        others, labels = _chosen(source.test, target, [])
+        official = (others, labels, with_target(labels, f"{source.name}, test part", notes))
+        count = counted(len(official[2]), "row")
+        note(notes, f"{source.name}: its own test part has {count}", logging.INFO)
     return Dataset(source.name, features, column, fitted, rows, notes, official)
 
 
@@ -232,16 +228,6 @@ def _chosen(source: Source, target: str | None, notes: list[str]) -> tuple[Featu
     return features.without(name), features[name]
 
 
-def _with_target(
-    features: Features, column: Column, name: str, notes: list[str]
-) -> tuple[Features, Column, Rows]:
-    rows: Rows = np.arange(len(column))
-    kept = without_gaps(column, name, notes)
-    if kept is None:
-        return features, column, rows
-    return features.take(kept), column.take(kept), kept
-
-
 def _encoded(
     preprocessing: Preprocessing,
     features: Features,
@@ -249,7 +235,10 @@ def _encoded(
     rows: Rows,
     notes: list[str],
 ) -> Part:
-    return Part(preprocessing.transform(features, notes), preprocessing.target.encode(column), rows)
+    """The part of those rows, out of all rows of a file, that have a target."""
+    x = preprocessing.transform(features, notes)
+    y = preprocessing.target.encode(column, rows)
+    return Part(x if len(rows) == len(x) else x[rows], y, rows)
 
 
 def _from_file(
@@ -260,5 +249,5 @@ def _from_file(
         raise DataError(
             f"{what} file {source.name}: no column {preprocessing.target.name!r} for the target"
         )
-    features, column, rows = _with_target(source.features, source.target, source.name, notes)
-    return _encoded(preprocessing, features, column, rows, notes)
+    rows = with_target(source.target, source.name, notes)
+    return _encoded(preprocessing, source.features, source.target, rows, notes)

@@ -62,7 +62,8 @@ def read_folder(folder: Path) -> dict[str, tuple[Images, Column | None]]:
         raise DataError(f"{folder}: not a folder")
     found: dict[tuple[str, str], Path] = {}
     prefixes = set()
-    for path in sorted(folder.iterdir(), reverse=True):  # so that a plain file replaces its .gz
+    # the .gz come first, so that a plain file replaces its own
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".gz", path.name)):
         match = _NAME.fullmatch(path.name)
         if match:
             part = "train" if match[2].lower() == "train" else "test"

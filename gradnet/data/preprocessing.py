@@ -217,13 +217,21 @@ class Preprocessing:
         """
         notes = [] if notes is None else notes
         source = self.source(data, notes)
-        column = source.target
-        y = None
-        if column is not None and not column.missing.any():
-            y = self.target.encode(column)
-        elif column is not None:
-            note(notes, f"{source.name}: some rows have no target {column.name!r}: none is used")
-        return Part(self.transform(source.features, notes), y, np.arange(len(source.features)))
+        x = self.transform(source.features, notes)
+        return Part(x, self._targets(source, notes), np.arange(len(x)))
+
+    def _targets(self, source: Source, notes: list[str]) -> NDArray[Any] | None:
+        """y where every row has a target that fits; predictions can do without."""
+        if source.target is None:
+            return None
+        if source.target.missing.any():
+            note(notes, f"{source.name}: not every row has a target {source.target.name!r}")
+            return None
+        try:
+            return self.target.encode(source.target)
+        except DataError as error:
+            note(notes, f"{source.name}: the targets cannot be used: {error}")
+            return None
 
     def source(self, data: str | os.PathLike[str], notes: list[str]) -> Source:
         """Read a file as training data was read: only the columns needed, with their kinds."""

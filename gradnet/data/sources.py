@@ -105,7 +105,7 @@ def _dropped(source: Source, drop: Collection[str]) -> Source:
 def _absent(path: Path, name: str) -> DataError:
     if path.suffix or os.sep in name:
         return DataError(f"{path}: no such file or folder")
-    close = difflib.get_close_matches(name, BUILTIN, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, BUILTIN, n=2, cutoff=0.7)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     return DataError(
         f"{name!r} is neither a file or folder nor a built-in set{hint} "

@@ -96,13 +96,12 @@ class Stream:
             yield from self._cut(rows, len(rows.X))
 
     def _encoded(self, chunk: Chunk) -> Batch:
-        chosen = _chosen(chunk, self.side, self.fraction, self.seed)
-        features, column = chunk.features, chunk.target
-        if len(chosen) < len(features):
-            features = features.take(chosen)
-            column = None if column is None else column.take(chosen)
-        y = None if column is None else self.preprocessing.target.encode(column)
-        return Batch(self.preprocessing.transform(features, self.notes), y)
+        rows = _chosen(chunk, self.side, self.fraction, self.seed)
+        x = self.preprocessing.transform(chunk.features, self.notes)
+        y = None
+        if chunk.target is not None:
+            y = self.preprocessing.target.encode(chunk.target, rows)
+        return Batch(x[rows], y)
 
     def _mixed(self, held: list[Batch], epoch: int, drawn: int) -> Batch:
         x = np.concatenate([batch.X for batch in held])

@@ -53,20 +53,22 @@ def number_text(value: float) -> str:
 class Column:
     """One named column: numbers, or codes into sorted categories.
 
-    Numbers are float64 with NaN where missing; codes are int32 with -1 where missing.
+    Numbers are float64 with NaN where missing; codes are int32 with -1 where missing. `start` is
+    the place of the first cell in its file, for messages.
     Raises DataError for an infinite number, naming column and row.
     """
 
     name: str
     values: NDArray[Any]
     categories: tuple[str, ...] | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         if self.categories is None:
             infinite = np.flatnonzero(np.isinf(self.values))
             if len(infinite):
                 raise DataError(
-                    f"column {self.name!r}, row {infinite[0] + 1}: "
+                    f"column {self.name!r}, row {self.start + infinite[0] + 1}: "
                     f"{self.values[infinite[0]]} is not a finite number "
                     f"({counted(len(infinite), 'such cell')}); leave unknown cells empty"
                 )
@@ -102,7 +104,8 @@ class Column:
         distinct, codes = np.unique(self.values, return_inverse=True)
         distinct = distinct[~np.isnan(distinct)]
         codes = np.where(np.isnan(self.values), -1, codes).astype(np.int32)
-        return from_codes(self.name, codes, [number_text(value) for value in distinct])
+        texts = [number_text(value) for value in distinct]
+        return from_codes(self.name, codes, texts, self.start)
 
     def as_number(self, expected: str = "a number") -> Column:
         """The same cells as numbers, where every category is written as one.
@@ -114,14 +117,13 @@ class Column:
         texts = [NUMBER.fullmatch(text) is None for text in self.categories]
         if any(texts):
             row = int(np.flatnonzero(np.array([*texts, False])[self.values])[0])
-            raise DataError(
-                f"column {self.name!r}, row {row + 1}: {self.cell(row)!r} is not {expected}"
-            )
+            place = f"column {self.name!r}, row {self.start + row + 1}"
+            raise DataError(f"{place}: {self.cell(row)!r} is not {expected}")
         numbers = np.array([*map(float, self.categories), np.nan])
-        return Column(self.name, numbers[self.values])
+        return Column(self.name, numbers[self.values], start=self.start)
 
 
-def from_codes(name: str, codes: NDArray[Any], categories: Sequence[str]) -> Column:
+def from_codes(name: str, codes: NDArray[Any], categories: Sequence[str], start: int = 0) -> Column:
     """A category column from codes into unsorted or repeated categories; -1 stays missing."""
     used = np.zeros(len(categories) + 1, dtype=bool)
     used[codes] = True
@@ -131,7 +133,7 @@ def from_codes(name: str, codes: NDArray[Any], categories: Sequence[str]) -> Col
         names = sorted({text.lower() for text in names})
     place = {text: code for code, text in enumerate(names)}
     mapping = np.array([place.get(text, -1) for text in categories] + [-1], dtype=np.int32)
-    return Column(name, mapping[codes], tuple(names))
+    return Column(name, mapping[codes], tuple(names), start)
 
 
 def from_values(name: str, values: ArrayLike) -> Column:

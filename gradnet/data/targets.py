@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradnet.data.statistics import NumberStatistics, Statistics
-from gradnet.data.table import Column, counted, from_codes, listed, note, number_text
+from gradnet.data.table import Column, Rows, counted, listed, note, number_text
 from gradnet.errors import DataError
 
 Task = Literal["classification", "regression"]
@@ -123,26 +123,28 @@ class Target:
             )
         return replace(self, mean=statistics.mean, scale=scale if scale > 0.0 else 1.0)
 
-    def encode(self, column: Column) -> NDArray[Any]:
-        """y for cells without gaps: int64 codes or float32 numbers, shape (n,).
+    def encode(self, column: Column, rows: Rows | None = None) -> NDArray[Any]:
+        """y of the cells, or of those at `rows`, which have no gaps: (n,) int64 or float32.
 
         Raises DataError, naming the row, for a class or a kind of cell that training had not.
         """
+        chosen = slice(None) if rows is None else rows
         if self.task == "regression":
             values = column.as_number("a number, as the target was in training").values
-            return ((values - self.mean) / self.scale).astype(np.float32)
+            return ((values[chosen] - self.mean) / self.scale).astype(np.float32)
         cells = column.as_category()
         assert cells.categories is not None
         place = {text: code for code, text in enumerate(self.classes)}
-        mapping = np.array([place.get(text, -1) for text in cells.categories], dtype=np.int64)
+        mapping = np.array([*(place.get(text, -1) for text in cells.categories), -1])
         codes: NDArray[np.int64] = mapping[cells.values]
-        unknown = np.flatnonzero(codes < 0)
+        unknown = np.flatnonzero((codes < 0) & ~cells.missing)
         if len(unknown):
+            row = int(unknown[0])
             raise DataError(
-                f"target {self.name!r}, row {unknown[0] + 1}: class {cells.cell(unknown[0])!r} "
+                f"target {self.name!r}, row {column.start + row + 1}: class {cells.cell(row)!r} "
                 f"is not among the classes of training ({listed(self.classes, 20)})"
             )
-        return codes
+        return codes[chosen]
 
     def decode(self, y: NDArray[Any]) -> NDArray[Any]:
         """Back from y, shape (n,): class names, or numbers in the target's own units (float64)."""
@@ -173,16 +175,15 @@ def _examples(counts: Mapping[Any, int] | None) -> str:
     return "free text" if counts is None else f"such as {listed(sorted(counts)[:2])}"
 
 
-def without_gaps(column: Column, source: str, notes: list[str]) -> NDArray[np.int64] | None:
-    """The rows that have a target, or None where all have one; a note counts the others."""
-    missing = column.missing
-    if not missing.any():
-        return None
-    gaps = int(missing.sum())
-    note(notes, f"{source}: {counted(gaps, 'row')} without a target {column.name!r} left out")
-    return np.flatnonzero(~missing)
+def with_target(column: Column, source: str, notes: list[str]) -> Rows:
+    """The rows that have a target; a note counts the others.
 
-
-def labels(name: str, codes: NDArray[Any], classes: tuple[str, ...]) -> Column:
-    """A target column from class codes of a built-in set."""
-    return from_codes(name, codes.astype(np.int32), classes)
+    Raises DataError where no row has one.
+    """
+    rows: Rows = np.flatnonzero(~column.missing)
+    if not len(rows):
+        raise DataError(f"{source}: target {column.name!r} is missing in every row")
+    gaps = len(column) - len(rows)
+    if gaps:
+        note(notes, f"{source}: {counted(gaps, 'row')} without a target {column.name!r} left out")
+    return rows
