@@ -1,5 +1,6 @@
-"""Files: models and tensors as safetensors, written atomically."""
+"""Files: models and tensors as safetensors, columns as tables, all written atomically."""
 
+from gradnet.io.columns import save_columns as save_columns
 from gradnet.io.files import replacing as replacing
 from gradnet.io.models import load as load
 from gradnet.io.models import save as save
