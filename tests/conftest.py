@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from gradnet import backends
+from gradnet.backends import Backend
+
+CPU_BACKENDS = tuple(
+    name for name in backends.available() if backends.get(name).device.startswith("cpu")
+)
+
+
+@pytest.fixture(params=CPU_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each CPU backend in turn, as the one that new tensors are made on."""
+    with backends.use(request.param) as chosen:
+        yield chosen
 
 
 @pytest.fixture(scope="session")
