@@ -86,7 +86,10 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((normal(3, 0), normal(0, 2)), {}),
         Sample((normal(0, 3), normal(3, 2)), {}),
     ],
-    "CAST": lambda: [Sample((normal(3, 4),), {"dtype": _F64}), Sample((normal(),), {"dtype": _F64})],
+    "CAST": lambda: [
+        Sample((normal(3, 4),), {"dtype": _F64}),
+        Sample((normal(),), {"dtype": _F64}),
+    ],
     "MOVE": lambda: [Sample((normal(3, 4),), _moved())],
     "RESHAPE": lambda: [
         Sample((normal(3, 4),), {"shape": (2, 6)}),
@@ -115,7 +118,9 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     ],
     "TAKE": lambda: [
         Sample((normal(4, 5),), {"index": (np.array([0, 2, 2, -1]),)}),
-        Sample((normal(4, 5),), {"index": (np.array([[0], [2]]), slice(None), np.array([1, 1]))[::2]}),
+        Sample(
+            (normal(4, 5),), {"index": (np.array([[0], [2]]), slice(None), np.array([1, 1]))[::2]}
+        ),
         Sample((normal(4, 5),), {"index": (normal(4, 5) > 0,)}),
         Sample((normal(4, 5),), {"index": (np.array([], np.int64), slice(1, 3))}),
     ],
@@ -159,20 +164,24 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((np.array([2.0, 0.0, 3.0, 0.0, 1.0]),), {"axis": 0}),
         Sample((positive(3, 0),), {"axis": 1}),
     ],
-    "LINEAR": lambda: [
-        Sample(
-            (normal(5, 3), 0.5 * normal(3, 4), 0.3 * normal(4)),
-            {"activation": elementwise(name) if name else None, "scalars": scalars},
-        )
-        for name, scalars in (("tanh", ()), ("gelu", ()), ("elu", (1.3,)), (None, ()))
-    ]
-    + [
-        Sample((normal(5, 3), normal(3, 4)), {"activation": elementwise("tanh"), "scalars": ()}),
-        Sample(
-            (normal(0, 3), normal(3, 4), normal(4)),
-            {"activation": elementwise("sigmoid"), "scalars": ()},
-        ),
-    ],
+    "LINEAR": lambda: (
+        [
+            Sample(
+                (normal(5, 3), 0.5 * normal(3, 4), 0.3 * normal(4)),
+                {"activation": elementwise(name) if name else None, "scalars": scalars},
+            )
+            for name, scalars in (("tanh", ()), ("gelu", ()), ("elu", (1.3,)), (None, ()))
+        ]
+        + [
+            Sample(
+                (normal(5, 3), normal(3, 4)), {"activation": elementwise("tanh"), "scalars": ()}
+            ),
+            Sample(
+                (normal(0, 3), normal(3, 4), normal(4)),
+                {"activation": elementwise("sigmoid"), "scalars": ()},
+            ),
+        ]
+    ),
     "_BIAS_BACKWARD": lambda: [
         Sample((normal(5, 3), normal(5, 3)), {"activation": elementwise("gelu"), "scalars": ()}),
         Sample(
@@ -185,9 +194,7 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((normal(4, 3), np.array([0, 2, 1, 1])), {"scale": 0.25, "smoothing": 0.0}),
         Sample((normal(4, 3), np.array([0, 2, 1, 1])), {"scale": 1.0, "smoothing": 0.1}),
         Sample((normal(4, 3), probabilities(4, 3)), {"scale": 0.5, "smoothing": 0.1}),
-        Sample(
-            (normal(4, 3), probabilities(4, 3), positive(4)), {"scale": 1.0, "smoothing": 0.0}
-        ),
+        Sample((normal(4, 3), probabilities(4, 3), positive(4)), {"scale": 1.0, "smoothing": 0.0}),
         Sample((normal(0, 3), np.zeros(0, np.int64)), {"scale": 1.0, "smoothing": 0.0}),
     ],
     "_HANDLE": lambda: [Sample((normal(3, 4),), {})],

@@ -164,8 +164,7 @@ def test_cost_counts_something_sensible(op: Op, backend: Backend) -> None:
     else:
         name = next(name for name, found in OPS.items() if found is op)
         samples = [
-            (tuple(x.shape for x in sample.inputs), sample.parameters)
-            for sample in SAMPLES[name]()
+            (tuple(x.shape for x in sample.inputs), sample.parameters) for sample in SAMPLES[name]()
         ]
     for shapes, parameters in samples:
         single = op.cost(*shapes, itemsize=4, **parameters)
