@@ -21,7 +21,14 @@ from gradnet.data.table import (
 )
 from gradnet.errors import DataError
 
-DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+_MONTHS = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATE = re.compile(
+    r"((19|20)\d\d([-/.])\d{1,2}(\3\d{1,2})?|\d{1,2}([-/.])\d{1,2}\5(\d{2}|\d{4})"
+    rf"|{_MONTHS}[ .-]+(\d{{1,2}},?[ -]+)?\d{{4}}|\d{{1,2}}[ .-]+{_MONTHS}[ .-]+\d{{2,4}})"
+    r"([ T]\d{1,2}:\d{2}.*)?",
+    re.IGNORECASE,
+)
+_DECORATION = re.compile(r"[\s$€£%,']")
 MOSTLY = 0.9
 _INDEX_NAMES = re.compile(r"|Unnamed: 0|__index_level_\d+__")
 
@@ -41,7 +48,7 @@ def from_arrow(
     data: Any,
     *,
     source: str,
-    kinds: Mapping[str, Kind] | None,
+    kinds: Mapping[str, Kind | None] | None,
     drop: Collection[str],
     words: Collection[str],
     notes: list[str],
@@ -49,7 +56,8 @@ def from_arrow(
 ) -> Table:
     """A pyarrow.Table as a Table of numbers and categories.
 
-    With `kinds`, only the columns named there are read, as those kinds where that is possible.
+    With `kinds`, only the columns named there are read, as those kinds where that is possible;
+    a kind of None is for a column that is known, but not read.
     Text that stands in `words` is missing. An unnamed column that numbers the rows is dropped.
     Raises DataError for dates, nested values and repeated names.
     """
@@ -68,8 +76,8 @@ def from_arrow(
         if name in drop:
             continue
         if kinds is not None:
-            if name in kinds:
-                kind = kinds[name]
+            kind = kinds.get(name)
+            if kind is not None:
                 columns.append(_column(name, data.column(place), source, kind, words, notes, start))
             continue
         if _INDEX_NAMES.fullmatch(name):
@@ -175,6 +183,12 @@ def _text(
                 notes,
                 f"{source}: column {name!r} is taken for text, because of row {row + 1}: "
                 f"{column.cell(row)!r}; most cells are numbers: leave unknown cells empty",
+            )
+        elif all(NUMBER.fullmatch(_DECORATION.sub("", text)) for text in column.categories):
+            note(
+                notes,
+                f"{source}: column {name!r} is taken for text, though it looks like numbers "
+                f"({column.categories[0]!r}); write them plainly, such as 1234.5",
             )
     return column
 

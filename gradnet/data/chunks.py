@@ -55,7 +55,7 @@ class ParquetChunks:
     def __init__(
         self,
         path: Path,
-        kinds: Mapping[str, Kind] | None,
+        kinds: Mapping[str, Kind | None] | None,
         drop: Collection[str],
         notes: list[str],
     ) -> None:
@@ -201,7 +201,7 @@ def open_chunks(
     path: Path,
     *,
     part: str,
-    kinds: Mapping[str, Kind] | None,
+    kinds: Mapping[str, Kind | None] | None,
     drop: Collection[str],
     notes: list[str],
 ) -> Chunks:

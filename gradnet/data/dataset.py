@@ -14,7 +14,7 @@ from gradnet.data.preprocessing import Numbers, Part, Preprocessing
 from gradnet.data.sources import Source, read
 from gradnet.data.splits import folds, split
 from gradnet.data.statistics import TableStatistics
-from gradnet.data.table import Column, Features, Images, Rows, Table, counted, note
+from gradnet.data.table import NUMBER, Column, Features, Images, Rows, Table, counted, listed, note
 from gradnet.data.targets import Target, Task, choose, with_target
 from gradnet.errors import DataError
 
@@ -73,8 +73,9 @@ class Dataset:
         """Training, validation and test rows, with preprocessing fitted to the training rows.
 
         Each of `validation` and `test` is a fraction of all rows (stratified for classes), 0 for
-        none, or a file or folder with the same columns. `test=None` takes the official test part
-        where there is one, else a fifth. `numbers` and `embed` are those of Preprocessing.fit.
+        none, or a file or folder with the same columns; text such as "0.2" is a fraction too.
+        `test=None` takes the official test part where there is one, else a fifth. `numbers` and
+        `embed` are those of Preprocessing.fit.
         Raises DataError for fractions that leave no rows, and for a file that does not fit.
         """
         notes = list(self.notes)
@@ -83,8 +84,8 @@ class Dataset:
         official = test is None and self.official is not None
         if test is None:
             test = 0.0 if official else OFFICIAL_OR_FIFTH
-        wanted = {"test": test, "validation": 0.0 if validation is None else validation}
-        shares = {what: float(w) for what, w in wanted.items() if isinstance(w, int | float)}
+        wanted = {"test": _asked(test), "validation": _asked(validation or 0.0)}
+        shares = {what: asked for what, asked in wanted.items() if isinstance(asked, float)}
         for what, share in shares.items():
             if not 0.0 <= share < 1.0:
                 raise DataError(
@@ -112,11 +113,12 @@ class Dataset:
             elif what == "test" and official:
                 assert self.official is not None
                 parts[what] = _encoded(preprocessing, *self.official, notes)
-            elif isinstance(asked, int | float):
+            elif isinstance(asked, float):
                 parts[what] = None
             else:
                 parts[what] = _from_file(preprocessing, asked, what, notes)
         train = self._part(preprocessing, rest, notes)
+        self._note_absent(train, notes)
         return Parts(train, parts["validation"], parts["test"], preprocessing, notes)
 
     def folds(
@@ -168,6 +170,13 @@ class Dataset:
         x = preprocessing.transform(self.features.take(rows), notes)
         return Part(x, preprocessing.target.encode(self.column, rows), self.rows[rows])
 
+    def _note_absent(self, train: Part, notes: list[str]) -> None:
+        if self.classes and train.y is not None:
+            seen = np.bincount(train.y, minlength=len(self.classes))
+            absent = [text for text, count in zip(self.classes, seen, strict=True) if not count]
+            if absent:
+                note(notes, f"no training row has class {listed(absent)}")
+
     def __repr__(self) -> str:
         what = f"{len(self.classes)} classes" if self.classes else "regression"
         return f"Dataset({self.name!r}: {counted(len(self), 'row')}, {what})"
@@ -209,6 +218,14 @@ def load(
     return Dataset(source.name, features, column, fitted, rows, notes, official)
 
 
+def _asked(wanted: Fraction) -> float | str:
+    """A fraction as a number, a file as its path."""
+    if isinstance(wanted, int | float):
+        return float(wanted)
+    text = os.fspath(wanted)
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
 def _chosen(source: Source, target: str | None, notes: list[str]) -> tuple[Features, Column]:
     """Features and target column, the target taken out of the table where it stands there."""
     features = source.features
@@ -241,9 +258,7 @@ def _encoded(
     return Part(x if len(rows) == len(x) else x[rows], y, rows)
 
 
-def _from_file(
-    preprocessing: Preprocessing, path: str | os.PathLike[str], what: str, notes: list[str]
-) -> Part:
+def _from_file(preprocessing: Preprocessing, path: str, what: str, notes: list[str]) -> Part:
     source = preprocessing.source(path, notes)
     if source.target is None:
         raise DataError(

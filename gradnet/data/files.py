@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
 def read_text(
     path: Path,
     *,
-    kinds: Mapping[str, Kind] | None = None,
+    kinds: Mapping[str, Kind | None] | None = None,
     drop: Collection[str] = (),
     notes: list[str],
 ) -> Table:
@@ -85,7 +85,7 @@ def read_text(
 def read_parquet(
     path: Path,
     *,
-    kinds: Mapping[str, Kind] | None = None,
+    kinds: Mapping[str, Kind | None] | None = None,
     drop: Collection[str] = (),
     notes: list[str],
 ) -> Table:
@@ -109,7 +109,7 @@ def open_parquet(path: Path) -> Any:
 
 
 def _check_encoding(path: Path, data: bytes) -> None:
-    if not data.strip():
+    if not data or data.isspace():
         raise DataError(f"{path}: the file is empty")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the text is in UTF-16; save it in UTF-8")

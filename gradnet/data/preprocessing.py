@@ -236,9 +236,10 @@ class Preprocessing:
     def source(self, data: str | os.PathLike[str], notes: list[str]) -> Source:
         """Read a file as training data was read: only the columns needed, with their kinds."""
         name = self.target.name
-        kinds: Mapping[str, Kind] | None = None
+        kinds: Mapping[str, Kind | None] | None = None
         if not isinstance(self.inputs, Pixels):
-            kinds = {**self.kinds, name: "number" if self.target.numeric else "category"}
+            dropped = {e.name: None for e in self.inputs if isinstance(e, Dropped)}
+            kinds = {**dropped, **self.kinds, name: self.target.kind}
         source = read(data, kinds=kinds, notes=notes)
         if source.test is not None:
             count = counted(len(source.test.features), "row")

@@ -35,16 +35,19 @@ class Source:
 def read(
     data: str | os.PathLike[str],
     *,
-    kinds: Mapping[str, Kind] | None = None,
+    kinds: Mapping[str, Kind | None] | None = None,
     drop: Collection[str] = (),
     notes: list[str],
 ) -> Source:
     """Read a built-in set, a .csv, .tsv, .parquet or .npz file, or a folder of IDX files.
 
-    With `kinds`, only those columns of a table are read. Raises DataError for what is not there
-    or cannot be used, ImportError where a package of the `train` extra is missing.
+    With `kinds`, only those columns of a table are read, as in `from_arrow`. Raises DataError for
+    what is not there or cannot be used, ImportError where a package of the `train` extra is
+    missing.
     """
     name = os.fspath(data)
+    if not name.strip():
+        raise DataError("no data was named; expected a file, a folder or a built-in set")
     if name in BUILTIN:
         features, target = BUILTIN[name]()
         source = Source(name, features, target)
@@ -59,7 +62,7 @@ def read(
 def _read_path(
     path: Path,
     name: str,
-    kinds: Mapping[str, Kind] | None,
+    kinds: Mapping[str, Kind | None] | None,
     drop: Collection[str],
     notes: list[str],
 ) -> Source:

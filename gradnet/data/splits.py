@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradnet.data.table import Rows
+from gradnet.data.table import Rows, counted
 from gradnet.errors import DataError
 
 Purpose = Literal["test", "validation", "folds", "shuffle", "sample", "generate"]
@@ -75,7 +75,7 @@ def split(
     if not 0.0 < fraction < 1.0:
         raise DataError(f"{purpose} fraction must lie between 0 and 1, not {fraction}")
     if count < 2:
-        raise DataError(f"{count} rows cannot be split; at least 2 are needed")
+        raise DataError(f"{counted(count, 'row')} cannot be split; at least 2 are needed")
     wanted = min(max(round(fraction * count), 1), count - 1)
     order = permutation(count, seed=seed, purpose=purpose)
     chosen = np.zeros(count, dtype=bool)

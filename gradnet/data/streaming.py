@@ -17,7 +17,7 @@ from gradnet.data.encoders import Pixels
 from gradnet.data.preprocessing import Numbers, Preprocessing
 from gradnet.data.splits import keys, permutation
 from gradnet.data.statistics import NumberStatistics, Statistics, TableStatistics
-from gradnet.data.table import Images, Rows, Table, counted, note
+from gradnet.data.table import Images, Kind, Rows, Table, counted, note
 from gradnet.data.targets import Target, Task, choose
 from gradnet.errors import DataError
 
@@ -198,11 +198,9 @@ def stream_with(
     """
     notes: list[str] = []
     wanted = preprocessing.target
-    kinds = None
+    kinds: dict[str, Kind | None] | None = None
     if not isinstance(preprocessing.inputs, Pixels):
-        kinds = preprocessing.kinds
-        if targets:
-            kinds = {**kinds, wanted.name: "number" if wanted.numeric else "category"}
+        kinds = {**preprocessing.kinds, wanted.name: wanted.kind if targets else None}
     path = Path(data).expanduser()
     chunks = open_chunks(path, part=part, kinds=kinds, drop=(), notes=notes)
     if not targets:

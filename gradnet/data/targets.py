@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradnet.data.statistics import NumberStatistics, Statistics
-from gradnet.data.table import Column, Rows, counted, listed, note, number_text
+from gradnet.data.table import Column, Kind, Rows, counted, listed, note, number_text
 from gradnet.errors import DataError
 
 Task = Literal["classification", "regression"]
@@ -57,6 +57,11 @@ class Target:
     mean: float = 0.0
     scale: float = 1.0
 
+    @property
+    def kind(self) -> Kind:
+        """How the target's cells are to be read."""
+        return "number" if self.numeric else "category"
+
     @classmethod
     def fit(cls, name: str, statistics: Statistics, task: str, notes: list[str]) -> Target:
         """Settle the task and the classes.
@@ -98,6 +103,9 @@ class Target:
         if few:
             what = f"classes {listed(few)} have" if len(few) > 1 else f"class {few[0]!r} has"
             note(notes, f"{what} fewer than {FEW_ROWS} rows")
+        same = [text for text in classes if [c.lower() for c in classes].count(text.lower()) > 1]
+        if same:
+            note(notes, f"classes {listed(same)} differ by capital letters only")
         return cls(name, "classification", classes, numeric)
 
     def rescaled(self, column: Column) -> Target:

@@ -79,6 +79,7 @@ def test_files_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        (" ", "no data was named; expected a file, a folder or a built-in set"),
         ("digts", "neither a file or folder nor a built-in set; did you mean 'digits'?"),
         (
             "zzz",
@@ -246,6 +247,27 @@ def test_bad_calls(tmp_path: Path, call: Callable[[Path], object], message: str)
     path.write_text(GOOD)
     with pytest.raises(DataError, match=re.escape(message)):
         call(path)
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("2026-11-21", "2026/1/5", "21.11.2026", "3/4/26", "2026-11", "Nov 2026", "Nov 21, 2026"),
+        *("21 November 2026", "21-Nov-26", "2026-11-21 10:30", "2026-11-21T10:30:00Z"),
+    ],
+)
+def test_dates_are_refused_however_they_are_written(tmp_path: Path, date: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f'a,when,y\n1,"{date}",0\n2,,1\n')
+    with pytest.raises(DataError, match="column 'when' holds dates or times"):
+        data.load(path)
+
+
+@pytest.mark.parametrize("text", ["1.2.3", "192.168.0.1", "555-1234", "May", "10-20", "AB-12-2026"])
+def test_other_text_is_no_date(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,text,y\n1,{text},0\n2,,1\n")
+    assert data.load(path).split(validation=0, test=0).preprocessing.kinds["text"] == "category"
 
 
 def test_a_regression_needs_numbers(tmp_path: Path) -> None:

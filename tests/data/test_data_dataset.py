@@ -81,6 +81,11 @@ def test_rare_classes_are_noted(tmp_path: Path) -> None:
     assert "classes 'v', 'w' have fewer than 5 rows" in notes
 
 
+def test_classes_that_differ_by_capitals_are_noted(tmp_path: Path) -> None:
+    path = csv(tmp_path, {"a": A, "y": ["yes", "Yes", "no"] * 10})
+    assert "classes 'Yes', 'yes' differ by capital letters only" in data.load(path).notes
+
+
 LEAK = "it gives the target away; remove it unless it is known when predicting"
 
 
@@ -88,6 +93,7 @@ def test_columns_that_give_the_target_away_are_noted_and_kept(tmp_path: Path) ->
     y = ["u", "v", "w"] * 20
     columns: dict[str, list[object]] = {
         "fair": [i * 7 % 60 % 11 for i in range(60)],
+        "constant": [4] * 60,
         "copy": y,
         "renamed": [{"u": 5, "v": 3, "w": 8}[c] for c in y],
         "finer": [f"{c}{i % 2}" for i, c in enumerate(y)],
@@ -102,6 +108,16 @@ def test_columns_that_give_the_target_away_are_noted_and_kept(tmp_path: Path) ->
         "column 'row' numbers the rows; remove it if it means nothing",
     ]
     assert "copy=u" in dataset.split().preprocessing.features
+
+
+def test_long_tables_are_judged_by_a_sample() -> None:
+    from gradnet.data.checks import check
+
+    i = np.arange(100_001)
+    notes: list[str] = []
+    table = data.Table.from_arrays({"twice": 2 * i, "fair": i * 7919 % 100_003})
+    check(table, data.Table.from_arrays({"y": i})["y"], notes)
+    assert notes == [f"column 'twice' is a linear function of the target 'y': {LEAK}"]
 
 
 def test_leaks_of_a_regression(tmp_path: Path) -> None:
@@ -165,6 +181,25 @@ def test_files_for_validation_and_test(tmp_path: Path) -> None:
     assert np.array_equal(parts.validation.y, parts.train.y[1:9])  # type: ignore[union-attr]
     assert parts.test.rows.tolist() == list(range(1, 9))  # type: ignore[union-attr]
     assert f"{other}: 1 row without a target 'y' left out" in parts.notes
+
+
+def test_fractions_may_be_text() -> None:
+    """As they come from a command line."""
+    dataset = data.load("iris")
+    a = dataset.split(validation="0.1", test="0.2")
+    b = dataset.split(validation=0.1, test=0.2)
+    assert np.array_equal(a.test.rows, b.test.rows)  # type: ignore[union-attr]
+    assert np.array_equal(a.train.rows, b.train.rows)
+    assert dataset.split(validation=None, test="0").test is None
+
+
+def test_a_class_without_training_rows_is_noted(tmp_path: Path) -> None:
+    path = csv(tmp_path, {"a": [0, 1, 2, 3], "y": ["p", "q", "r", "s"]})
+    whole = data.load(path).split(validation=0, test=0)
+    assert not [n for n in whole.notes if "no training row" in n]
+    parts = data.load(path).split(validation=0, test=0.25)
+    absent = parts.preprocessing.decode(parts.test.y)[0]  # type: ignore[union-attr]
+    assert f"no training row has class '{absent}'" in parts.notes
 
 
 def test_folds_cover_all_rows() -> None:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradnet import data
@@ -41,6 +41,7 @@ def tables(draw: st.DrawFn) -> Table:
     return Table.from_arrays({"n": n, "t": np.array(t), "base": np.arange(rows)})
 
 
+@settings(deadline=None)
 @given(tables(), tables(), st.sampled_from(["auto", "standard", "quantile"]), st.booleans())
 def test_json_roundtrip_gives_the_same_bits(
     train: Table, other: Table, mode: data.preprocessing.Numbers, embed: bool
@@ -57,6 +58,7 @@ def test_json_roundtrip_gives_the_same_bits(
     assert json.loads(first.to_json())["format"] == 1
 
 
+@settings(deadline=None)
 @given(tables())
 def test_training_rows_are_standardised(table: Table) -> None:
     prep = Preprocessing.fit(table, Y, numbers="standard")
@@ -243,6 +245,7 @@ def test_targets_there_and_back() -> None:
     assert classes.rescaled(column) == classes
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60), st.integers(1, 7))
 def test_statistics_do_not_depend_on_the_chunks(values: list[float], size: int) -> None:
     column = np.array(values)
@@ -299,7 +302,8 @@ def test_a_file_is_read_as_in_training(tmp_path: Path) -> None:
     """Codes such as 007 stay text, an extra column is told, and the order of columns is free."""
     train, other = tmp_path / "train.csv", tmp_path / "other.csv"
     train.write_text(
-        "code,a,y\n" + "".join(f"{'x' if i % 2 else '007'},{i},{i % 3}\n" for i in range(30))
+        "code,a,id,y\n"
+        + "".join(f"{'x' if i % 2 else '007'},{i},i{i},{i % 3}\n" for i in range(30))
     )
     parts = data.load(train, "y").split(validation=0, test=0)
     assert parts.validation is None
@@ -307,7 +311,7 @@ def test_a_file_is_read_as_in_training(tmp_path: Path) -> None:
     prep = Preprocessing.from_json(parts.preprocessing.to_json())
     assert prep.classes == ("0", "1", "2")
     assert prep.task == "classification"
-    other.write_text("when,a,code\n2026-11-21,3,007\n2026-11-22,,7\n")
+    other.write_text("when,a,id,code\n2026-11-21,3,i1,007\n2026-11-22,,i2,7\n")
     notes: list[str] = []
     part = prep.read(other, notes)
     assert part.y is None

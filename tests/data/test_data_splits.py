@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradnet.data import folds, split
@@ -16,6 +16,7 @@ fractions = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**64 - 1)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 200), fractions, seeds)
 def test_a_split_is_a_partition_of_the_rows(rows: int, fraction: float, seed: int) -> None:
     rest, part = split(rows, fraction, seed=seed)
@@ -26,6 +27,7 @@ def test_a_split_is_a_partition_of_the_rows(rows: int, fraction: float, seed: in
     assert np.array_equal(again[1], part)
 
 
+@settings(deadline=None)
 @given(labels, fractions, seeds)
 def test_a_stratified_split_has_every_class_on_both_sides(
     y: list[int], fraction: float, seed: int
@@ -66,6 +68,7 @@ def test_labels_may_be_text() -> None:
     assert sorted(part % 2) == [0, 0, 0, 1, 1, 1]
 
 
+@settings(deadline=None)
 @given(labels, st.integers(2, 10), seeds)
 def test_folds_cover_every_row_once_and_deal_out_the_classes(
     y: list[int], count: int, seed: int
@@ -88,6 +91,7 @@ def test_folds_of_a_number_of_rows() -> None:
     assert [len(part) for part in parts] == [4, 3, 3]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), seeds)
 def test_keys_depend_on_their_place_alone(start: int, count: int, seed: int) -> None:
     whole = keys(100, seed=seed, purpose="sample")
@@ -114,7 +118,7 @@ def test_random_bits_are_the_same_everywhere() -> None:
         (lambda: split(10, 0.0), "test fraction must lie between 0 and 1, not 0.0"),
         (lambda: split(10, 1.0), "test fraction must lie between 0 and 1, not 1.0"),
         (lambda: split(10, float("nan")), "must lie between 0 and 1, not nan"),
-        (lambda: split(1, 0.5), "1 rows cannot be split; at least 2 are needed"),
+        (lambda: split(1, 0.5), "1 row cannot be split; at least 2 are needed"),
         (lambda: split(-3, 0.5), "must not be negative, not -3"),
         (lambda: split(10, 0.5, seed=-1), r"seed must be between 0 and 2\*\*64 - 1, not -1"),
         (lambda: split(np.zeros((3, 2)), 0.5), r"labels must have shape \(n,\), not \(3, 2\)"),
