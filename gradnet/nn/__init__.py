@@ -27,7 +27,6 @@ from gradnet.nn.containers import Sequential as Sequential
 from gradnet.nn.layers import Dropout as Dropout
 from gradnet.nn.layers import Embedding as Embedding
 from gradnet.nn.layers import Flatten as Flatten
-from gradnet.nn.layers import Identity as Identity
 from gradnet.nn.layers import Linear as Linear
 from gradnet.nn.losses import binary_cross_entropy as binary_cross_entropy
 from gradnet.nn.losses import cross_entropy as cross_entropy

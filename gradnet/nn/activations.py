@@ -88,7 +88,7 @@ class Activation(Module):
                 f"({', '.join(op.names[1:])}), got {len(settings)}"
             )
         given = dict(zip(op.names[1:], settings, strict=False))
-        self.name = op.name
+        self.name = name
         self.operands = operands_of(op, {**given, **named})
 
     def forward(self, x: Any) -> Tensor:

@@ -231,15 +231,3 @@ class Flatten(Module):
 
     def details(self) -> str:
         return "" if self.start == 1 else f"start={self.start}"
-
-
-@register
-class Identity(Module):
-    """x."""
-
-    def forward(self, x: Any) -> Any:
-        """x"""
-        return x
-
-    def config(self) -> dict[str, Any]:
-        return {"class": "Identity"}
