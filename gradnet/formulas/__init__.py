@@ -10,11 +10,13 @@ from difflib import get_close_matches
 from gradnet.formulas import activations as _activations
 from gradnet.formulas import arithmetic as _arithmetic
 from gradnet.formulas import elementary as _elementary
+from gradnet.formulas import gates as _gates
 from gradnet.formulas import primitives as _primitives
 from gradnet.formulas import special as _special
 from gradnet.formulas.activations import *
 from gradnet.formulas.arithmetic import *
 from gradnet.formulas.elementary import *
+from gradnet.formulas.gates import *
 from gradnet.formulas.primitives import *
 from gradnet.formulas.rows import Formula as Formula
 from gradnet.formulas.rows import Row as Row
@@ -22,7 +24,7 @@ from gradnet.formulas.rows import Update as Update
 from gradnet.formulas.special import *
 from gradnet.formulas.updates import *
 
-_ROOMS = (_primitives, _arithmetic, _elementary, _special, _activations)
+_ROOMS = (_primitives, _arithmetic, _elementary, _special, _activations, _gates)
 
 FORMULAS: dict[str, Formula] = {
     name: value
@@ -31,7 +33,7 @@ FORMULAS: dict[str, Formula] = {
     if getattr(value, "__module__", None) == room.__name__
 }
 
-ROWS: tuple[Row, ...] = (*ARITHMETIC, *ELEMENTARY, *SPECIAL, *ACTIVATIONS)
+ROWS: tuple[Row, ...] = (*ARITHMETIC, *ELEMENTARY, *SPECIAL, *ACTIVATIONS, *GATES)
 
 _rows: dict[str, Row] = {}
 

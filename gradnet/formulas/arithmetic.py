@@ -94,7 +94,7 @@ def remainder(a, b):
 
 
 def remainder_db(a, b):
-    return -(a // b)
+    return -floor(a / b)
 
 
 def pow(a, b):
@@ -105,6 +105,7 @@ def pow(a, b):
 def pow_da(a, b):
     # a**-1 is infinite at 0, where b = 0 wants 0 * a**-1 = 0.
     base = where(b == 0, 1.0, a)
+    # b - 1 rounds unless b is whole, and a power of a far from 1 magnifies that.
     return b * base ** (b - 1)
 
 
@@ -303,10 +304,10 @@ ARITHMETIC = (
     Row("add", add, (one, one), kind="numeric"),
     Row("subtract", subtract, (one, minus_one), kind="numeric"),
     Row("multiply", multiply, (multiply_da, multiply_db), kind="numeric"),
-    Row("divide", divide, (divide_da, divide_db), aliases=("true_divide",)),
+    Row("divide", divide, (divide_da, divide_db), aliases=("true_divide",), derivative_ulp=1.5),
     Row("negative", negative, (minus_one,), kind="numeric"),
     Row("positive", positive, (one,), kind="numeric"),
-    Row("floor_divide", floor_divide, kind="numeric", flops=2),
+    Row("floor_divide", floor_divide, kind="numeric", flops=2, ulp=2.0),
     Row("remainder", remainder, (one, remainder_db), kind="numeric", aliases=("mod",), flops=3),
     Row(
         "pow",
@@ -316,11 +317,13 @@ ARITHMETIC = (
         aliases=("power",),
         domain=(0.0, INFINITY),
         flops=20,
+        ulp=1.2,
+        derivative_ulp=58.7,
     ),
-    Row("reciprocal", reciprocal, (reciprocal_dx,)),
+    Row("reciprocal", reciprocal, (reciprocal_dx,), derivative_ulp=2.0),
     Row("square", square, (square_dx,), kind="numeric"),
-    Row("sqrt", sqrt, (sqrt_dx,), domain=(0.0, INFINITY), flops=4),
-    Row("rsqrt", rsqrt, (rsqrt_dx,), domain=(0.0, INFINITY), flops=5),
+    Row("sqrt", sqrt, (sqrt_dx,), domain=(0.0, INFINITY), flops=4, derivative_ulp=1.6),
+    Row("rsqrt", rsqrt, (rsqrt_dx,), domain=(0.0, INFINITY), flops=5, ulp=1.5, derivative_ulp=2.0),
     Row("abs", abs, (abs_dx,), kind="numeric", kinks=(0.0,)),
     Row("minimum", minimum, (minimum_da, minimum_db), kind="numeric", kinks=(0.0,)),
     Row("maximum", maximum, (maximum_da, maximum_db), kind="numeric", kinks=(0.0,)),

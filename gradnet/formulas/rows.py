@@ -28,9 +28,9 @@ class Row:
     activation      offered by name as an activation
     domain          (lo, hi) of each argument: where the sweep of the tests runs
     kinks           values of `x` where the derivative jumps; of `a - b` for two arguments
-    ulp             measured bound of the float32 error, in units in the last place, as `measure`
-                    in the tests finds it on the NumPy and Numba targets
-    derivative_ulp  the same for the derivatives, relative to max(|exact|, derivative_scale)
+    ulp             measured bound of the float32 error over the whole domain, in units in the
+                    last place of max(|exact|, scale), on the NumPy and Numba targets
+    derivative_ulp  the same for the derivatives with derivative_scale, for |x| <= 15
     flops           rough cost per element
     source          paper or table
     Raises ValueError for an unknown kind, or derivatives that do not fit the arguments.
@@ -49,6 +49,7 @@ class Row:
         "kind",
         "kinks",
         "name",
+        "scale",
         "source",
         "ulp",
     )
@@ -66,6 +67,7 @@ class Row:
         domain: tuple[float, float] = (-INFINITY, INFINITY),
         kinks: tuple[float, ...] = (),
         ulp: float = 0.5,
+        scale: float = 0.0,
         derivative_ulp: float = 0.5,
         derivative_scale: float = 0.0,
         flops: int = 1,
@@ -82,6 +84,7 @@ class Row:
         self.domain = domain
         self.kinks = kinks
         self.ulp = ulp
+        self.scale = scale
         self.derivative_ulp = derivative_ulp
         self.derivative_scale = derivative_scale
         self.flops = flops
