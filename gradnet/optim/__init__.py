@@ -24,6 +24,7 @@ from gradnet.optim.registry import create as create
 from gradnet.optim.registry import names as names
 from gradnet.optim.registry import schedule as schedule
 from gradnet.optim.registry import schedule_names as schedule_names
+from gradnet.optim.registry import schedule_needs as schedule_needs
 from gradnet.optim.schedules import *
 from gradnet.optim.sgd import *
 from gradnet.optim.warm_up import *

@@ -78,7 +78,8 @@ def strong_wolfe(
         # Never so near an end that the bracket would hardly shrink.
         left, right = min(low.step, high.step) + 0.1 * width, max(low.step, high.step) - 0.1 * width
         point = evaluate(min(max(guess, left), right))
-        if not enough(point) or point.value >= low.value:
+        # At the bottom values tie by rounding, and the slope still tells the side.
+        if not enough(point) or point.value > low.value:
             high = point
             continue
         if abs(point.slope) <= -curvature * start.slope:

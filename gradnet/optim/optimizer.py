@@ -282,6 +282,8 @@ class Optimizer:
                 f"{kind} cannot load the state of {state.get('kind')!r}; "
                 f"it takes a state_dict of the optimizer {self.name!r}"
             )
+        if "groups" not in state:
+            raise ValueError(f"{kind} cannot load a state without 'groups'; is it a state_dict?")
         shapes = [[list(p.shape) for p in group["params"]] for group in self.groups]
         saved = [[list(shape) for shape in group["shapes"]] for group in state["groups"]]
         if shapes != saved:
@@ -294,6 +296,11 @@ class Optimizer:
             trial = Group(kind, self.rules, ())
             for name, value in group["settings"].items():
                 trial[name] = value
+            if len(group["progress"]) != len(self.groups[g]["params"]):
+                raise ValueError(
+                    f"{kind} cannot load the progress of {len(group['progress'])} parameters for "
+                    f"the {len(self.groups[g]['params'])} of group {g}"
+                )
             for p, parameter in enumerate(self.groups[g]["params"]):
                 expected.update({f"{g}.{p}.{name}": parameter for name in group["moments"]})
         found = {key: value for key, value in state.items() if isinstance(value, Tensor)}

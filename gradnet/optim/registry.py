@@ -22,12 +22,17 @@ def _subclasses(base: type[T]) -> dict[str, type[T]]:
     return found
 
 
-def _make(what: str, base: type[T], name: str, first: Any, settings: dict[str, Any]) -> T:
+def _find(what: str, base: type[T], name: str) -> type[T]:
     found = _subclasses(base)
     kinds = {plain(known): kind for known, kind in found.items()}
     kind = kinds.get(plain(name))
     if kind is None:
         raise ValueError(f"no {what} is called {name!r}: {closest(name, found)}")
+    return kind
+
+
+def _make(what: str, base: type[T], name: str, first: Any, settings: dict[str, Any]) -> T:
+    kind = _find(what, base, name)
     known = list(inspect.signature(kind).parameters)[1:]
     for setting in settings:
         if setting not in known:
@@ -58,6 +63,12 @@ def schedule(name: str, optimizer: Optimizer, **settings: Any) -> Schedule:
     unknown name or setting.
     """
     return _make("schedule", Schedule, name, optimizer, settings)
+
+
+def schedule_needs(name: str) -> tuple[str, ...]:
+    """The settings without a default of the schedule of that name. Raises as `schedule`."""
+    parameters = list(inspect.signature(_find("schedule", Schedule, name)).parameters.values())[1:]
+    return tuple(p.name for p in parameters if p.default is p.empty)
 
 
 def schedule_names() -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from gradnet.optim.optimizer import Optimizer
 from gradnet.optim.settings import (
+    BETAS,
     FLAG,
     FRACTION,
     NONNEGATIVE,
@@ -21,6 +22,7 @@ from gradnet.optim.settings import (
     Setting,
     between,
     choice,
+    optional,
     whole,
 )
 
@@ -222,7 +224,8 @@ class CosineSchedule(Schedule):
                 t -= length
                 length *= self.growth
         lowest = self.min_lr / base if base else 1.0
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * t / length)) / 2
+        part = (1 - math.cos(math.pi * t / length)) / 2
+        return (1 - part) + part * lowest
 
 
 class OneCycleSchedule(Schedule):
@@ -253,14 +256,10 @@ class OneCycleSchedule(Schedule):
         self.start_divisor: float = self.setting("start_divisor", start_divisor, POSITIVE)
         self.end_divisor: float = self.setting("end_divisor", end_divisor, POSITIVE)
         self.anneal = self.setting("anneal", anneal, choice("cosine", "linear"))
-        self.momentum = None
-        if momentum is not None:
-            unit = between(0, 1, open_high=True)
-            low, high = momentum
-            self.momentum = (
-                self.setting("momentum", low, unit),
-                self.setting("momentum", high, unit),
-            )
+        self.momentum: tuple[float, float] | None = self.setting(
+            "momentum", momentum, optional(BETAS)
+        )
+        if self.momentum is not None:
             for i, group in enumerate(getattr(optimizer, "groups", ())):
                 if "momentum" not in group and "betas" not in group:
                     raise ValueError(
@@ -278,9 +277,10 @@ class OneCycleSchedule(Schedule):
             a, b, part = start, top, t / peak
         else:
             a, b, part = top, end, (t - peak) / (last - peak)
-        if self.anneal == "linear":
-            return a + (b - a) * part
-        return b + (a - b) * (1 + math.cos(math.pi * part)) / 2
+        if self.anneal == "cosine":
+            part = (1 - math.cos(math.pi * part)) / 2
+        # In this form both ends are met exactly.
+        return (1 - part) * a + part * b
 
     def factor(self, t: int, base: float) -> float:
         start = 1 / self.start_divisor
