@@ -1,0 +1,119 @@
+"""Checks of what users pass, before any training: data, and the numbers among the options."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradnet import dtypes, ops
+from gradnet.errors import DataError, DTypeError, ShapeError
+from gradnet.nn import Embedding, Module
+from gradnet.tensor import Tensor
+
+PRECISIONS = ("float32", "float64")
+
+
+def whole(name: str, value: Any, low: int, hint: str = "") -> int:
+    """An integer of at least `low`. Raises TypeError or ValueError, naming the option."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}{hint}")
+    number = int(value.__index__())
+    if number < low:
+        raise ValueError(f"{name} must be at least {low}, not {number}{hint}")
+    return number
+
+
+def number(name: str, value: Any, *, above: float | None = None) -> float:
+    """A finite number of at least 0, or above a bound. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value) or (value < 0 if above is None else value <= above):
+        bound = "at least 0" if above is None else f"above {above:g}"
+        raise ValueError(f"{name} must be a finite number {bound}, not {value}")
+    return float(value)
+
+
+def precision(wanted: Any) -> str | None:
+    """The dtype to train in, by name. Raises ValueError for one that fit cannot train in yet."""
+    if wanted is None:
+        return None
+    try:
+        name = dtypes.canonical(wanted).name
+    except DTypeError:
+        name = str(wanted)
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be {' or '.join(map(repr, PRECISIONS))}, not {wanted!r}")
+    return name
+
+
+def tensor(name: str, x: Any, like: Tensor) -> Tensor:
+    """An array of numbers beside `like`, without a gradient. Raises DTypeError, ShapeError."""
+    if x is None or isinstance(x, str | bytes | dict):
+        raise TypeError(
+            f"{name} must be an array of numbers, not {'None' if x is None else type(x).__name__}"
+        )
+    try:
+        found = ops.asarray(x, backend=like.backend).detach()
+    except DTypeError as error:
+        raise DTypeError(f"{name}: {error}") from None
+    except ShapeError as error:
+        raise ShapeError(f"{name}: {error}") from None
+    if dtypes.kind(found.dtype) == "complex":
+        raise DTypeError(f"{name} has dtype {found.dtype.name}; expected real numbers")
+    return found
+
+
+def finite(name: str, x: Tensor, given: Any = None) -> None:
+    """Raise DataError, naming row and column, where x holds NaN or infinity."""
+    if not dtypes.is_inexact(x.dtype):
+        return
+    wrong = ~ops.elementwise("isfinite")(x)
+    if not wrong.any():
+        return
+    place = int(ops.argmax(ops.astype(wrong, "int64")))
+    width = math.prod(x.shape[1:])
+    row, column = divmod(place, width)
+    value = ops.reshape(x, (-1,))[place].item()
+    where = f"row {row}"
+    if x.ndim > 1:
+        names = getattr(given, "columns", None)
+        label = f" ({names[column]!r})" if names is not None and len(names) == width else ""
+        where += f", column {column}{label}"
+    count = int(ops.count_nonzero(wrong))
+    raise DataError(
+        f"{name} holds {value} in {where}"
+        + (f", and {count - 1} more values that are not finite" if count > 1 else "")
+        + "; fill or drop such values first"
+    )
+
+
+def features(x: Any, model: Module, like: Tensor, name: str = "X") -> Tensor:
+    """Features (n, ...) beside the model's parameters, in their dtype, all finite.
+
+    Integers stay integers for a model with an Embedding, which takes codes.
+    """
+    found = tensor(name, x, like)
+    if found.ndim < 2:
+        raise ShapeError(
+            f"{name} has shape {found.shape}; expected (n, features)"
+            + (f", such as {name}.reshape(-1, 1) for one feature" if found.ndim == 1 else "")
+        )
+    if not found.size:
+        raise DataError(f"{name} is empty: shape {found.shape}")
+    codes = not dtypes.is_inexact(found.dtype) and any(
+        isinstance(module, Embedding) for module in model.modules()
+    )
+    if not codes:
+        found = ops.astype(found, like.dtype, copy=False)
+    finite(name, found, x)
+    return found
+
+
+def same_rows(x: Tensor, y: Tensor, names: tuple[str, str] = ("X", "y")) -> None:
+    """Raise ShapeError where features and targets differ in their number of rows."""
+    if not y.ndim or y.shape[0] != x.shape[0]:
+        raise ShapeError(
+            f"{names[0]} has {x.shape[0]} rows, but {names[1]} has "
+            f"{f'{y.shape[0]} rows' if y.ndim else 'only one value'} (shapes {x.shape} and "
+            f"{y.shape}); expected as many"
+        )

@@ -1,0 +1,143 @@
+"""Where the batches of an epoch come from: tensors on the device, or a data set that streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from gradnet import ops
+from gradnet.errors import DataError
+from gradnet.random import Generator
+from gradnet.tensor import Tensor
+from gradnet.training.weights import row_weights
+
+# Batches are gathered several at a time where they are small, into memory that a cache holds.
+_BLOCK_BYTES = 1 << 20
+
+
+class Rows(NamedTuple):
+    """Features (n, ...), targets (n, ...), and a weight per row (n,) or None."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.x.shape[0]
+
+    def take(self, indices: Tensor) -> Rows:
+        """The rows at integer indices."""
+        return Rows(
+            ops.take(self.x, indices, axis=0),
+            ops.take(self.y, indices, axis=0),
+            None if self.weight is None else ops.take(self.weight, indices, axis=0),
+        )
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Neighbouring rows, without a copy."""
+        if stop - start == self.rows:
+            return self
+        weight = None if self.weight is None else self.weight[start:stop]
+        return Rows(self.x[start:stop], self.y[start:stop], weight)
+
+    def weighed(self, by_class: Tensor | None) -> Rows:
+        """The rows with the weights of their classes, (k,), too, without those of weight 0."""
+        weight = row_weights(self.weight, by_class, self.y)
+        if weight is None:
+            return self
+        rows = Rows(self.x, self.y, weight)
+        if bool((weight > 0).all()):
+            return rows
+        (kept,) = ops.nonzero(weight)
+        return rows.take(kept)
+
+
+class Source(Protocol):
+    """The training rows, batch by batch."""
+
+    @property
+    def rows(self) -> int | None:
+        """The number of rows of an epoch, if known."""
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches of an epoch, if known."""
+
+    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+        """The batches of an epoch (from 0) from the number `start` on.
+
+        The generator is moved on by what an epoch draws, whatever `start` is.
+        """
+
+
+class InMemory:
+    """Rows on the device, gathered there in an order that is drawn anew for each epoch.
+
+    Raises DataError where no row is left. A last row alone joins the batch before it, for batch
+    norm needs two.
+    """
+
+    def __init__(self, data: Rows, batch_size: int | None, shuffle: bool) -> None:
+        if not data.rows:
+            raise DataError("every row has weight 0: there is nothing to learn from")
+        self.data = data
+        self.rows = data.rows
+        self.size = min(batch_size or self.rows, self.rows)
+        self.steps = -(-self.rows // self.size)
+        if self.steps > 1 and self.size > 1 and self.rows % self.size == 1:
+            self.steps -= 1
+        # The order of rows does not matter to a batch of them all.
+        self.shuffle = shuffle and self.steps > 1
+        row_bytes = sum(x.nbytes for x in data if x is not None) // self.rows
+        self._block = max(1, _BLOCK_BYTES // max(1, row_bytes * self.size))
+
+    def _stop(self, i: int) -> int:
+        """Where the i-th batch ends."""
+        return self.rows if i == self.steps - 1 else (i + 1) * self.size
+
+    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+        if not self.shuffle:
+            for i in range(start, self.steps):
+                yield self.data.part(i * self.size, self._stop(i))
+            return
+        order = generator.permutation(self.rows, backend=self.data.x.backend)
+        for first in range(start, self.steps, self._block):
+            last = min(first + self._block, self.steps)
+            begin = first * self.size
+            block = self.data.take(order[begin : self._stop(last - 1)])
+            for i in range(first, last):
+                yield block.part(i * self.size - begin, self._stop(i) - begin)
+
+
+class Streamed:
+    """Batches from an object whose every iteration is an epoch, prepared one by one.
+
+    Where the object has `batches(epoch)`, as `gradnet.data.stream` gives, that is called with the
+    number of the epoch, so that a resumed run sees the same batches. Raises DataError for an
+    object without any batch.
+    """
+
+    def __init__(self, dataset: Any, prepare: Callable[[Any, int], Rows]) -> None:
+        self.dataset = dataset
+        self.prepare = prepare
+        self.by_class: Tensor | None = None
+        self.rows: int | None = getattr(dataset, "rows", None)
+        self.steps: int | None = len(dataset) if hasattr(dataset, "__len__") else None
+        first = next(self.epoch(0), None)
+        if first is None:
+            raise DataError("the data set has no batches")
+        self.first: Rows = first
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Rows]:
+        """The batches of the epoch of that number, from 0, without the weights of classes."""
+        by_epoch = getattr(self.dataset, "batches", None)
+        batches = iter(self.dataset) if by_epoch is None else by_epoch(number)
+        for i, batch in enumerate(batches):
+            if i >= start:
+                yield self.prepare(batch, i)
+
+    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+        for batch in self.epoch(epoch, start):
+            yield batch.weighed(self.by_class)
