@@ -55,7 +55,9 @@ def asarray(
         from gradnet.ops.shape import stack
 
         tensor = stack([asarray(item, device=device, backend=backend) for item in x])
-        tensor = tensor if wanted in (None, tensor.dtype) else astype(tensor, wanted)
+        # Not `wanted in (None, ...)`: to NumPy, float64 equals None.
+        if wanted is not None and wanted != tensor.dtype:
+            tensor = astype(tensor, wanted)
     else:
         tensor = _from_host(x, wanted, _backend(device, backend), copy)
     if requires_grad:
