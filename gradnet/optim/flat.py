@@ -142,7 +142,11 @@ class Flat:
             if found is None:
                 complete = False
             elif found.array is not gradient:
-                self.backend.cast(found.array, self.dtype, out=gradient)
+                if found.requires_grad:
+                    # It stays as it is for whoever differentiates it again.
+                    self.backend.cast(found.array, self.dtype, out=gradient)
+                else:
+                    parameter.use_grad_buffer(gradient)
         return complete
 
     def gather(self) -> None:

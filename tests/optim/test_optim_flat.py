@@ -110,6 +110,28 @@ def test_gradients_that_are_graphs_themselves_are_used() -> None:
     np.testing.assert_allclose(w.detach().numpy(), start / 2, rtol=1e-6)
 
 
+def test_a_gradient_buffer_that_was_let_go_is_taken_up_again() -> None:
+    model = gn.nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    gradients = only_flat(optimizer).gradients
+    model.to("cpu")  # was there already, but no longer adds gradients up in the buffer
+    for joined in (False, True):
+        optimizer.zero_grad()
+        loss_of(*model.parameters()).backward()
+        assert np.shares_memory(model.weight.grad.numpy(), gradients) == joined
+        start = model.weight.detach().numpy().copy()
+        optimizer.step()
+        np.testing.assert_allclose(model.weight.detach().numpy(), 0.8 * start, rtol=1e-6)
+
+
+def test_a_model_loads_its_weights_in_place() -> None:
+    model, other = gn.nn.Linear(3, 2), gn.nn.Linear(3, 2)
+    flat = only_flat(optim.SGD(model.parameters()))
+    model.load_state_dict(other.state_dict())
+    assert is_joined(model.weight, flat)
+    np.testing.assert_array_equal(model.weight.detach().numpy(), other.weight.detach().numpy())
+
+
 def test_zero_grad_leaves_none_and_the_next_backward_starts_anew() -> None:
     w = leaf(3)
     optimizer = optim.SGD([w])

@@ -168,7 +168,7 @@ BAD_STATES: list[tuple[str, Any, Any, type[Exception], str]] = [
 @pytest.mark.parametrize(
     ("kind", "other", "error", "message"),
     [row[1:] for row in BAD_STATES],
-    ids=lambda x: str(x)[:20],
+    ids=[row[0] for row in BAD_STATES],
 )
 def test_a_state_that_does_not_fit_changes_nothing(
     kind: str, other: Any, error: type[Exception], message: str

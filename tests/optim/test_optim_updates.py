@@ -159,21 +159,79 @@ def test_momentum_can_be_switched_off_and_on_between_steps(torch: Any) -> None:
     np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-10)
 
 
-def test_lion_is_algorithm_2_of_its_paper() -> None:
+def sgd(p, g, s, t, lr, momentum=0.0, nesterov=False, weight_decay=0.0):  # type: ignore[no-untyped-def]
+    g = g + weight_decay * p
+    s["m"] = momentum * s.get("m", 0) + g
+    return p - lr * (g + momentum * s["m"] if nesterov else s["m"])
+
+
+def adagrad(p, g, s, t, lr, lr_decay=0.0, eps=1e-10, initial=0.0, weight_decay=0.0):  # type: ignore[no-untyped-def]
+    g = g + weight_decay * p
+    s["v"] = s.get("v", initial) + g**2
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["v"]) + eps)
+
+
+def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):  # type: ignore[no-untyped-def]
+    g = g + weight_decay * p
+    s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
+    s["a"] = alpha * s.get("a", 0) + (1 - alpha) * g
+    s["m"] = momentum * s.get("m", 0) + g / (np.sqrt(s["v"] - centered * s["a"] ** 2) + eps)
+    return p - lr * s["m"]
+
+
+def adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):  # type: ignore[no-untyped-def]
+    g = g + weight_decay * p
+    for name, beta, value in (("m", betas[0], g), ("v", betas[1], g**2)):
+        s[name] = beta * s.get(name, 0) + (1 - beta) * value
+    return p - lr * s["m"] / (1 - betas[0] ** t) / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+
+
+def adamw(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):  # type: ignore[no-untyped-def]
+    return adam(p, g, s, t, lr, betas, eps) - lr * weight_decay * p
+
+
+def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3):  # type: ignore[no-untyped-def]
+    g = g + weight_decay * p
+    now, ahead = (betas[0] * (1 - 0.96 ** (i * momentum_decay) / 2) for i in (t, t + 1))
+    s["M"] = s.get("M", 1.0) * now
+    for name, beta, value in (("m", betas[0], g), ("v", betas[1], g**2)):
+        s[name] = beta * s.get(name, 0) + (1 - beta) * value
+    d = (1 - now) * g / (1 - s["M"]) + ahead * s["m"] / (1 - s["M"] * ahead)
+    return p - lr * d / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
+
+
+def lion(p, g, s, t, lr, betas=(0.9, 0.99), weight_decay=0.0):  # type: ignore[no-untyped-def]
+    m = s.get("m", 0)
+    s["m"] = betas[1] * m + (1 - betas[1]) * g
+    return p - lr * (np.sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)
+
+
+# Each paper's update in plain NumPy: (p, g, state, t, lr, **settings) -> p.
+PAPERS = {f.__name__: f for f in (sgd, adagrad, rmsprop, adam, adamw, nadam, lion)}
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [(ours, given) for ours, _, given, _ in PAIRS]
+    + [("lion", {}), ("lion", {"betas": (0.8, 0.95), "weight_decay": 0.1})],
+)
+def test_sixty_steps_are_those_of_the_paper(name: str, given: dict[str, Any]) -> None:
     rng = np.random.default_rng(5)
     value = rng.normal(size=(9,))
     (p,) = parameters([value])
-    optimizer = optim.Lion([p], lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
-    x, m = value.copy(), np.zeros(9)
+    optimizer = optim.create(name, [p], **given)
+    x, state = value.copy(), dict[str, Any]()
     for i in range(STEPS):
         optimizer.lr = rate(i)
         g = rng.normal(size=9)
         p.grad = gn.asarray(g)
         optimizer.step()
-        update = np.sign(0.9 * m + (1 - 0.9) * g)
-        x = x - rate(i) * (update + 0.1 * x)
-        m = 0.99 * m + (1 - 0.99) * g
+        x = PAPERS[name](x, g, state, i + 1, rate(i), **given)
     np.testing.assert_allclose(p.detach().numpy(), x, rtol=1e-10)
+
+
+def test_every_formula_optimizer_has_a_paper_here() -> None:
+    assert {*PAPERS, *LINE_SEARCHES} == {*optim.names()}
 
 
 def test_first_steps_written_out() -> None:
