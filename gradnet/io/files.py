@@ -12,16 +12,19 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to within a `with` block; the file there takes the place of `path` after it.
 
-    It is in the same folder, so that the change is one atomic step, and its bytes are on the disk
-    before. Where the block raises, nothing remains of it. A link stays and what it points to is
-    replaced. Raises FileNotFoundError where the folder does not exist.
+    It is an empty file in the same folder, so that the change is one atomic step, and its bytes are
+    on the disk before. Where the block raises, nothing remains of it. A link stays and what it
+    points to is replaced. Raises FileNotFoundError where the folder does not exist.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        with open(temporary, "wb") as created:
+            mode = os.fstat(created.fileno()).st_mode
         yield temporary
+        os.chmod(temporary, mode)  # libraries that write a file anew may make it private
         _to_disk(temporary)
         os.replace(temporary, target)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -57,11 +58,9 @@ def test_every_loss_is_among_the_cases() -> None:
 def test_derivatives(name: str, z: Any, y: Any, settings: Any, backend: Any) -> None:
     f = losses.get(name)
     order = 2 if name in SMOOTH else 1
-    for weights in (None, WEIGHTS):
-        gn.gradcheck(lambda z: f(z, y, sample_weight=weights, **settings), z, order=order)
-        gn.gradcheck(
-            lambda z: f(z, y, sample_weight=weights, reduction="none", **settings), z, order=order
-        )
+    for given in ({}, {"sample_weight": WEIGHTS}, {"reduction": "none"}):
+        call = functools.partial(f, y=y, **given, **settings)
+        gn.gradcheck(call, z, order=order)
 
 
 @pytest.mark.parametrize(("name", "z", "y", "settings"), CASES, ids=IDS)

@@ -67,7 +67,7 @@ def test_a_parameter_of_a_computed_tensor_is_a_leaf() -> None:
 
 
 def test_integers_are_no_parameter() -> None:
-    with pytest.raises(DTypeError, match="int64.*register it as a buffer"):
+    with pytest.raises(DTypeError, match=r"int64.*register it as a buffer"):
         nn.Parameter([1, 2])
 
 
@@ -275,7 +275,7 @@ def test_own_modules_can_be_registered() -> None:
         def config(self) -> dict[str, Any]:
             return {"class": "Doubled", "times": self.times}
 
-    with pytest.raises(DataError, match="no module class 'Doubled'.*Linear"):
+    with pytest.raises(DataError, match=r"no module class 'Doubled'.*Linear"):
         nn.from_config({"class": "Doubled", "times": 2})
     assert nn.register(Doubled) is Doubled
     rebuilt = nn.from_config(nn.Sequential(Doubled(3)).config())
