@@ -322,6 +322,31 @@ def test_a_bad_history_is_forgotten(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient"])
+def test_a_change_within_the_tolerance_is_the_last(
+    name: str, searches: list[tuple[Point, Point, float]]
+) -> None:
+    for tolerance, expected in ((10.0, 1), (1e-9, 2)):
+        searches.clear()
+        problem = Problem(lambda x: (x**4).sum(), np.array([1.0, 1.0]))
+        optimizer = optim.create(
+            name, problem.parts, lr=0.5, tolerance_change=tolerance, max_iterations=2
+        )
+        optimizer.step(problem.closure)
+        assert len(searches) == expected
+        assert np.abs(problem.x).max() < 1
+
+
+def test_a_pair_without_positive_curvature_is_not_kept() -> None:
+    optimizer = optim.LBFGS([gn.asarray(np.ones(8), requires_grad=True)])
+    before, after, down = (gn.full((8,), value, dtype=np.float64) for value in (1.0, 3.0, -1.0))
+    start, end = Point(0.0, 1.0, -8.0, before), Point(0.5, 0.0, -24.0, after)
+    optimizer.accepted(before, down, start, end)
+    assert optimizer.vectors == {}
+    optimizer.accepted(before, -down, start, end)
+    assert len(optimizer.vectors["s"]) == 1
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient"])
 def test_parameters_without_gradient_stay(name: str) -> None:
     used, unused = (gn.asarray(np.array([3.0, -2.0]), requires_grad=True) for _ in range(2))
     optimizer = optim.create(name, [unused, used])

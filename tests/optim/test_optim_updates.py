@@ -159,19 +159,19 @@ def test_momentum_can_be_switched_off_and_on_between_steps(torch: Any) -> None:
     np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-10)
 
 
-def sgd(p, g, s, t, lr, momentum=0.0, nesterov=False, weight_decay=0.0):  # type: ignore[no-untyped-def]
+def sgd(p, g, s, t, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
     g = g + weight_decay * p
     s["m"] = momentum * s.get("m", 0) + g
     return p - lr * (g + momentum * s["m"] if nesterov else s["m"])
 
 
-def adagrad(p, g, s, t, lr, lr_decay=0.0, eps=1e-10, initial=0.0, weight_decay=0.0):  # type: ignore[no-untyped-def]
+def adagrad(p, g, s, t, lr, lr_decay=0.0, eps=1e-10, initial=0.0, weight_decay=0.0):
     g = g + weight_decay * p
     s["v"] = s.get("v", initial) + g**2
     return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["v"]) + eps)
 
 
-def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):  # type: ignore[no-untyped-def]
+def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
     g = g + weight_decay * p
     s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
     s["a"] = alpha * s.get("a", 0) + (1 - alpha) * g
@@ -179,18 +179,18 @@ def rmsprop(p, g, s, t, lr, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, 
     return p - lr * s["m"]
 
 
-def adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):  # type: ignore[no-untyped-def]
+def adam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     g = g + weight_decay * p
     for name, beta, value in (("m", betas[0], g), ("v", betas[1], g**2)):
         s[name] = beta * s.get(name, 0) + (1 - beta) * value
     return p - lr * s["m"] / (1 - betas[0] ** t) / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
 
 
-def adamw(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):  # type: ignore[no-untyped-def]
+def adamw(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
     return adam(p, g, s, t, lr, betas, eps) - lr * weight_decay * p
 
 
-def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3):  # type: ignore[no-untyped-def]
+def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3):
     g = g + weight_decay * p
     now, ahead = (betas[0] * (1 - 0.96 ** (i * momentum_decay) / 2) for i in (t, t + 1))
     s["M"] = s.get("M", 1.0) * now
@@ -200,7 +200,7 @@ def nadam(p, g, s, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, moment
     return p - lr * d / (np.sqrt(s["v"] / (1 - betas[1] ** t)) + eps)
 
 
-def lion(p, g, s, t, lr, betas=(0.9, 0.99), weight_decay=0.0):  # type: ignore[no-untyped-def]
+def lion(p, g, s, t, lr, betas=(0.9, 0.99), weight_decay=0.0):
     m = s.get("m", 0)
     s["m"] = betas[1] * m + (1 - betas[1]) * g
     return p - lr * (np.sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)

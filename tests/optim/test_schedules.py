@@ -315,6 +315,13 @@ def test_every_schedule_resumes(name: str) -> None:
     assert "count=12" in repr(second)
 
 
+def test_settings_without_a_default_are_told() -> None:
+    needed = {name: optim.schedule_needs(name) for name in optim.schedule_names()}
+    assert needed["cosine"] == needed["one_cycle"] == ("total_steps",)
+    assert needed["exponential"] == ("gamma",)
+    assert needed["plateau"] == needed["constant"] == ()
+
+
 def test_states_that_do_not_fit_are_refused() -> None:
     cosine = optim.CosineSchedule(made(), 9)
     with pytest.raises(ValueError, match=r"state of 'constant'; .* the schedule 'cosine'"):
