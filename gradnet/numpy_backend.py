@@ -210,7 +210,8 @@ class NumpyBackend:
         if descending:
             order = self.argsort(x, axis, True)
             return _filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
-        return _filled(np.sort(x, axis=axis, stable=True), x.shape, x.dtype, out)
+        working = x.astype(np.float32) if is_half(x.dtype) else x
+        return _filled(np.sort(working, axis=axis, stable=True), x.shape, x.dtype, out)
 
     def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         x = x.astype(np.float32) if is_half(x.dtype) else x

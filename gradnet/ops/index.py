@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def _plain_slice(item: slice) -> slice:
     """A slice whose bounds are integers, from 0-d tensors too."""
 
     def bound(value: Any) -> int | None:
-        return None if value is None else int(value.__index__())
+        return None if value is None else operator.index(value)
 
     return slice(bound(item.start), bound(item.stop), bound(item.step))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from gradnet.backends import Array, Backend, Shape
-from gradnet.errors import ShapeError
+from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
@@ -18,7 +19,10 @@ from gradnet.tensor import Tensor
 
 def normalize_axis(name: str, axis: Any, ndim: int) -> int:
     """A non-negative axis. Raises ShapeError, naming the op, where it is out of range."""
-    number = axis.__index__()
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise DTypeError(f"{name} got the axis {axis!r}; an axis is an integer") from None
     if not -ndim <= number < builtins.max(ndim, 1):
         raise ShapeError(
             f"{name} got axis {number} for a tensor of {ndim} dimension(s); "
@@ -56,9 +60,12 @@ RESHAPE: Multilinear = Multilinear(
 
 def as_shape(shape: Any) -> Shape:
     """A shape from an int, a tuple, a list or 0-d tensors."""
-    if isinstance(shape, tuple | list):
-        return tuple(n.__index__() for n in shape)
-    return (shape.__index__(),)
+    try:
+        if isinstance(shape, tuple | list):
+            return tuple(operator.index(n) for n in shape)
+        return (operator.index(shape),)
+    except TypeError:
+        raise DTypeError(f"a shape is an integer or several, got {shape!r}") from None
 
 
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
@@ -313,7 +320,7 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
         x, axis = reshape(x, (-1,)), 0
     axis = normalize_axis("repeat", axis, x.ndim)
     if isinstance(repeats, int) or asarray(repeats).ndim == 0:
-        repeats = repeats.__index__()
+        repeats = operator.index(repeats)
         wider = broadcast_to(
             expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
         )
