@@ -327,7 +327,7 @@ def test_a_change_within_the_tolerance_is_the_last(
 ) -> None:
     for tolerance, expected in ((10.0, 1), (1e-9, 2)):
         searches.clear()
-        problem = Problem(lambda x: (x**4).sum(), np.array([1.0, 1.0]))
+        problem = Problem(lambda x: (x**4).sum(), np.array([1.0, 0.7]))
         optimizer = optim.create(
             name, problem.parts, lr=0.5, tolerance_change=tolerance, max_iterations=2
         )
