@@ -14,6 +14,7 @@ from typing import Any
 from gradnet.cli.defaults import Defaults
 from gradnet.cli.parser import BadCall
 from gradnet.errors import DataError
+from gradnet.io import replacing
 
 FILE = "run.json"
 FREE = ("epochs", "device", "backend")
@@ -35,6 +36,7 @@ class Settings:
     optimizer: str | None = None
     lr: float | None = None
     weight_decay: float | None = None
+    schedule: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
     patience: int | None = None
@@ -52,7 +54,7 @@ class Settings:
         given = {
             field.name: getattr(options, field.name)
             for field in dataclasses.fields(cls)
-            if getattr(options, field.name) is not None
+            if getattr(options, field.name, None) is not None
         }
         if options.resume is None:
             return cls(**given)
@@ -85,7 +87,8 @@ class Settings:
             value = content[name]
             if isinstance(value, str) and os.path.exists(value):
                 content[name] = os.path.abspath(value)
-        write_text(folder / FILE, json.dumps(content, indent=1) + "\n")
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Settings:
@@ -103,13 +106,6 @@ class Settings:
         if values["hidden"] is not None:
             values["hidden"] = tuple(values["hidden"])
         return cls(**values)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _same(value: Any, old: Any) -> bool:
