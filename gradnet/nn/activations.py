@@ -7,12 +7,12 @@ An activation that is registered in `gradnet.formulas` is here at once: `nn.soft
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from gradnet import dtypes, formulas, ops
 from gradnet.errors import ShapeError
 from gradnet.nn.module import Module, register
+from gradnet.nn.names import unknown
 from gradnet.nn.parameter import Parameter
 from gradnet.ops.elementwise import Elementwise
 from gradnet.tensor import Tensor
@@ -44,10 +44,7 @@ def elementwise(name: str) -> Elementwise:
     except KeyError:
         op = None
     if op is None or not op.row.activation:
-        known = names()
-        near = get_close_matches(name, known)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-        raise KeyError(f"no activation is called {name!r}: {hint}")
+        raise unknown("activation", name, names())
     return op
 
 

@@ -11,11 +11,11 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 from gradnet import dtypes, ops
 from gradnet.errors import ShapeError
+from gradnet.nn.names import unknown
 from gradnet.ops.shape import as_shape
 from gradnet.random import Generator, default_generator
 from gradnet.tensor import Tensor
@@ -70,9 +70,7 @@ def get(name: str | Initializer) -> Initializer:
         return name
     found = _INITIALIZERS.get(name)
     if found is None:
-        near = get_close_matches(name, _INITIALIZERS)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-        raise KeyError(f"no initialiser is called {name!r}: {hint}")
+        raise unknown("initialiser", name, _INITIALIZERS)
     return found
 
 

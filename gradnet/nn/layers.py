@@ -11,6 +11,7 @@ from gradnet.nn import init as initializers
 from gradnet.nn.activations import elementwise, operands_of
 from gradnet.nn.module import Module, register
 from gradnet.nn.parameter import Parameter
+from gradnet.nn.targets import readable
 from gradnet.random import Generator, default_generator
 from gradnet.tensor import Tensor
 
@@ -200,7 +201,7 @@ def check_codes(layer: str, codes: Tensor, count: int) -> None:
 
     Values on an accelerator are not read back for this.
     """
-    if codes.device != "cpu" or not codes.size:
+    if not readable(codes):
         return
     values = codes.numpy()
     if values.min() < 0 or values.max() >= count:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 from gradnet import dtypes, ops
 from gradnet.errors import DataError, ShapeError
 from gradnet.nn import targets
+from gradnet.nn.names import unknown
 from gradnet.tensor import Tensor
 
 Loss = Callable[..., Tensor]
@@ -46,9 +46,7 @@ def get(name: str | Loss) -> Loss:
         return name
     found = _LOSSES.get(name)
     if found is None:
-        near = get_close_matches(name, _LOSSES)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-        raise KeyError(f"no loss is called {name!r}: {hint}")
+        raise unknown("loss", name, _LOSSES)
     return found
 
 

@@ -43,7 +43,8 @@ class _Norm(Module):
         if self.weight is None or self.bias is None:
             y = centred * factor
         else:
-            y = centred * factor * self.weight + self.bias
+            # The two factors first: of a batch norm they are no longer than a row.
+            y = centred * (factor * self.weight) + self.bias
         return ops.astype(y, dtype, copy=False)
 
     def example(self) -> Tensor | None:

@@ -5,11 +5,11 @@ A unit is one class here; registering it is all that it takes to be found by nam
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from gradnet import ops
 from gradnet.nn import losses
+from gradnet.nn.names import unknown
 from gradnet.tensor import Tensor
 
 
@@ -73,9 +73,7 @@ def output_unit(name: str | OutputUnit) -> OutputUnit:
         return name
     found = _UNITS.get(name)
     if found is None:
-        near = get_close_matches(name, _UNITS)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}"
-        raise KeyError(f"no output unit is called {name!r}: {hint}")
+        raise unknown("output unit", name, _UNITS)
     return found
 
 

@@ -242,6 +242,10 @@ def test_embedding_gathers_and_adds_up_gradients(backend: Any) -> None:
     close(layer.weight.grad, expected)
 
 
+def test_embedding_of_no_codes() -> None:
+    assert nn.Embedding(3, 2)(gn.zeros((0, 4), dtype=gn.int64)).shape == (0, 4, 2)
+
+
 def test_a_padding_row_is_zero_and_stays(backend: Any) -> None:
     torch = pytest.importorskip("torch")
     layer = nn.Embedding(3, 2, padding=2, dtype=gn.float64)

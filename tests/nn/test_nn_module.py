@@ -284,3 +284,31 @@ def test_own_modules_can_be_registered() -> None:
     other = type("Doubled", (nn.Module,), {"__module__": "elsewhere"})
     with pytest.raises(ValueError, match="has registered a module class of that name"):
         nn.register(other)
+
+
+@pytest.mark.parametrize("change", ["load", "norm", "reload"])
+def test_changes_in_place_keep_parameters_in_an_optimizers_buffer(
+    change: str, backend: Any
+) -> None:
+    model, twin = (nn.MLP((3, 4, 2), seed=0) for _ in range(2))
+    optimizer = gn.optim.create("adam", model.parameters(), lr=0.1)
+    x = gn.asarray(np.ones((2, 3), np.float32))
+
+    def step() -> None:
+        nn.cross_entropy(model(x), [0, 1]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    arrays = [p.array for p in model.parameters()]
+    if change == "load":
+        model.load_state_dict(twin.state_dict())
+    elif change == "norm":
+        nn.regularization.max_norm_(model, 0.1)
+    else:
+        model.load_state_dict({k: v.copy() for k, v in model.state_dict().items()})
+    assert all(p.array is array for p, array in zip(model.parameters(), arrays, strict=True))
+    before = model.layers[0].weight.tolist()
+    step()
+    assert model.layers[0].weight.tolist() != before
+    assert all(p.array is array for p, array in zip(model.parameters(), arrays, strict=True))

@@ -73,3 +73,9 @@ def test_frozen_parameters_are_told() -> None:
     summary = model.summary()
     assert (summary.parameters, summary.trainable) == (9, 3)
     assert "of the parameters 3 are trained" in str(summary)
+
+
+def test_norms_alone_know_their_width() -> None:
+    for layer in (nn.LayerNorm(3), nn.LayerNorm(3, affine=False), nn.BatchNorm1d(3)):
+        assert layer.summary().rows[0].output_shape == (3,)
+    assert nn.LayerNorm(3, affine=False).summary().parameters == 0
