@@ -191,11 +191,7 @@ class _Lowering:
             case ast.Call(func=ast.Name(id=name), args=operands):
                 return self.called(name, [self.value(operand, local) for operand in operands])
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                condition = target.as_condition(self.value(test, local))
-                a, b = self.value(body, local), self.value(orelse, local)
-                if a.type != b.type:
-                    a, b = target.as_float(a), target.as_float(b)
-                return build.select(condition, a, b)
+                return self.select(*(self.value(part, local) for part in (test, body, orelse)))
             case ast.UnaryOp(op=sign, operand=operand):
                 return self.unary(sign, self.value(operand, local))
             case ast.BinOp(left=left, op=sign, right=right):
@@ -211,12 +207,19 @@ class _Lowering:
     def called(self, name: str, values: list[Value]) -> Value:
         if name in self.parsed:
             return self.call(name, values)[0]
+        if name == "where":
+            return self.select(*values)
         values = [self.target.as_float(value) for value in values]
         formula = elementary.FORMULAS.get((name, self.target.bits))
         if formula is None:
             return self.target.primitive(name, values)
         source = binding.source(formula)
         return _Lowering(self.target, _parse(source.text)).call(source.name, values)[0]
+
+    def select(self, condition: Value, a: Value, b: Value) -> Value:
+        if a.type != b.type:
+            a, b = self.target.as_float(a), self.target.as_float(b)
+        return self.target.builder.select(self.target.as_condition(condition), a, b)
 
     def unary(self, sign: ast.unaryop, value: Value) -> Value:
         match sign:

@@ -8,7 +8,6 @@ of its operands; and no result depends on the number of threads.
 from __future__ import annotations
 
 import contextvars
-import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from gradnet import binding, formulas, philox
+from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
-from gradnet.dtypes import DType, float32, float64, is_half
+from gradnet.dtypes import DType, bool_, float32, float64, is_half
 from gradnet.numpy_backend import UFUNCS, NumpyBackend
 
-from . import compiler, lowering, threads
+from . import compiler, lowering, operands, threads
 from .compiler import Kernel
 from .templates import elementwise, gather, reductions, softmax
 from .templates import philox as philox_kernels
@@ -35,6 +35,7 @@ _SHARE_HEAVY = 1 << 15
 _LONG_ROW = 1 << 19
 
 _FLOATS = {float32: 32, float64: 64}
+_WORD = 0xFFFFFFFFFFFFFFFF
 
 
 class _Quiet(threading.local):
@@ -53,27 +54,30 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
+_LOOP = "loop"
+
+
 @cache
-def _route(formula: Formula) -> np.ufunc | binding.Source | None:
-    """How a formula is computed: by NumPy's function, by a compiled loop, or by neither."""
+def _route(formula: Formula) -> np.ufunc | str | None:
+    """How a formula of floats is computed: by NumPy's function, its own loop, or neither."""
     name = formula.__name__
-    if formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula):
-        found = UFUNCS.get(name)
-        if found is not None:
-            return found
-    source = binding.source(formula)
-    return source if lowering.refusal(source) is None else None
+    known = formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula)
+    if known and name in UFUNCS and name not in CORRECTED:
+        return UFUNCS[name]
+    return _LOOP if lowering.refusal(binding.source(formula)) is None else None
 
 
-def _compilable(formula: Formula) -> binding.Source | None:
-    found = _route(formula)
-    return found if isinstance(found, binding.Source) else None
+def _compiles(formula: Formula) -> bool:
+    """Whether a formula is a loop of its own here."""
+    return _route(formula) is _LOOP
 
 
 @cache
-def _map_kernel(formula: Formula, bits: int, pattern: str, condition: bool) -> Kernel:
-    text = elementwise.map_kernel(binding.source(formula), bits, pattern, condition=condition)
-    return compiler.compiled(*text)
+def _formula_kernel(
+    build: Callable[..., elementwise.Text], formula: Formula, *arguments: Any, **options: Any
+) -> Kernel:
+    """The kernel that a template builds from a formula."""
+    return compiler.compiled(*build(binding.source(formula), *arguments, **options))
 
 
 @cache
@@ -97,20 +101,32 @@ class NumbaBackend(NumpyBackend):
         route = _route(formula)
         arrays = [x for x in xs if isinstance(x, np.ndarray)]
         common = arrays[0].dtype
-        if common.char == "?":
-            common = next((x.dtype for x in arrays if x.dtype.char != "?"), common)
+        if common == bool_:
+            common = next((x.dtype for x in arrays if x.dtype != bool_), common)
+        bits = _FLOATS.get(common)
+        condition = dtype == bool_
+        if route is None or bits is None or not (condition or dtype == common):
+            return super().map(formula, *xs, dtype=dtype, out=out)
         if isinstance(route, np.ufunc):
-            if is_half(common):
-                return super().map(formula, *xs, dtype=dtype, out=out)
-            if common.kind in "fc":
+            if len(arrays) < len(xs):
                 xs = tuple(x if isinstance(x, np.ndarray) else common.type(x) for x in xs)
             result = _quiet.call(route, *xs, out=out)
             return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
-        bits = _FLOATS.get(common)
-        condition = dtype.char == "?"
-        if route is None or bits is None or not (condition or dtype == common):
-            return super().map(formula, *xs, dtype=dtype, out=out)
-        return _mapped(formula, bits, xs, arrays, dtype, out)
+        shape, alike = arrays[0].shape, True
+        for x in arrays:
+            alike = alike and x.shape == shape
+        if not alike:
+            shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
+        if y is out and any(x is not y and np.may_share_memory(x, y) for x in arrays):
+            # An operand in memory that the loop writes to, other than element for element.
+            xs = tuple(x.copy() if isinstance(x, np.ndarray) and x is not y else x for x in xs)
+        if y.size:
+            found = operands.alike(xs, y) if alike else operands.broadcast(xs, shape, y)
+            pattern, parts, rest = found
+            kernel = _formula_kernel(elementwise.map_kernel, formula, bits, pattern, condition)
+            threads.launch(kernel, parts, rest, y.size, _SHARE)
+        return y if out is None else _placed(y, shape, dtype, out)
 
     def reduce(
         self,
@@ -125,20 +141,12 @@ class NumbaBackend(NumpyBackend):
         bits = _FLOATS.get(x.dtype)
         if kind not in ("sum", "max", "min") or bits is None or dtype != x.dtype or not x.size:
             return super().reduce(kind, x, axes, keepdims, dtype=dtype, out=out)
-        axes = tuple(sorted(axis % x.ndim for axis in axes))
-        kept = [n for axis, n in enumerate(x.shape) if axis not in axes]
-        shape = tuple(kept)
-        if keepdims:
-            shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-        if axes and axes != tuple(range(axes[0], axes[-1] + 1)):
-            rest = [axis for axis in range(x.ndim) if axis not in axes]
-            x = x.transpose(*rest, *axes)
-            axes = tuple(range(len(rest), x.ndim))
-        first, last = (axes[0], axes[-1] + 1) if axes else (x.ndim, x.ndim)
-        outer, count = math.prod(x.shape[:first]), math.prod(x.shape[first:last])
-        table = np.ascontiguousarray(x).reshape(outer, count, -1)
-        if table.shape[2] == 1:
-            result = _reduced_rows(kind, table.reshape(outer, count), bits)
+        order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
+        if order is not None:
+            x = x.transpose(order)
+        table = np.ascontiguousarray(x).reshape(outer, count, inner)
+        if inner == 1:
+            result = _reduced_rows(kind, table[:, :, 0], bits)
         elif kind == "sum":
             result = _summed_columns(table, bits)
         else:
@@ -162,9 +170,8 @@ class NumbaBackend(NumpyBackend):
         if np.may_share_memory(values, x):
             values = values.copy()
         table = x.reshape(count, -1)
-        _kernel(gather.add_rows, bits)(
-            table, rows, np.ascontiguousarray(values).reshape(rows.size, table.shape[1])
-        )
+        values = np.ascontiguousarray(values).reshape(rows.size, table.shape[1])
+        _kernel(gather.add_rows, bits)(table, rows, values)
 
     def random(
         self,
@@ -183,19 +190,17 @@ class NumbaBackend(NumpyBackend):
             return super().random(kind, key, counter, shape, dtype, out=out)
         size = dtype.itemsize
         kernel = _kernel(philox_kernels.random, kind, 8 * size)
-        direct = out is not None and out.flags.c_contiguous
-        result = out if out is not None and direct else np.empty(shape, dtype)
-        flat = result.reshape(-1)
-        key &= 0xFFFFFFFFFFFFFFFF
+        y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
+        flat, chunk = y.reshape(-1), philox_kernels.CHUNK // size
+        key &= _WORD
 
         def work(start: int, stop: int) -> None:
             block = counter + start * size // 16
-            words = np.empty(philox_kernels.CHUNK // size, f"uint{8 * size}")
-            low, high = block & 0xFFFFFFFFFFFFFFFF, block >> 64 & 0xFFFFFFFFFFFFFFFF
-            kernel(key, low, high, words, flat[start:stop])
+            words = np.empty(chunk, f"uint{8 * size}")
+            kernel(key, block & _WORD, block >> 64 & _WORD, words, flat[start:stop])
 
-        threads.share(work, flat.size, _SHARE_HEAVY, philox_kernels.CHUNK // size)
-        return result if direct or out is None else _placed(result, shape, dtype, out)
+        threads.share(work, flat.size, _SHARE_HEAVY, chunk)
+        return y if out is None else _placed(y, shape, dtype, out)
 
     def bias_activation(
         self,
@@ -206,30 +211,16 @@ class NumbaBackend(NumpyBackend):
         *,
         out: Array,
     ) -> Array:
-        if bias is not None and formula is None:
-            _quiet.call(np.add, z, bias, out=z)
-            if out is not z:
-                np.copyto(out, z)
-            return out
         bits = _FLOATS.get(z.dtype)
-        source = _compilable(formula) if formula is not None else None
         layout = z.flags.c_contiguous and out.flags.c_contiguous
-        if bias is None or source is None or bits is None or not layout:
-            if bias is not None:
-                _quiet.call(np.add, z, bias, out=z)
-            return super().bias_activation(z, None, formula, parameters, out=out)
-        kernel = _kernel(elementwise.bias_activation, source, bits, in_place=out is z)
-        bias, scalars = np.ascontiguousarray(bias), _numbers(parameters)
-
-        def work(start: int, stop: int) -> None:
-            if out is z:
-                kernel(z[start:stop], bias, *scalars)
-            else:
-                kernel(z[start:stop], bias, out[start:stop], *scalars)
-
-        n, m = z.shape
-        threads.share(work, n, _SHARE // max(m, 1))
-        return out
+        if bias is not None and formula is not None and _compiles(formula) and bits and layout:
+            kernel = _formula_kernel(elementwise.bias_activation, formula, bits, out is z)
+            rest = [np.ascontiguousarray(bias), *_numbers(parameters)]
+            threads.launch(kernel, [z] if out is z else [z, out], rest, z.size, _SHARE)
+            return out
+        if bias is not None:
+            _quiet.call(np.add, z, bias, out=z)
+        return super().bias_activation(z, None, formula, parameters, out=out)
 
     def bias_activation_backward(
         self,
@@ -242,17 +233,16 @@ class NumbaBackend(NumpyBackend):
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
         bits = _FLOATS.get(g.dtype)
-        source = _compilable(binding.vjp(derivative))
+        formula = binding.vjp(derivative)
         layout = out is None or out.flags.c_contiguous
-        if not with_bias or bits is None or source is None or not layout:
+        if not with_bias or bits is None or not layout or not _compiles(formula):
             return super().bias_activation_backward(
                 g, saved, derivative, parameters, with_bias=with_bias, out=out
             )
-        kernel = _kernel(elementwise.bias_activation_backward, source, bits)
+        kernel = _formula_kernel(elementwise.bias_activation_backward, formula, bits)
         dz = np.empty(g.shape, g.dtype) if out is None else out
         g, saved = np.ascontiguousarray(g), np.ascontiguousarray(saved)
-        n, m = g.shape
-        block = reductions.ROWS
+        block, (n, m) = reductions.ROWS, g.shape
         sums = np.empty((-(-n // block), m), g.dtype)
         scalars = _numbers(parameters)
 
@@ -260,7 +250,7 @@ class NumbaBackend(NumpyBackend):
             part = slice(start * block, stop * block)
             kernel(g[part], saved[part], dz[part], sums[start:stop], block, *scalars)
 
-        threads.share(work, len(sums), _SHARE // max(m * block, 1))
+        threads.share(work, len(sums), _rows(_SHARE, m * block))
         return dz, _joined(sums[None])[0]
 
     def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
@@ -268,15 +258,10 @@ class NumbaBackend(NumpyBackend):
         if bits is None or not x.size:
             return super().softmax(x, log, out=out)
         kernel = _kernel(softmax.softmax, bits, log=log)
-        x = np.ascontiguousarray(x)
-        direct = out is not None and out.flags.c_contiguous
-        y = out if out is not None and direct else np.empty(x.shape, x.dtype)
-        threads.share(
-            lambda start, stop: kernel(x[start:stop], y[start:stop]),
-            x.shape[0],
-            _SHARE_HEAVY // x.shape[1],
-        )
-        return y if direct or out is None else _placed(y, x.shape, x.dtype, out)
+        y = out if out is not None and out.flags.c_contiguous else np.empty(x.shape, x.dtype)
+        parts = [np.ascontiguousarray(x), y]
+        threads.launch(kernel, parts, (), x.size, _SHARE_HEAVY)
+        return y if out is None else _placed(y, x.shape, x.dtype, out)
 
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, scale: Array | float, smoothing: float
@@ -287,35 +272,24 @@ class NumbaBackend(NumpyBackend):
         dtype, (n, k) = logits.dtype, logits.shape
         classes = targets.ndim == 1
         kernel = _kernel(softmax.cross_entropy, bits, classes=classes)
-        x = np.ascontiguousarray(logits)
-        t = np.ascontiguousarray(targets, np.int64 if classes else dtype)
-        scales = np.ascontiguousarray(scale, dtype).reshape(-1)
         losses, dx = np.empty(n, dtype), np.empty((n, k), dtype)
-
-        def work(start: int, stop: int) -> None:
-            part = slice(start, stop)
-            each = scales[part] if scales.size > 1 else scales
-            kernel(x[part], t[part], each, float(smoothing), losses[part], dx[part])
-
-        threads.share(work, n, _SHARE_HEAVY // k)
+        scales = np.empty(n, dtype)
+        scales[...] = scale
+        taken = np.ascontiguousarray(targets, np.int64 if classes else dtype)
+        parts = [np.ascontiguousarray(logits), taken, scales, losses, dx]
+        threads.launch(kernel, parts, [float(smoothing)], dx.size, _SHARE_HEAVY)
         return losses, dx
 
     def update(
         self, formula: Formula, arrays: tuple[Array, ...], scalars: tuple[float, ...]
     ) -> None:
         bits = _FLOATS.get(arrays[0].dtype)
-        source = _compilable(formula)
-        if bits is None or source is None or not all(x.flags.c_contiguous for x in arrays):
+        if bits is None or not _compiles(formula) or not all(x.flags.c_contiguous for x in arrays):
             super().update(formula, arrays, scalars)
             return
-        kernel = _kernel(elementwise.update, source, bits, len(arrays))
-        flat = [x.reshape(-1) for x in arrays]
-        values = _numbers(scalars)
-        threads.share(
-            lambda start, stop: kernel(*(x[start:stop] for x in flat), *values),
-            flat[0].size,
-            _SHARE,
-        )
+        kernel = _formula_kernel(elementwise.update, formula, bits, len(arrays))
+        parts = [x.ravel() for x in arrays]
+        threads.launch(kernel, parts, _numbers(scalars), parts[0].size, _SHARE)
 
 
 def _numbers(scalars: Sequence[Any]) -> list[float]:
@@ -323,126 +297,27 @@ def _numbers(scalars: Sequence[Any]) -> list[float]:
     return [float(value) for value in scalars]
 
 
+def _rows(elements: int, columns: int) -> int:
+    """How many rows have so many elements, at least one."""
+    return elements // max(columns, 1) or 1
+
+
 def _placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:
     """A result under its shape and dtype, or in `out`."""
-    result = result.reshape(shape).astype(dtype, copy=False)
-    if out is None:
+    if result is out:
         return result
-    np.copyto(out, result)
+    result = result.reshape(shape)
+    if out is None:
+        return result if result.dtype == dtype else _quiet.call(result.astype, dtype)
+    _quiet.call(np.copyto, out, result, casting="same_kind")
     return out
-
-
-def _mapped(
-    formula: Formula,
-    bits: int,
-    xs: tuple[Any, ...],
-    arrays: list[Array],
-    dtype: DType,
-    out: Array | None,
-) -> Array:
-    """A compiled formula over broadcast operands."""
-    shape = arrays[0].shape
-    alike = all(x.shape == shape for x in arrays)
-    if not alike:
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
-    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
-    if out is y:
-        # An operand in memory that the loop writes to, other than element for element.
-        xs = tuple(
-            x.copy()
-            if isinstance(x, np.ndarray) and x is not y and np.may_share_memory(x, y)
-            else x
-            for x in xs
-        )
-    if y.size:
-        pattern, table, operands = _operands(xs, shape, y) if not alike else _flat(xs, y)
-        kernel = _map_kernel(formula, bits, pattern, dtype.char == "?")
-        target = y.reshape(table)
-        cut = [letter in "xXcC" for letter in pattern if letter != "y"]
-
-        def work(start: int, stop: int) -> None:
-            parts = [x[start:stop] if c else x for x, c in zip(operands, cut, strict=True)]
-            kernel(*parts, target[start:stop])
-
-        inner = table[1] if len(table) > 1 else 1
-        if y.size < 2 * _SHARE:
-            kernel(*operands, target)
-        else:
-            threads.share(work, table[0], _SHARE // inner)
-    if out is not None and out is not y:
-        np.copyto(out, y)
-        return out
-    return y
-
-
-_Operands = tuple[str, tuple[int, ...], list[Any]]
-
-
-def _flat(xs: tuple[Any, ...], y: Array) -> _Operands:
-    """Operands of the result's shape and numbers: pattern, shape of the loop, arguments."""
-    pattern, operands = "", list[Any]()
-    for x in xs:
-        if not isinstance(x, np.ndarray):
-            pattern += "s"
-            operands.append(float(x))
-        elif x is y:
-            pattern += "y"
-        else:
-            pattern += "X" if x.dtype.char == "?" else "x"
-            operands.append(x.ravel())
-    return pattern, (y.size,), operands
-
-
-def _operands(xs: tuple[Any, ...], shape: Shape, y: Array) -> _Operands:
-    """The same where operands broadcast: as rows, columns or single elements of a table."""
-    columns = 0
-    kinds = [_repeats(x, shape) if isinstance(x, np.ndarray) else "s" for x in xs]
-    for x, kind in zip(xs, kinds, strict=True):
-        if not columns and kind in ("r", "c"):
-            columns = x.size if kind == "r" else y.size // x.size
-    if not columns:
-        loop: tuple[int, ...] = (y.size,)
-    else:
-        loop = (y.size // columns, columns)
-    pattern, operands = "", list[Any]()
-    for x, kind in zip(xs, kinds, strict=True):
-        if kind == "s":
-            pattern += "s"
-            operands.append(float(x))
-            continue
-        if x is y:
-            pattern += "y"
-            continue
-        fits = {"r": x.size == columns, "c": x.size * columns == y.size, "e": True}
-        if not fits.get(kind, False):
-            x, kind = np.broadcast_to(x, shape), "x"
-        pattern += kind.upper() if x.dtype.char == "?" else kind
-        x = x.ravel()
-        operands.append(x.reshape(loop) if kind == "x" else x)
-    return pattern, loop, operands
-
-
-def _repeats(x: Array, shape: Shape) -> str:
-    """Whether an operand is one element, a row or a column of that shape, or all of it."""
-    if x.shape == shape:
-        return "x"
-    if x.size == 1:
-        return "e"
-    lengths = (1,) * (len(shape) - x.ndim) + x.shape
-    ones = next(i for i, n in enumerate(lengths) if n != 1)
-    if lengths[ones:] == shape[ones:]:
-        return "r"
-    ones = next(i for i, n in enumerate(reversed(lengths)) if n != 1)
-    head = len(shape) - ones
-    return "c" if lengths[:head] == shape[:head] else "x"
 
 
 def _reduced_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
-    kernel = _kernel(reductions.rows, bits, kind)
     n, m = table.shape
-    # So that threads can share a long row, it becomes a table of blocks.
     if n == 1 and m >= _LONG_ROW:
+        # So that threads can share it, it becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
         blocks = _reduced_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
         if whole < m:
@@ -451,27 +326,23 @@ def _reduced_rows(kind: str, table: Array, bits: int) -> Array:
         join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[kind]
         return _quiet.call(join.reduce, blocks, keepdims=True)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
-    threads.share(lambda start, stop: kernel(table[start:stop], result[start:stop]), n, _SHARE // m)
+    threads.launch(_kernel(reductions.rows, bits, kind), [table, result], (), n * m, _SHARE)
     return result
 
 
 def _summed_columns(table: Array, bits: int) -> Array:
     """`table.sum(1)`: (a, n, m) -> (a, m)."""
     a, n, m = table.shape
-    sums = np.empty((a, -(-n // reductions.ROWS), m), table.dtype)
+    block = reductions.ROWS
+    sums = np.empty((a, -(-n // block), m), table.dtype)
     kernel = _kernel(reductions.columns, bits)
     if a > 1:
-        threads.share(
-            lambda start, stop: kernel(table[start:stop], sums[start:stop]),
-            a,
-            _SHARE // (n * m),
-        )
+        threads.launch(kernel, [table, sums], (), table.size, _SHARE)
     else:
-        rows = reductions.ROWS
         threads.share(
-            lambda start, stop: kernel(table[:, start * rows : stop * rows], sums[:, start:stop]),
+            lambda start, stop: kernel(table[:, start * block : stop * block], sums[:, start:stop]),
             sums.shape[1],
-            _SHARE // (rows * m),
+            _rows(_SHARE, block * m),
         )
     return _joined(sums)
 
@@ -480,7 +351,7 @@ def _joined(sums: Array) -> Array:
     """The sums of blocks of rows, (a, blocks, m) -> (a, m), added in float64."""
     if sums.shape[1] == 1:
         return sums[:, 0]
-    total = _quiet.call(np.add.reduce, sums, axis=1, dtype=np.float64)
+    total = _quiet.call(np.add.reduce, sums, axis=1, dtype=float64)
     return _quiet.call(total.astype, sums.dtype)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -68,6 +68,25 @@ _pool = _Pool()
 def count() -> int:
     """How many threads share the work of a large array."""
     return _pool.size
+
+
+def launch(
+    kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any], size: int, least: int
+) -> None:
+    """`kernel(*parts, *rest)`, on several threads if it pays: arrays `parts` cut along axis 0.
+
+    They are equally long. Of the `size` elements of all their rows, each thread gets at least
+    `least`.
+    """
+    if size < 2 * least or _pool.size == 1:
+        kernel(*parts, *rest)
+        return
+    total = len(parts[0])
+
+    def work(start: int, stop: int) -> None:
+        kernel(*(part[start:stop] for part in parts), *rest)
+
+    share(work, total, least * total // size)
 
 
 def share(work: Work, total: int, least: int, step: int = 1) -> None:

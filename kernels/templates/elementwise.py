@@ -15,6 +15,8 @@ def head(bits: int) -> str:
     return f"""
 T = np.float{bits}
 scalar = types.float64
+# Indices that begin at another number than 0: as such Numba would look for negative ones.
+U = np.uint64
 
 
 def In(dimensions, kind=types.float{bits}):
@@ -43,40 +45,41 @@ def helpers(bits: int, *names: str) -> str:
 #   x  an array of the result's shape     r  a row, repeated along the leading axes
 #   e  an array of one element            c  a column, repeated along the trailing axes
 #   s  a Python number                    y  the array that the result goes to
-_SIGNATURES = {"x": "In({0})", "r": "In(1)", "c": "In(1)", "e": "In(1)", "s": "scalar"}
+# Kernels take first what threads cut into parts, x and c, then the result, then the others.
+CUT = "xXcC"
 
 
-def map_kernel(source: binding.Source, bits: int, pattern: str, *, condition: bool) -> Text:
+def map_kernel(source: binding.Source, bits: int, pattern: str, condition: bool) -> Text:
     """`y = f(operands)`: operands and result flat, or as rows and columns where some repeat."""
-    rows = any(letter in "rRcC" for letter in pattern)
-    place = "i, j" if rows else "i"
-    values, before, inside, signature, names = [], [], [], [], []
+    table = any(letter in "rRcC" for letter in pattern)
+    dimensions, place = (2, "i, j") if table else (1, "i")
+    cut, whole, before, inside, values = {}, {}, [], [], []
     for number, letter in enumerate(pattern):
-        name = f"a{number}"
-        kind = letter.lower()
-        if kind != "y":
-            boolean = ", types.boolean)" if letter.isupper() else ")"
-            signature.append(_SIGNATURES[kind].format(2 if rows else 1).replace(")", boolean))
-            names.append(name)
-        if kind == "s":
-            before.append(f"s{number} = T({name})")
-        elif kind == "e":
-            before.append(f"s{number} = {name}[0]")
+        name, kind = f"a{number}", letter.lower()
+        boolean = ", types.boolean" if letter.isupper() else ""
+        if kind == "x":
+            cut[name] = f"In({dimensions}{boolean})"
         elif kind == "c":
+            cut[name] = f"In(1{boolean})"
             inside.append(f"s{number} = {name}[i]")
+        elif kind in ("r", "e"):
+            whole[name] = f"In(1{boolean})"
+        elif kind == "s":
+            whole[name] = "scalar"
+        if kind in ("s", "e"):
+            before.append(f"s{number} = " + (f"T({name})" if kind == "s" else f"{name}[0]"))
         value = {"x": f"{name}[{place}]", "r": f"{name}[j]", "y": f"y[{place}]"}
         values.append(value.get(kind, f"s{number}"))
-    result = ", types.boolean" if condition else ""
-    signature.append(f"Out({2 if rows else 1}{result})")
+    taken = {**cut, "y": f"Out({dimensions}{', types.boolean' if condition else ''})", **whole}
     call = f"y[{place}] = f({', '.join(values)})"
-    lines = [f"def kernel({', '.join([*names, 'y'])}):", *(f"    {line}" for line in before)]
-    if rows:
+    lines = [f"def kernel({', '.join(taken)}):", *(f"    {line}" for line in before)]
+    if table:
         lines += ["    for i in range(y.shape[0]):", *(f"        {line}" for line in inside)]
         lines += ["        for j in range(y.shape[1]):", f"            {call}"]
     else:
         lines += ["    for i in range(y.size):", f"        {call}"]
     text = head(bits) + formula(source, bits, condition=condition) + "\n\n" + "\n".join(lines)
-    return text + "\n", ", ".join(signature)
+    return text + "\n", ", ".join(taken.values())
 
 
 def _parameters(count: int) -> tuple[str, str, str, str]:
@@ -90,17 +93,17 @@ def _parameters(count: int) -> tuple[str, str, str, str]:
     )
 
 
-def bias_activation(source: binding.Source, bits: int, *, in_place: bool) -> Text:
+def bias_activation(source: binding.Source, bits: int, in_place: bool) -> Text:
     """`y = f(z + bias)`, and `z + bias` left in z; with `in_place`, y is z."""
     arguments, lines, operands, signature = _parameters(len(source.arguments) - 1)
     text = f"""
-def kernel(z, bias{"" if in_place else ", y"}{arguments}):
+def kernel(z{"" if in_place else ", y"}, bias{arguments}):
 {lines}    for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             v = z[i, j] + bias[j]
             {"z" if in_place else "z[i, j] = v" + chr(10) + "            y"}[i, j] = f(v{operands})
 """
-    taken = "Out(2), In(1)" if in_place else "Out(2), In(1), Out(2)"
+    taken = "Out(2), In(1)" if in_place else "Out(2), Out(2), In(1)"
     return head(bits) + formula(source, bits) + "\n" + text, taken + signature
 
 
@@ -112,10 +115,11 @@ def kernel(g, saved, dz, sums, block{arguments}):
 {lines}    for b in range(sums.shape[0]):
         for j in range(sums.shape[1]):
             sums[b, j] = T(0)
-        for i in range(b * block, min(b * block + block, g.shape[0])):
+        end = b * block + block
+        for i in range(b * block, end if end < g.shape[0] else g.shape[0]):
             for j in range(g.shape[1]):
-                v = f(g[i, j], saved[i, j]{operands})
-                dz[i, j] = v
+                v = f(g[U(i), j], saved[U(i), j]{operands})
+                dz[U(i), j] = v
                 sums[b, j] += v
 """
     taken = "In(2), In(2), Out(2), Out(2), types.intp"

@@ -33,8 +33,9 @@ def kernel(x, y):
         v = 0.0
         for start in range(0, x.shape[1], {BLOCK}):
             part = T(0)
-            for j in range(start, min(start + {BLOCK}, x.shape[1])):
-                part = lane_add(part, x[i, j])
+            end = start + {BLOCK}
+            for j in range(start, end if end < x.shape[1] else x.shape[1]):
+                part = lane_add(part, x[i, U(j)])
             v += part
         y[i] = v
 """
@@ -49,8 +50,9 @@ def kernel(x, sums):
         for b in range(sums.shape[1]):
             for j in range(sums.shape[2]):
                 sums[a, b, j] = T(0)
-            for i in range(b * {ROWS}, min(b * {ROWS} + {ROWS}, x.shape[1])):
+            end = b * {ROWS} + {ROWS}
+            for i in range(b * {ROWS}, end if end < x.shape[1] else x.shape[1]):
                 for j in range(x.shape[2]):
-                    sums[a, b, j] += x[a, i, j]
+                    sums[a, b, j] += x[a, U(i), j]
 """
     return head(bits) + text, "In(3), Out(3)"

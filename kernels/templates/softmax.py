@@ -1,8 +1,8 @@
 """Loops over the rows of a table of logits: softmax and cross-entropy.
 
-Everything is taken from a row less its maximum. Where that is +inf, the entries that reach it become
-0 and the others -inf: the limit, in which they share all probability. Of a row of -inf nothing can
-be said: it gives NaN.
+Everything is taken from a row less its maximum. Where that is +inf, the entries that reach it
+become 0 and the others -inf: the limit, in which they share all probability. Of a row of -inf
+nothing can be said: it gives NaN.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ _TOTAL = """
         total = 0.0
         for start in range(0, k, 512):
             part = T(0)
-            for j in range(start, min(start + 512, k)):
+            end = start + 512
+            for r in range(start, end if end < k else k):
+                j = U(r)
                 {store}
             total += part
 """
@@ -79,12 +81,12 @@ def kernel(x, y):
 
 
 _CROSS_ENTROPY = """
-def kernel(x, target, scale, smoothing, loss, dx):
+def kernel(x, target, scale, loss, dx, smoothing):
     k = x.shape[1]
     kept = T(1 - smoothing)
     spread = T(smoothing / k)
     for i in range(x.shape[0]):
-        s = scale[i if scale.size > 1 else 0]
+        s = scale[i]
         if s == T(0):
             loss[i] = T(0)
             for j in range(k):
@@ -120,7 +122,9 @@ _PROBABILITIES = """
         for start in range(0, k, 512):
             part = T(0)
             terms = T(0)
-            for j in range(start, min(start + 512, k)):
+            end = start + 512
+            for r in range(start, end if end < k else k):
+                j = U(r)
                 p = target[i, j] * kept + spread
                 part = lane_add(part, p)
                 terms = lane_add(terms, surprise(p, x[i, j], top, log_total))
@@ -142,4 +146,4 @@ def cross_entropy(bits: int, *, classes: bool) -> Text:
         total=_TOTAL.format(store=store), row=_CLASSES if classes else _PROBABILITIES
     )
     target = "In(1, types.int64)" if classes else "In(2)"
-    return _head(bits) + text, f"In(2), {target}, In(1), scalar, Out(1), Out(2)"
+    return _head(bits) + text, f"In(2), {target}, In(1), Out(1), Out(2), scalar"
