@@ -154,11 +154,11 @@ def vjp(f: Function, *xs: Any) -> tuple[Any, Callable[..., Any]]:
     with recording(True):
         value = f(*handles)
     outputs = _outputs(value, "vjp")
-    again = _joined(handles, outputs)
+    again, several = _joined(handles, outputs), isinstance(value, tuple | list)
 
     def pull(*cotangents: Any) -> Any:
         given = cotangents[0] if len(cotangents) == 1 else cotangents
-        gs = given if isinstance(given, tuple | list) else (given,)
+        gs = given if several and isinstance(given, tuple | list) else (given,)
         if len(gs) != len(outputs):
             raise ShapeError(f"vjp got {len(gs)} cotangents for {len(outputs)} outputs")
         seeds = [y.seed(g, "vjp") for y, g in zip(outputs, gs, strict=True)]
@@ -167,7 +167,7 @@ def vjp(f: Function, *xs: Any) -> tuple[Any, Callable[..., Any]]:
         return found[0] if len(found) == 1 else tuple(found)
 
     results = tuple(y if again else y.detach() for y in outputs)
-    return (results if isinstance(value, tuple | list) else results[0]), pull
+    return (results if several else results[0]), pull
 
 
 def _gradients(
