@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import time
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0, or 2 after one line on standard error for a bad call or bad data, or 130 if interrupted.
     """
     started = time.perf_counter()
+    # What the data room has to say is shown with the data, in its place.
+    logging.getLogger("gradnet.data").addHandler(logging.NullHandler())
     called = sys.argv[1:] if arguments is None else list(arguments)
     try:
         options = parse(called)
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted; nothing was saved", INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `| head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - flushed once more when Python ends
+        # Python flushes once more when it ends: nothing may be left to write to the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (BadCall, GradnetError, ImportError, OSError) as error:
         return _refuse(str(error), BAD)

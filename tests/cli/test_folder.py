@@ -17,6 +17,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def fail(folder: Folder) -> None:
+    """A run that has written something when an error ends it."""
+    with folder:
+        folder.model.write_text("half")
+        (folder.path / "sub").mkdir()
+        (folder.path / "sub" / "file").write_text("half")
+        raise ZeroDivisionError
+
+
 def test_new_folders_are_numbered(here: Path) -> None:
     paths = []
     for _ in range(3):
@@ -37,11 +46,8 @@ def test_named_folder_is_made_with_its_parents(here: Path) -> None:
 
 @pytest.mark.parametrize("out", [None, "a/b"])
 def test_an_error_takes_everything_away(out: str | None, here: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Folder("digits", out, None) as folder:
-        folder.model.write_text("half")
-        (folder.path / "sub").mkdir()
-        (folder.path / "sub" / "file").write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail(Folder("digits", out, None))
     assert list(here.iterdir()) == []
 
 
@@ -49,17 +55,15 @@ def test_an_error_spares_what_was_there(here: Path) -> None:
     (here / "runs/other").mkdir(parents=True)
     (here / "empty").mkdir()
     for out in (None, "empty"):
-        with pytest.raises(ZeroDivisionError), Folder("digits", out, None) as folder:
-            folder.model.write_text("half")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            fail(Folder("digits", out, None))
     assert sorted(p.as_posix() for p in Path().rglob("*")) == ["empty", "runs", "runs/other"]
 
 
 def test_a_resumed_run_stays_after_an_error(here: Path) -> None:
     (here / "run").mkdir()
-    with pytest.raises(ZeroDivisionError), Folder("digits", None, "run") as folder:
-        folder.model.write_text("old")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail(Folder("digits", None, "run"))
     assert (here / "run/model.safetensors").exists()
 
 
