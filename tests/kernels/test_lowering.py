@@ -9,7 +9,6 @@ import pytest
 
 from gradnet import binding, formulas
 from gradnet.formulas import abs, ceil, copysign, floor, isfinite, isinf, nextafter, round, trunc
-
 from gradnet.numpy_backend import UFUNCS
 
 pytest.importorskip("numba")
