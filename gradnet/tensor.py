@@ -445,12 +445,21 @@ class Tensor(Operators):
             raise DeviceError(
                 f"NumPy cannot read a tensor on {self.device}; use x.numpy() to copy it to the CPU"
             )
-        return np.array(self.array, dtype=dtype, copy=copy)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
         if self.node is not None:
-            raise GraphError("DLPack cannot carry a gradient; export x.detach()")
-        return self.array.__dlpack__(**options)
+            raise GraphError("DLPack cannot carry the gradient of this tensor; export x.detach()")
+        options = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.array.__dlpack__(stream=stream, **given)
 
     def __dlpack_device__(self) -> Any:
         return self.array.__dlpack_device__()
