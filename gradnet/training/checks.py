@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from gradnet import dtypes, ops
@@ -13,13 +14,15 @@ from gradnet.tensor import Tensor
 PRECISIONS = ("float32", "float64")
 
 
-def whole(name: str, value: Any, low: int, hint: str = "") -> int:
-    """An integer of at least `low`. Raises TypeError or ValueError, naming the option."""
+def whole(name: str, value: Any, low: int, high: int | None = None, hint: str = "") -> int:
+    """An integer from `low` to `high`. Raises TypeError or ValueError, naming the option."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}{hint}")
     number = int(value.__index__())
     if number < low:
         raise ValueError(f"{name} must be at least {low}, not {number}{hint}")
+    if high is not None and number > high:
+        raise ValueError(f"{name} must be at most {high}, not {number}{hint}")
     return number
 
 
@@ -28,7 +31,7 @@ def number(name: str, value: Any, *, above: float | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not math.isfinite(value) or (value < 0 if above is None else value <= above):
-        bound = "at least 0" if above is None else f"above {above:g}"
+        bound = "of at least 0" if above is None else f"above {above:g}"
         raise ValueError(f"{name} must be a finite number {bound}, not {value}")
     return float(value)
 
@@ -63,13 +66,25 @@ def tensor(name: str, x: Any, like: Tensor) -> Tensor:
     return found
 
 
+def is_finite(x: Tensor) -> bool:
+    """Whether all values are finite; integers always are."""
+    return not dtypes.is_inexact(x.dtype) or bool(ops.elementwise("isfinite")(x.detach()).all())
+
+
+def all_finite(xs: Sequence[Tensor]) -> bool:
+    """Whether all values of floating tensors are finite, with one look at the device if so."""
+    if not xs:
+        return True
+    # A sum is finite only if all its terms are; where it is not, it may just have overflowed.
+    sums = ops.stack([ops.sum(x.detach()) for x in xs]).numpy().tolist()
+    return all(map(math.isfinite, sums)) or all(map(is_finite, xs))
+
+
 def finite(name: str, x: Tensor, given: Any = None) -> None:
     """Raise DataError, naming row and column, where x holds NaN or infinity."""
-    if not dtypes.is_inexact(x.dtype):
+    if is_finite(x):
         return
     wrong = ~ops.elementwise("isfinite")(x)
-    if not wrong.any():
-        return
     place = int(ops.argmax(ops.astype(wrong, "int64")))
     width = math.prod(x.shape[1:])
     row, column = divmod(place, width)

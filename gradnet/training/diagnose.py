@@ -11,6 +11,7 @@ from gradnet.errors import TrainingError
 from gradnet.nn import Module
 from gradnet.random import default_generator
 from gradnet.tensor import Tensor
+from gradnet.training.checks import is_finite
 from gradnet.training.history import History
 from gradnet.training.sources import Rows
 from gradnet.training.step import Step
@@ -46,11 +47,6 @@ class Finding(Exception):
         self.text = text
         self.layer = layer
         self.remedy = remedy
-
-
-def is_finite(x: Tensor) -> bool:
-    """Whether all values are finite; integers always are."""
-    return not dtypes.is_inexact(x.dtype) or bool(ops.elementwise("isfinite")(x.detach()).all())
 
 
 def _kind(x: Tensor) -> str:
@@ -93,7 +89,8 @@ def layer_found(found: list[tuple[str, Module, Tensor]], batch: Rows) -> Finding
     name, module, y = found[0]
     label = f"layer {name!r} ({type(module).__name__})" if name else type(module).__name__
     wrong = int(ops.count_nonzero(~ops.elementwise("isfinite")(y.detach())))
-    text = f"{_kind(y)} arose first in {label}, in {wrong} of its {y.size} outputs"
+    share = "all" if wrong == y.size else f"{wrong}"
+    text = f"{_kind(y)} arose first in {label}, in {share} of its {y.size} outputs"
     largest = float(ops.max(ops.abs(batch.x)).item())
     if dtypes.is_inexact(batch.x.dtype) and largest > _LARGE_INPUT:
         return Finding(text, name, f"standardise X, whose largest value here is {largest:.3g}")

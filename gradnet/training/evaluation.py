@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -63,7 +64,7 @@ class Evaluation:
         self.by_class = by_class
 
     def __call__(self) -> dict[str, float]:
-        """ "loss" and each metric by name. Raises DataError where there are no rows."""
+        """The "loss" and each metric by name. Raises DataError where there are no rows."""
         zs: list[Tensor] = []
         ys: list[Tensor] = []
         weights: list[Tensor] = []
@@ -78,8 +79,9 @@ class Evaluation:
         weight = joined(weights) if weights else None
         with no_grad():
             by_row = row_weights(weight, self.by_class, y)
-            measured = {"loss": float(self.objective.loss(z, y, by_row).item())}
-            prediction = self.objective.estimate(z) if self.metrics else z
-            for metric in self.metrics:
-                measured[metric.name] = metric(y, prediction, weight)
-        return measured
+            loss = float(self.objective.loss(z, y, by_row).item())
+            if not (self.metrics and math.isfinite(loss)):
+                # Where the loss is not finite no metric means anything, and some would fail.
+                return {"loss": loss, **{metric.name: math.nan for metric in self.metrics}}
+            prediction = self.objective.estimate(z)
+            return {"loss": loss, **{m.name: m(y, prediction, weight) for m in self.metrics}}

@@ -105,8 +105,6 @@ class Objective:
         other targets take the dtype of z. Raises DTypeError for text, DataError for a class out
         of range.
         """
-        if y is None:
-            raise DataError("fit needs targets: y is None")
         try:
             y = ops.asarray(y, backend=z.backend).detach()
         except DTypeError as error:

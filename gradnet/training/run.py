@@ -11,14 +11,13 @@ from gradnet import optim
 from gradnet.errors import DataError
 from gradnet.nn import Module
 from gradnet.random import Generator, default_generator
-from gradnet.tensor import Tensor
 from gradnet.training import interrupt
 from gradnet.training.callbacks import Callback, hooks
+from gradnet.training.checks import all_finite
 from gradnet.training.diagnose import (
     Finding,
     NotFinite,
     careful_step,
-    first_not_finite,
     layer_found,
     watched,
 )
@@ -169,8 +168,7 @@ class Run:
         for prefix, evaluation in self._evaluations.items():
             for name, value in evaluation().items():
                 row.setdefault(f"{prefix}{name}", value)
-        broken = not math.isfinite(row.get("val_loss", 0.0))
-        if broken or (self.epoch == self.epochs and self._broken_parameter() is not None):
+        if not math.isfinite(row.get("val_loss", 0.0)) or self._broken():
             self._locate()
         row["lr"] = float(self.optimizer.lr)
         self._after_epoch(row)
@@ -292,8 +290,12 @@ class Run:
             position["model"] = {name: x.copy() for name, x in position["model"].items()}
             self._snapshot, self._steps_since = position, 0
 
-    def _broken_parameter(self) -> tuple[str, Tensor] | None:
-        return first_not_finite(self.model.named_parameters())
+    def _broken(self) -> bool:
+        """Whether a weight is not finite; left to the validation loss between snapshots."""
+        between = self._steps_since + self.batch < _SNAPSHOT_EVERY and self.epoch < self.epochs
+        if between and self.has_validation:
+            return False
+        return not all_finite(list(self.model.parameters()))
 
     def _locate(self) -> NoReturn:
         """Run again from the snapshot, looking at every step, and raise what is found."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from gradnet import optim
 from gradnet.nn import Module, regularization
 from gradnet.random import default_generator
 from gradnet.tensor import Tensor
+from gradnet.training.checks import all_finite
 from gradnet.training.objective import Objective
 from gradnet.training.sources import Rows
 
@@ -83,6 +86,8 @@ class Step:
             return total
 
         self.optimizer.step(closure)
+        # Such a search stops where its gradient is not finite, and changes nothing: tell of it.
+        searched = all_finite([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.zero_grad()
         self.finish()
-        return first[0]
+        return first[0] if searched else first[0] * math.nan

@@ -93,8 +93,8 @@ class Trainer:
         self.epochs = checks.whole("epochs", self.epochs, 1)
         if self.batch_size is not None:
             hint = "; None is full-batch"
-            self.batch_size = checks.whole("batch_size", self.batch_size, 1, hint)
-        self.seed = checks.whole("seed", self.seed, 0)
+            self.batch_size = checks.whole("batch_size", self.batch_size, 1, hint=hint)
+        self.seed = checks.whole("seed", self.seed, 0, 2**64 - 1)
         if self.lr is not None:
             self.lr = checks.number("lr", self.lr, above=0.0)
         self.l1, self.l2 = checks.number("l1", self.l1), checks.number("l2", self.l2)
