@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import importlib.util
 import json
 import math
 import sys
@@ -74,6 +75,10 @@ def rehearse(settings: Settings) -> bool:
     if settings.precision not in ("float32", "float64"):
         raise BadCall(
             f"--precision {settings.precision} is not there on the CPU: use float32 or float64"
+        )
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError(
+            'saving needs safetensors: run pip install ".[train]" in the checkout of gradnet'
         )
     settings = settings.completed(choose(1000, settings.optimizer))
     made = _optimizer(settings)
