@@ -42,8 +42,6 @@ _INSTRUCTIONS = {
     "round": "rint",
     "abs": "fabs",
     "copysign": "copysign",
-    "larger": "maximum",
-    "smaller": "minimum",
 }
 
 
@@ -138,7 +136,22 @@ def _significand(target: Target, x: Value) -> Value:
     return b.bitcast(b.sub(b.bitcast(x, target.int), e), target.float)
 
 
+def _extreme(target: Target, sign: str, a: Value, b: Value) -> Value:
+    """The larger or smaller of two floats, NaN if either is."""
+    if llvm.llvm_version_info[0] >= 17:
+        # Loops that keep the largest vectorise; earlier versions have no such code for x86.
+        kind = ir.FunctionType(target.float, [target.float] * 2)
+        symbol = "llvm.maximum" if sign == ">" else "llvm.minimum"
+        declared = target.builder.module.declare_intrinsic(symbol, [target.float], kind)
+        return target.builder.call(declared, [a, b])
+    ahead = target.builder.fcmp_ordered(sign, a, b)
+    missing = target.builder.fcmp_unordered("!=", a, a)
+    return target.builder.select(target.builder.or_(ahead, missing), a, b)
+
+
 _OWN: dict[str, Callable[..., Value]] = {
+    "larger": lambda target, a, b: _extreme(target, ">", a, b),
+    "smaller": lambda target, a, b: _extreme(target, "<", a, b),
     "fma": _fma,
     "nearest": _nearest,
     "power_of_two": _power_of_two,
