@@ -51,6 +51,7 @@ class Dataset:
 
     @property
     def task(self) -> Task:
+        """What is predicted: classes or numbers."""
         return self.target.task
 
     @property

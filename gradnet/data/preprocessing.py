@@ -140,6 +140,7 @@ class Preprocessing:
 
     @property
     def task(self) -> Task:
+        """What is predicted: classes or numbers."""
         return self.target.task
 
     @property

@@ -57,6 +57,7 @@ class Stream:
 
     @property
     def task(self) -> Task:
+        """What is predicted: classes or numbers."""
         return self.preprocessing.task
 
     @property

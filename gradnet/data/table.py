@@ -75,6 +75,7 @@ class Column:
 
     @property
     def kind(self) -> Kind:
+        """Whether the cells are numbers or categories."""
         return "number" if self.categories is None else "category"
 
     @property
@@ -182,6 +183,7 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns' names, in order."""
         return tuple(self._columns)
 
     def __len__(self) -> int:

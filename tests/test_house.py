@@ -1,0 +1,366 @@
+"""The rules between rooms, read from the imports; a light start; one row per activation."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gradnet.kernels
+import numpy as np
+import pytest
+
+import gradnet as gn
+from gradnet import formulas, nn
+from gradnet.backends import Backend
+from gradnet.formulas import Row
+
+PACKAGE = Path(gn.__file__).parent
+KERNELS = Path(gradnet.kernels.__file__).parent
+STANDARD = sys.stdlib_module_names
+
+# Rooms from the bottom up: each may import those before it, and itself.
+LOWER = (
+    *("errors", "formulas", "reader", "binding", "dtypes", "philox", "backends"),
+    *("array_functions", "numpy_backend"),
+)
+CORE = ("graph", "operators", "tensor", "ops", "autodiff", "random", "check")
+FLOORS: dict[str, tuple[str, ...]] = {
+    "nn": (*CORE, "dtypes", "errors", "formulas"),
+    "optim": (*CORE, "dtypes", "errors", "formulas"),
+    "data": ("errors",),
+    "training": (*CORE, "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
+}
+# What a room asks of a higher one when it is used, never when it is imported: `model.save`.
+LATER = {"nn": ("gradnet.io.save",)}
+HEAVY = (
+    *("numba", "ml_dtypes", "cupy", "pyarrow", "pandas", "sklearn", "scipy", "safetensors"),
+    *("rich", "onnx", "matplotlib", "torch", "mpi4py", "llvmlite"),
+)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module of the package, by its file."""
+    root, prefix = (
+        (KERNELS, "gradnet.kernels") if path.is_relative_to(KERNELS) else (PACKAGE, "gradnet")
+    )
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join((prefix, *(part for part in parts if part != "__init__")))
+
+
+def imports(path: Path, *, only_at_import: bool = False) -> Iterator[str]:
+    """The absolute names of the modules (and names in them) that a file imports."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if only_at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join(
+                    [*parts[: len(parts) - node.level + 1], *filter(None, [node.module])]
+                )
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child)
+
+    yield from visit(ast.parse(path.read_text()))
+
+
+def room(imported: str) -> str:
+    """The room of the package that an absolute name belongs to."""
+    return imported.split(".")[1] if "." in imported else ""
+
+
+def within(path: Path, *rooms: str) -> bool:
+    return room(name_of(path)) in rooms
+
+
+LIBRARY = [path for path in files(PACKAGE) if not path.is_relative_to(PACKAGE / "kernels")]
+
+
+def test_the_walk_sees_imports() -> None:
+    found = list(imports(PACKAGE / "tensor.py"))
+    assert "numpy" in found
+    assert "gradnet.graph.Edge" in found
+    assert "gradnet.ops.creation.asarray" in found
+    assert "gradnet.ops.creation.asarray" not in imports(PACKAGE / "tensor.py", only_at_import=True)
+    assert any(name.startswith("gradnet.kernels.") for name in imports(KERNELS / "numba_cpu.py"))
+    assert len(LIBRARY) > 50
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_the_library_imports_kernels_by_the_registry_only(path: Path) -> None:
+    wrong = [name for name in imports(path) if re.match(r"(gradnet\.)?kernels\b", name)]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_heavy_imports_are_lazy(path: Path) -> None:
+    wrong = [name for name in imports(path, only_at_import=True) if name.partition(".")[0] in HEAVY]
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", files(KERNELS), ids=name_of)
+def test_kernels_know_nothing_above_the_backends(path: Path) -> None:
+    for name in imports(path):
+        root = name.partition(".")[0]
+        if root == "gradnet":
+            assert room(name) in (*LOWER, "kernels"), name
+        else:
+            assert root in STANDARD or root in ("numpy", *HEAVY), name
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if within(p, "formulas")], ids=name_of)
+def test_formulas_import_their_siblings_only(path: Path) -> None:
+    for name in imports(path):
+        assert room(name) == "formulas" or name.partition(".")[0] in STANDARD, name
+    if path.name not in ("__init__.py", "rows.py"):
+        assert all(name.startswith("gradnet.formulas.") for name in imports(path))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in LIBRARY if within(p, "binding", "reader")], ids=name_of
+)
+def test_binding_needs_the_standard_library_only(path: Path) -> None:
+    for name in imports(path):
+        if name.partition(".")[0] == "gradnet":
+            assert room(name) in ("errors", "formulas", "reader"), name
+        else:
+            assert name.partition(".")[0] in STANDARD, name
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if within(p, *LOWER)], ids=name_of)
+def test_the_ground_floor_knows_no_tensors(path: Path) -> None:
+    for name in imports(path):
+        if name.partition(".")[0] == "gradnet":
+            assert room(name) in LOWER, name
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if within(p, *CORE)], ids=name_of)
+def test_the_core_knows_nothing_above_it(path: Path) -> None:
+    for name in imports(path):
+        if name.partition(".")[0] == "gradnet" and name != "gradnet":
+            assert room(name) in (*LOWER, *CORE, "linalg", "fft"), name
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if within(p, *FLOORS)], ids=name_of)
+def test_upper_rooms_import_lower_ones(path: Path) -> None:
+    here = room(name_of(path))
+    for name in imports(path):
+        if name.partition(".")[0] == "gradnet" and name not in LATER.get(here, ()):
+            assert room(name) in (here, *FLOORS[here]), name
+    assert not set(imports(path, only_at_import=True)) & set(LATER.get(here, ()))
+
+
+TENSORS_ONLY = [p for p in LIBRARY if within(p, "nn", "optim", "training")]
+
+
+@pytest.mark.parametrize("path", TENSORS_ONLY, ids=name_of)
+def test_rooms_of_tensors_know_no_arrays(path: Path) -> None:
+    allowed = {"sklearn", "rich", "IPython"}
+    for name in imports(path):
+        root = name.partition(".")[0]
+        assert root in STANDARD or root in ("gradnet", *allowed), name
+        assert not name.startswith(("gradnet.backends", "gradnet.numpy_backend", "gradnet.philox"))
+    tree = ast.parse(path.read_text())
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not words & {*gn.backends.names(), "cupy"}
+
+
+# A light start
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after some code."""
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return {name.partition(".")[0] for name in run.stdout.split("\n")[-2].split()}
+
+
+def test_import_is_light() -> None:
+    found = loaded_by("import gradnet")
+    assert "gradnet" in found
+    assert not found & {*HEAVY, "hypothesis", "pytest", "asyncio", "unittest", "tkinter"}
+
+
+def test_rooms_load_when_they_are_asked_for() -> None:
+    code = (
+        "import gradnet as gn\nassert not {'gradnet.nn', 'gradnet.optim'} & set(__import__('sys')"
+        ".modules)\nwith gn.backends.use('numpy'):\n"
+        "    m = gn.nn.MLP((3, 2))\n    gn.optim.Adam(m.parameters()); m(gn.ones((1, 3)))"
+    )
+    assert not loaded_by(code) & {*HEAVY}
+
+
+# Words
+
+
+PUBLIC = [
+    "",
+    "nn",
+    "optim",
+    "training",
+    "data",
+    "io",
+    "random",
+    "backends",
+    "check",
+    "linalg",
+    "fft",
+]
+
+
+def public_objects() -> Iterator[tuple[str, Any]]:
+    for name in PUBLIC:
+        module = importlib.import_module(f"gradnet.{name}" if name else "gradnet")
+        for entry in dir(module):
+            value = getattr(module, entry)
+            if entry.startswith("_") or isinstance(value, ModuleType) or not callable(value):
+                continue
+            if not str(getattr(value, "__module__", "gradnet")).startswith("gradnet"):
+                continue
+            full = ".".join(filter(None, ("gradnet", name, entry)))
+            yield full, value
+            if isinstance(value, type):
+                for method, member in vars(value).items():
+                    if method.startswith("_") or not (
+                        callable(member) or isinstance(member, property | classmethod)
+                    ):
+                        continue
+                    yield f"{full}.{method}", getattr(value, method)
+
+
+def test_everything_public_says_what_it_is() -> None:
+    found = dict(public_objects())
+    assert len(found) > 300
+    silent = [name for name, value in found.items() if not (inspect.getdoc(value) or "").strip()]
+    assert not silent
+
+
+@pytest.mark.parametrize("path", [*LIBRARY, *files(KERNELS)], ids=name_of)
+def test_modules_have_docstrings(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_no_path_of_a_machine() -> None:
+    pattern = re.compile("/(" + "|".join(("work", "root", "home", "tmp/venv", "Users")) + r")/\w")
+    folders = [PACKAGE, KERNELS, Path(__file__).parent]
+    for path in {p for folder in folders for p in files(folder)}:
+        if path != Path(__file__):
+            assert not pattern.search(path.read_text()), path
+
+
+def test_every_module_can_be_imported() -> None:
+    for found in pkgutil.walk_packages([str(PACKAGE)], "gradnet."):
+        if not found.name.startswith("gradnet.kernels.") and found.name != "gradnet.__main__":
+            importlib.import_module(found.name)
+
+
+# What a change costs: an activation is a formula and its row
+
+
+def bent(x, slope):
+    """(sqrt(x**2 + 1) - 1) slope + x."""
+    return slope * (sqrt(x * x + 1) - 1) + x  # noqa: F821 - a name that binding supplies
+
+
+def bent_dx(x, slope):
+    return slope * x / sqrt(x * x + 1) + 1  # noqa: F821
+
+
+def bent_dslope(x):
+    return sqrt(x * x + 1) - 1  # noqa: F821
+
+
+@pytest.fixture
+def bent_row() -> Iterator[Row]:
+    row = Row(
+        "bent_identity",
+        bent,
+        (bent_dx, bent_dslope),
+        defaults={"slope": 0.5},
+        activation=True,
+        aliases=("bent",),
+        source="a test",
+    )
+    formulas.register(row)
+    yield row
+    formulas.unregister("bent_identity")
+
+
+def plain(x: Any, slope: float = 0.5) -> Any:
+    return slope * (np.sqrt(x * x + 1) - 1) + x
+
+
+def test_an_activation_is_one_row(bent_row: Row, backend: Backend) -> None:
+    x = np.linspace(-2, 2, 12).reshape(4, 3)
+    for op in (gn.bent_identity, gn.bent, nn.bent_identity, gn.ops.elementwise("bent")):
+        np.testing.assert_allclose(op(gn.asarray(x)).numpy(), plain(x), rtol=1e-14)
+    gn.gradcheck(gn.bent_identity, x, order=2)
+    gn.gradcheck(lambda x, slope: gn.bent_identity(x, slope), x, np.array([0.1, 0.5, 0.9]), order=2)
+    gn.gradcheck(lambda x: gn.grad(lambda x: gn.bent(x).sum())(x), x, order=2)
+    single = gn.bent_identity(gn.asarray(x.astype(np.float32)))
+    assert single.dtype == gn.float32
+    np.testing.assert_allclose(single.numpy(), plain(x), rtol=1e-5, atol=1e-7)
+    half = gn.bent_identity(gn.asarray(x).astype(gn.float16))
+    np.testing.assert_allclose(half.numpy(), plain(x), rtol=2e-3, atol=2e-3)
+    assert gn.bent_identity(gn.asarray(x), slope=2.0).tolist() == pytest.approx(plain(x, 2.0))
+    w, b = np.ones((3, 2)), np.array([0.5, -0.5])
+    fused = lambda x, w, b: gn.ops.linear(x, w, b, activation="bent", slope=0.3)  # noqa: E731
+    gn.gradcheck(fused, x, w, b, order=2)
+    np.testing.assert_allclose(
+        fused(gn.asarray(x), w, b).numpy(), plain(x @ w + b, 0.3), rtol=1e-14
+    )
+    assert gn.bent_identity.cost((4, 3))[0] == 12 * bent_row.flops
+
+
+def test_an_activation_is_known_by_name_in_networks(bent_row: Row, backend: Backend) -> None:
+    assert "bent_identity" in formulas.activations()
+    assert "BentIdentity" in dir(nn)
+    x = gn.random.Generator(0).normal((20, 3))
+    for name in ("bent_identity", "bent"):
+        model = nn.MLP((3, 8, 2), activation=name, output="softmax", seed=1)
+        optimizer = gn.optim.Adam(model.parameters(), lr=0.05)
+        y = (x[:, 0] * x[:, 1] > 0).astype(gn.int64)
+        losses = []
+        for _ in range(30):
+            loss = nn.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(loss))
+        assert losses[-1] < 0.8 * losses[0]
+    layer = nn.BentIdentity()
+    np.testing.assert_allclose(layer(x).numpy(), plain(x.numpy()), rtol=1e-5, atol=1e-6)
+    rebuilt = nn.from_config(model.config())
+    assert rebuilt(x).shape == (20, 2)
+
+
+def test_a_row_gone_is_gone(backend: Backend) -> None:
+    assert "bent_identity" not in formulas.activations()
+    with pytest.raises(KeyError):
+        gn.ops.elementwise("bent_identity")
