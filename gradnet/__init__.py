@@ -110,7 +110,7 @@ _LAZY = {
     "gradcheck": "gradnet.check",
     "load": "gradnet.io",
 }
-_ROOMS = ("check", "data", "errors", "io", "nn", "optim", "random", "training")
+_ROOMS = ("check", "data", "errors", "fft", "io", "linalg", "nn", "optim", "random", "training")
 
 
 def __getattr__(name: str) -> Any:

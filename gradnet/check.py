@@ -47,17 +47,16 @@ def gradcheck(
     In random directions t and cotangents u, <u, (f(x + h t) - f(x - h t)) / 2h> must equal both
     <u, J t> of forward mode and <J' u, t> of reverse mode, to `tolerance` relative to their size
     (at least 1). With `order=2` the gradient function is checked the same way as well. The
-    difference's own error is of order step^2 and eps / step. Raises GradientMismatch, which says
+    difference's own error is of order step^2 and eps / step. Complex arguments are cast to
+    complex128 and <u, v> is Re(conj(u) v). Raises GradientMismatch, which says
     which mode differs, where and by how much.
     """
     inputs = [asarray(x) for x in xs]
-    inputs = [
-        x.detach().astype(dtypes.float64) if dtypes.is_floating(x.dtype) else x for x in inputs
-    ]
-    moving = [i for i, x in enumerate(inputs) if dtypes.is_floating(x.dtype)]
+    inputs = [_doubled(x) for x in inputs]
+    moving = [i for i, x in enumerate(inputs) if dtypes.is_inexact(x.dtype)]
     if not moving:
         raise DTypeError(
-            "gradcheck needs a floating argument, got dtypes "
+            "gradcheck needs a floating or complex argument, got dtypes "
             f"{', '.join(x.dtype.name for x in inputs) or 'of no arguments'}"
         )
     rng = np.random.default_rng(seed)
@@ -68,7 +67,7 @@ def gradcheck(
             complete[i] = value
         result = f(*complete)
         outputs = result if isinstance(result, tuple | list) else (result,)
-        return tuple(y for y in outputs if dtypes.is_floating(y.dtype))
+        return tuple(y for y in outputs if dtypes.is_inexact(y.dtype))
 
     report = _compare(call, [inputs[i] for i in moving], rng, 1, tolerance, step, directions)
     if order == 1:
@@ -93,8 +92,24 @@ def gradcheck(
     )
 
 
+def _doubled(x: Tensor) -> Tensor:
+    """The values in double precision, without a graph; integers as they are."""
+    if not dtypes.is_inexact(x.dtype):
+        return x
+    double = dtypes.float64 if dtypes.is_floating(x.dtype) else dtypes.complex128
+    return x.detach().astype(double)
+
+
 def _normal(rng: np.random.Generator, x: Tensor) -> np.ndarray[Any, Any]:
-    return np.asarray(rng.standard_normal(x.shape))
+    values = np.asarray(rng.standard_normal(x.shape))
+    if dtypes.is_floating(x.dtype):
+        return values
+    return np.asarray(values + 1j * rng.standard_normal(x.shape))
+
+
+def _inner(u: np.ndarray[Any, Any], v: np.ndarray[Any, Any]) -> float:
+    """Re(conj(u) v), summed: the inner product of the real and imaginary parts as reals."""
+    return float(np.vdot(u, v).real)
 
 
 def _compare(
@@ -122,14 +137,14 @@ def _compare(
         )
         with np.errstate(all="ignore"):
             expected = sum(
-                float(np.vdot(u, (a.numpy() - b.numpy()) / (2 * step)))
+                _inner(u, (a.numpy() - b.numpy()) / (2 * step))
                 for u, a, b in zip(us, ahead, behind, strict=True)
             )
         carried = pull(*(asarray(u, backend=y.backend) for u, y in zip(us, outputs, strict=True)))
         carried = carried if isinstance(carried, tuple) else (carried,)
-        reverse = sum(float(np.vdot(g.numpy(), t)) for g, t in zip(carried, ts, strict=True))
+        reverse = sum(_inner(g.numpy(), t) for g, t in zip(carried, ts, strict=True))
         _, pushed = autodiff.jvp(f, tuple(xs), tuple(ts))
-        forward = sum(float(np.vdot(u, t.numpy())) for u, t in zip(us, pushed, strict=True))
+        forward = sum(_inner(u, t.numpy()) for u, t in zip(us, pushed, strict=True))
         size = max(
             1.0,
             *(float(np.abs(g.numpy()).max(initial=0.0)) for g in (*carried, *pushed)),

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from gradnet import binding, philox
+from gradnet.array_functions import CORRECTED, ON_COMPLEX
 from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
 _SAME_NAME = (
-    *("add", "subtract", "multiply", "divide", "negative", "positive", "floor_divide"),
+    *("add", "subtract", "multiply", "divide", "negative", "positive"),
     *("remainder", "square", "sqrt", "reciprocal", "maximum", "minimum", "sign", "hypot"),
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "sin", "cos", "tan"),
     *("sinh", "cosh", "tanh", "equal", "not_equal", "less", "less_equal", "greater"),
@@ -40,6 +41,7 @@ _OTHER_NAME = {
     "asinh": "arcsinh",
     "acosh": "arccosh",
     "atanh": "arctanh",
+    "conj": "conjugate",
 }
 UFUNCS: dict[str, np.ufunc] = {
     ours: getattr(np, theirs)
@@ -73,7 +75,8 @@ def _namespace(dtype: DType) -> dict[str, Any]:
             a = dtype.type(a)
         return np.where(condition, a, b)
 
-    return {**UFUNCS, "where": where}
+    names = {**UFUNCS, **CORRECTED, "where": where}
+    return {**names, **ON_COMPLEX} if dtype.kind == "c" else names
 
 
 def _bound(formula: Formula, dtype: DType) -> Callable[..., Any]:

@@ -33,6 +33,7 @@ from gradnet.ops.creation import (
 )
 from gradnet.ops.fused import linear, log_softmax, softmax, softmax_cross_entropy
 from gradnet.ops.elementwise import clip
+from gradnet.ops.complex import conj, imag, real
 from gradnet.ops.index import (
     argsort,
     getitem,
@@ -78,6 +79,7 @@ from gradnet.ops.shape import (
     broadcast_arrays,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flip,
     matrix_transpose,
@@ -94,6 +96,7 @@ from gradnet.ops.shape import (
     transpose,
     unstack,
 )
+from gradnet.ops.sets import isin, unique_all, unique_counts, unique_inverse, unique_values
 # isort: on
 
 concatenate = concat

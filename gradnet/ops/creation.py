@@ -172,7 +172,7 @@ def to_backend(x: Tensor, target: Backend, *, copy: bool = False) -> Tensor:
 
 def full(
     shape: Any,
-    value: Any,
+    fill_value: Any,
     *,
     dtype: Any = None,
     device: str | None = None,
@@ -180,7 +180,11 @@ def full(
 ) -> Tensor:
     """A tensor of one value."""
     found = _backend(device, backend)
-    wanted = dtypes.scalar_dtype(value, None) if dtype is None else dtypes.canonical(dtype)
+    if isinstance(fill_value, Tensor):
+        value, natural = fill_value.item(), fill_value.dtype
+    else:
+        value, natural = fill_value, dtypes.scalar_dtype(fill_value, None)
+    wanted = natural if dtype is None else dtypes.canonical(dtype)
     return Tensor.wrap(found.full(as_shape(shape), value, wanted), found)
 
 
@@ -207,12 +211,14 @@ def empty(
     return Tensor.wrap(found.empty(as_shape(shape), wanted), found)
 
 
-def full_like(x: Any, /, value: Any, *, dtype: Any = None, device: str | None = None) -> Tensor:
+def full_like(
+    x: Any, /, fill_value: Any, *, dtype: Any = None, device: str | None = None
+) -> Tensor:
     """A tensor of one value with the shape, dtype and device of another."""
     x = asarray(x)
     return full(
         x.shape,
-        value,
+        fill_value,
         dtype=dtype or x.dtype,
         device=device,
         backend=None if device else x.backend,

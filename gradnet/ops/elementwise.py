@@ -7,6 +7,7 @@ higher ones are those of the same formula bound to Tensors, where it is an expre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.formulas import Row
+from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
 from gradnet.graph import Context
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.tensor import Tensor
@@ -101,6 +103,16 @@ class Elementwise(Op):
         self.differentiable = row.kind in ("float", "numeric")
         self.__doc__ = row.formula.__doc__
         self.names = binding.arguments(row.formula)
+        self.__signature__ = Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.POSITIONAL_OR_KEYWORD,
+                    default=row.defaults.get(name, Parameter.empty),
+                )
+                for name in self.names
+            ]
+        )
         self.arity = len(self.names)
         # Operand dtypes that need no thought, with the dtype of their result.
         self._simple: dict[DType, DType] = {}
@@ -118,6 +130,14 @@ class Elementwise(Op):
                 product = binding.vjp(derivative)
                 self.products.append(Mapped(f"{row.name}_d{name}", product, row.flops + 1))
         self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
+        # What complex operands take in place of this op, or of its derivative in x.
+        self.on_complex: Op | None = None
+        holomorphic = HOLOMORPHIC.get(row.name)
+        self._holomorphic = (
+            None
+            if holomorphic is None
+            else Mapped(f"{row.name}_dx", binding.vjp(holomorphic), row.flops + 1)
+        )
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
         if not named and len(operands) == self.arity:
@@ -149,6 +169,8 @@ class Elementwise(Op):
         elif named or len(operands) > self.arity:
             raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
         inputs, dtype = self.prepare(operands)
+        if self.on_complex is not None and dtype.kind == "c":
+            return self.on_complex(*inputs)
         return super().__call__(*inputs, dtype=dtype)
 
     def _complete(self, operands: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -208,6 +230,8 @@ class Elementwise(Op):
     def _check_kind(self, dtype: DType) -> None:
         if self.row.kind == "bitwise" and dtypes.is_inexact(dtype):
             raise DTypeError(f"{self.name} takes bool or integers, got {dtype.name}")
+        if dtype.kind == "c" and self.differentiable and self.name not in COMPLEX:
+            raise DTypeError(f"{self.name} takes real numbers, got {dtype.name}; use real or abs")
         if dtype == dtypes.bool_ and self.row.kind == "numeric" and self.name not in _ON_BOOL:
             raise DTypeError(
                 f"{self.name} takes numbers, got bool; cast it with astype, or use a logical op"
@@ -258,6 +282,8 @@ class Elementwise(Op):
         product, names = self.products[i], self.uses[i]
         if product is None or names is None:
             return None
+        if self._holomorphic is not None and g.array.dtype.kind == "c":
+            return self._holomorphic(g, *context.inputs, dtype=g.dtype)
         if isinstance(product, float):
             if product == 0:
                 return None
@@ -267,10 +293,25 @@ class Elementwise(Op):
         return product(g, *self._arguments(context, names), dtype=g.dtype)
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        if g.array.dtype.kind == "c":
+            return self._complex_vjp(context, g)
         found: list[Tensor | None] = []
         for i, need in enumerate(context.needs):
             product = self._product(context, i, g) if need else None
             found.append(None if product is None else sum_to(product, context.inputs[i].shape))
+        return found
+
+    def _complex_vjp(self, context: Context, g: Tensor) -> list[Tensor | None]:
+        """g conj(f'(z)), which is conj(conj(g) f'(z)): see ops/complex.py for the convention."""
+        from gradnet.ops.complex import CONJ
+
+        g = CONJ(g)
+        found: list[Tensor | None] = []
+        for i, need in enumerate(context.needs):
+            product = self._product(context, i, g) if need else None
+            found.append(
+                None if product is None else CONJ(sum_to(product, context.inputs[i].shape))
+            )
         return found
 
     def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:

@@ -169,6 +169,10 @@ def linear(
             f"linear got a bias of shape {tensors[2].shape} for a weight of shape {weight.shape}; "
             f"expected {weight.shape[1:]}"
         )
+    if dtypes.kind(x.dtype) == "complex":
+        # The fused kernels are those of real numbers.
+        z = matmul(x, weight) if bias is None else matmul(x, weight) + tensors[2]
+        return z if activation is None else op(activation)(z, **operands)
     shape = x.shape
     if x.ndim != 2:
         rows = 1

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from gradnet import dtypes
 from gradnet.errors import ShapeError
-from gradnet.ops.creation import arange, asarray, operands_of_one_dtype
+from gradnet.ops.complex import conj
+from gradnet.ops.creation import arange, asarray, astype, operands_of_one_dtype, zeros_like
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM, max, sum
+from gradnet.ops.reduce import min as least
 from gradnet.ops.shape import normalize_axis, permute_dims, reshape
 from gradnet.tensor import Tensor
 
@@ -31,9 +34,18 @@ def outer(a: Any, b: Any, /) -> Tensor:
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """The inner products of vectors along an axis."""
+    """The inner products of vectors along an axis, counted from the last: sum(conj(x1) x2).
+
+    Raises ShapeError where their lengths differ or another axis does not broadcast.
+    """
     a, b = operands_of_one_dtype("vecdot", x1, x2)
-    return sum(a * b, axis=axis)
+    for x in (a, b):
+        normalize_axis("vecdot", axis, x.ndim)
+    if not a.ndim or not b.ndim or a.shape[axis] != b.shape[axis]:
+        raise ShapeError(
+            f"vecdot got shapes {a.shape} and {b.shape}, whose lengths along axis {axis} differ"
+        )
+    return sum(conj(a) * b, axis=axis, dtype=a.dtype)
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
@@ -77,17 +89,34 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
-    """The norm of vectors: (sum |x|^ord)^(1/ord), or the largest |x| for infinite `ord`."""
+    """The norm of vectors: (sum |x|^ord)^(1/ord), or the largest |x| for infinite `ord`.
+
+    -inf gives the smallest |x|, 0 the count of values that are not zero. The gradient of the
+    Euclidean norm at 0 is 0.
+    """
     x = asarray(x)
+    if not dtypes.is_inexact(x.dtype):
+        x = astype(x, dtypes.DEFAULT_FLOAT)
     magnitude = op("abs")(x)
-    if ord == math.inf:
-        return max(magnitude, axis=axis, keepdims=keepdims)
+    if math.isinf(ord):
+        return (max if ord > 0 else least)(magnitude, axis=axis, keepdims=keepdims)
+    if ord == 0:
+        count = sum(op("not_equal")(magnitude.detach(), 0), axis=axis, keepdims=keepdims)
+        return astype(count, magnitude.dtype)
     if ord == 1:
         return sum(magnitude, axis=axis, keepdims=keepdims)
     if ord == 2:
-        return op("sqrt")(sum(op("square")(x), axis=axis, keepdims=keepdims))
+        return _root(sum(op("square")(magnitude), axis=axis, keepdims=keepdims))
     powers = sum(magnitude**ord, axis=axis, keepdims=keepdims)
     return powers ** (1 / ord)
+
+
+def _root(x: Tensor) -> Tensor:
+    """The square root of sums of squares, with derivatives of 0 at 0 in place of infinite ones."""
+    if x.node is None and not x.tangents:
+        return op("sqrt")(x)
+    flat = op("equal")(x.detach(), 0)
+    return op("where")(flat, zeros_like(x), op("sqrt")(op("where")(flat, 1.0, x)))
 
 
 # Einstein summation

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradnet.backends import Array, Backend, Shape
+from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
@@ -51,10 +52,16 @@ class Multilinear(Op):
         return tuple(count > needs[i] for i in range(len(needs))), False
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
-        return [
+        # Where operands multiply one another, the adjoint takes the conjugates of the others:
+        # conj(conj(g) b) = g conj(b).
+        conjugated = len(self._adjoints) > 1 and g.array.dtype.kind == "c"
+        if conjugated:
+            g = _conjugate(g)
+        found = [
             adjoint(g, context) if need else None
             for adjoint, need in zip(self._adjoints, context.needs, strict=True)
         ]
+        return [None if x is None else _conjugate(x) for x in found] if conjugated else found
 
     def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
         total: Tensor | None = None
@@ -69,6 +76,23 @@ class Multilinear(Op):
         if self._cost is not None:
             return self._cost(*shapes, itemsize=itemsize, **parameters)
         return 0.0, 0.0 if self.view else 2.0 * itemsize * sum(size(s) for s in shapes)
+
+
+def _conjugate(x: Tensor) -> Tensor:
+    from gradnet.ops.complex import CONJ
+
+    return CONJ(x)
+
+
+def cast_back(g: Tensor, dtype: DType) -> Tensor:
+    """The adjoint of a cast from `dtype`: a complex cotangent of real values is its real part."""
+    if g.dtype == dtype:
+        return g
+    if g.dtype.kind == "c" and dtype.kind != "c":
+        from gradnet.ops.complex import REAL
+
+        g = REAL(g)
+    return g if g.dtype == dtype else CAST(g, dtype=dtype)
 
 
 # Matrix product
@@ -152,7 +176,7 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
 
 
 def _cast_adjoint(g: Tensor, context: Context) -> Tensor:
-    return CAST(g, dtype=context.inputs[0].dtype)
+    return cast_back(g, context.inputs[0].dtype)
 
 
 CAST = Multilinear(

@@ -14,7 +14,7 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.elementwise import op
-from gradnet.ops.multilinear import CAST, Multilinear
+from gradnet.ops.multilinear import CAST, Multilinear, cast_back
 from gradnet.ops.shape import broadcast_to, concat, flip, normalize_axes, normalize_axis, reshape
 from gradnet.tensor import Tensor
 
@@ -39,9 +39,7 @@ def _spread(g: Tensor, context: Context) -> Tensor:
 
 
 def _sum_adjoint(g: Tensor, context: Context) -> Tensor:
-    spread = _spread(g, context)
-    dtype = context.inputs[0].dtype
-    return spread if spread.dtype == dtype else CAST(spread, dtype=dtype)
+    return cast_back(_spread(g, context), context.inputs[0].dtype)
 
 
 def _reduce_cost(

@@ -326,6 +326,8 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
         )
         return reshape(wider, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))
     counts = asarray(repeats, backend=x.backend)
+    if counts.shape == (1,):
+        counts = broadcast_to(counts, (x.shape[axis],))
     if counts.shape != (x.shape[axis],) or bool((counts < 0).any()):
         raise ShapeError(
             f"repeat got counts of shape {counts.shape} for {x.shape[axis]} elements along axis "
@@ -358,4 +360,25 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
         if count and s % count:
             lead, cut = (slice(None),) * a, count - s % count
             x = concat([x[(*lead, slice(cut, None))], x[(*lead, slice(None, cut))]], axis=a)
+    return x
+
+
+def diff(
+    x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None
+) -> Tensor:
+    """The differences of neighbours along an axis, taken n times; each time one element fewer.
+
+    `prepend` and `append` are joined to x first. Raises ValueError for a negative n.
+    """
+    from gradnet.ops.elementwise import op
+
+    if n < 0:
+        raise ValueError(f"diff takes the difference n times, got n={n}")
+    joined = [part for part in (prepend, x, append) if part is not None]
+    x = concat(joined, axis=axis) if len(joined) > 1 else _tensor(x)
+    axis = normalize_axis("diff", axis, x.ndim)
+    lead = (slice(None),) * axis
+    difference = op("not_equal" if x.dtype == bool else "subtract")
+    for _ in range(n):
+        x = difference(x[(*lead, slice(1, None))], x[(*lead, slice(None, -1))])
     return x
