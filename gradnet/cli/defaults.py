@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,34 @@ class Defaults:
     patience: int
 
 
+_SIZES: tuple[tuple[float, dict[str, Any]], ...] = (
+    (300, {"hidden": (64,), "dropout": 0.3, "lr": 2e-3, "epochs": 200, "batch_size": 16}),
+    (1000, {"hidden": (128, 128), "dropout": 0.3, "lr": 1e-3, "epochs": 100, "batch_size": 32}),
+    (2000, {"hidden": (256, 256), "dropout": 0.1, "lr": 1e-3, "epochs": 100, "batch_size": 32}),
+    (8000, {"hidden": (256, 256), "dropout": 0.1, "lr": 1e-3, "epochs": 100, "batch_size": 64}),
+    (20000, {"hidden": (256, 256), "dropout": 0.1, "lr": 2e-3, "epochs": 100, "batch_size": 256}),
+    (math.inf, {"hidden": (256, 256), "dropout": 0.1, "lr": 2e-3, "epochs": 40, "batch_size": 256}),
+)
+"""Up to so many training rows, these values. Few rows are overfitted, many take time."""
+
+
 def choose(rows: int, optimizer: str | None, searches: bool = False) -> Defaults:
     """The defaults for training on that many rows; `searches` says that steps search along a line.
 
-    Few rows make overfitting the danger: a narrow network. Many rows make time the danger: larger
-    batches at a larger rate. The rate falls along half a cosine over all epochs, so that more
-    epochs are more care, except where a search finds the rate on all rows at once.
+    The rates are AdamW's, another optimizer has its own. They fall along half a cosine over all
+    epochs, except where a search finds them, which needs all rows in each step. A run stops when
+    the validation loss has not improved for a fifth of all epochs, at least ten.
     """
-    batch_size = 32 if rows < 2000 else 64 if rows < 8000 else 256
-    usual = optimizer in (None, "adamw")
+    chosen = next(values for most, values in _SIZES if rows < most)
+    if searches:
+        chosen = {**chosen, "batch_size": rows}
+    if optimizer not in (None, "adamw"):
+        chosen = {**chosen, "lr": None}
     return Defaults(
-        hidden=(64,) if rows < 300 else (128, 128) if rows < 1000 else (256, 256),
         activation="relu",
-        dropout=0.3 if 300 <= rows < 1000 else 0.1,
         optimizer="adamw",
-        lr=(2e-3 if batch_size == 256 else 1e-3) if usual else None,
-        weight_decay=0.01 if usual else None,
+        weight_decay=None if chosen["lr"] is None else 0.01,
         schedule=None if searches else "cosine",
-        epochs=100,
-        batch_size=rows if searches else batch_size,
-        patience=20,
+        patience=max(10, chosen["epochs"] // 5),
+        **chosen,
     )
