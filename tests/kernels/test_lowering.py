@@ -78,6 +78,28 @@ def test_elementary_functions(name: str, bits: int) -> None:
         np.testing.assert_array_equal(np.signbit(found[sure]), np.signbit(expected[sure]))
 
 
+ON_ARRAYS = {
+    "fma": lambda a, b, c: a * b + c,
+    "nearest": np.rint,
+    "power_of_two": np.exp2,
+    "exponent": lambda x: np.rint(np.log2(x)),
+    "significand": lambda x: x / np.exp2(np.rint(np.log2(x))),
+    "where": np.where,
+    "abs": np.abs,
+    "copysign": np.copysign,
+}
+
+
+@pytest.mark.parametrize("name", sorted(ULPS))
+def test_elementary_formulas_on_arrays(name: str) -> None:
+    """The formulas themselves, with NumPy's functions in place of the operations on bits."""
+    x = np.linspace(0.01, 30, 3001)
+    for bits, tolerance in ((32, 1e-8), (64, 1e-14)):
+        formula = binding.bind(elementary.FORMULAS[name, bits], ON_ARRAYS)
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(formula(x), getattr(np, name)(x), rtol=tolerance)
+
+
 def test_logarithms_outside_their_domain() -> None:
     x = np.array([-1.0, -np.inf, -1e-40, 0.0, -0.0, np.inf], np.float32)
     np.testing.assert_array_equal(
