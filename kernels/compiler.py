@@ -26,7 +26,7 @@ import numba
 import numpy as np
 
 from . import lowering
-from .templates import elementary
+from .templates import elementary, philox
 
 Kernel = Callable[..., Any]
 
@@ -106,20 +106,21 @@ def _run(name: str, text: str, path: Path | None) -> Kernel:
 @cache
 def _versions() -> str:
     """What a kernel depends on beside its text."""
-    code = "".join(
-        Path(module.__file__ or "").read_text(encoding="utf-8") for module in (lowering, elementary)
-    )
+    modules = (lowering, elementary, philox)
+    code = "".join(Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules)
     return f"{numba.__version__} {np.__version__} {sys.version} {code}"
 
 
 def _kept(name: str, text: str) -> Path | None:
     """The file of that text in the cache, written first where it is missing; None without cache."""
-    path = cache_directory() / f"{name}.py"
     try:
+        path = cache_directory() / f"{name}.py"
+    except RuntimeError as error:
+        _warn_once("a cache folder", str(error))
+        return None
+    with contextlib.suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text:
             return path
-    except (OSError, UnicodeDecodeError):
-        log.debug("no kernel at %s yet", path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=name, suffix=".tmp", dir=path.parent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +64,7 @@ def broadcast(xs: tuple[Any, ...], shape: Shape, y: Array) -> Operands:
     return pattern, parts, rest
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _repeats(shape: Shape, into: Shape) -> str:
     """Whether an operand is one element, a row or a column of a shape, or all of it."""
     if shape == into:
@@ -93,7 +93,7 @@ class Fold(NamedTuple):
     shape: Shape
 
 
-@cache
+@lru_cache(maxsize=4096)
 def fold(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Fold:
     """How to reduce an array of a shape over axes."""
     ndim = len(shape)

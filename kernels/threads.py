@@ -65,11 +65,6 @@ def _serve(tasks: SimpleQueue[_Task]) -> None:
 _pool = _Pool()
 
 
-def count() -> int:
-    """How many threads share the work of a large array."""
-    return _pool.size
-
-
 def launch(
     kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any], size: int, least: int
 ) -> None:
