@@ -79,6 +79,8 @@ class Evaluation:
         weight = joined(weights) if weights else None
         with no_grad():
             by_row = row_weights(weight, self.by_class, y)
+            if by_row is not None and not bool((by_row > 0).any()):
+                raise DataError("all rows to evaluate the model on have weight 0")
             loss = float(self.objective.loss(z, y, by_row).item())
             if not (self.metrics and math.isfinite(loss)):
                 # Where the loss is not finite no metric means anything, and some would fail.

@@ -44,22 +44,32 @@ class Intake:
         self.model = model
         self.objective = objective
         self.like = like
+        self._outputs: Tensor | None = None  # of a row that the model has taken
 
     def rows(
-        self, x: Any, y: Any, weight: Any, names: tuple[str, str, str] = ("X", "y", "sample_weight")
+        self,
+        x: Any,
+        y: Any,
+        weight: Any,
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+        *,
+        thorough: bool = True,
     ) -> Rows:
         """Features, targets and weights as tensors that fit the model and one another.
 
+        `thorough` also has model and loss look at them, which later batches of a stream need not.
         Raises TypeError, DTypeError, ShapeError and DataError, naming what is wrong and where.
         """
         inputs = checks.features(x, self.model, self.like, names[0])
         raw = checks.tensor(names[1], y, self.like)
         checks.same_rows(inputs, raw, names[:2])
         checks.finite(names[1], raw, y)
-        z = self.probe(inputs, names[0])
-        targets = self.objective.targets(raw, z)
+        if thorough or self._outputs is None:
+            self._outputs = self.probe(inputs, names[0])
+        targets = self.objective.targets(raw, self._outputs)
         weights = sample_weights(weight, self.like, inputs.shape[0], names[2])
-        self._try_loss(z, targets, weights)
+        if thorough:
+            self._try_loss(self._outputs, targets, weights)
         return Rows(inputs, targets, weights)
 
     def probe(self, x: Tensor, name: str = "X") -> Tensor:
@@ -97,7 +107,7 @@ class Intake:
             )
         weight = item[2] if len(item) == 3 else None
         names = (f"X of batch {number + 1}", f"y of batch {number + 1}", "sample_weight")
-        return self.rows(item[0], item[1], weight, names)
+        return self.rows(item[0], item[1], weight, names, thorough=self._outputs is None)
 
     def stream(self, dataset: Any) -> Streamed:
         """The source of a data set that streams. Raises DataError where it has no batch."""

@@ -139,5 +139,8 @@ class Streamed:
                 yield self.prepare(batch, i)
 
     def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
-        for batch in self.epoch(epoch, start):
-            yield batch.weighed(self.by_class)
+        for i, batch in enumerate(self.epoch(epoch, start), start):
+            rows = batch.weighed(self.by_class)
+            if not rows.rows:
+                raise DataError(f"every row of batch {i + 1} is of a class of weight 0")
+            yield rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -224,92 +223,6 @@ def test_ways_to_name_an_optimizer(optimizer: Any, values: Any) -> None:
     assert seen[0].lr == (0.01 if isinstance(optimizer, partial) else 0.001)
 
 
-@pytest.mark.parametrize("output", ["linear", "gaussian"])
-def test_regression(output: str, backend: Backend, values: Any) -> None:
-    model = gn.nn.MLP((4, 16, 1), output=output, activation="tanh", seed=0)
-    history = fit(
-        model, *values, lr=0.02, epochs=40, batch_size=16, validation=0.2, metrics=["rmse", "r2"],
-        progress=False,
-    )  # fmt: skip
-    assert history["val_r2"][-1] > 0.4
-    trainer = Trainer(model, metrics=["rmse", "mae", "r2"])
-    assert set(trainer.evaluate(*values)) == {"loss", "rmse", "mae", "r2"}
-    prediction = trainer.predict(values.X)
-    mean = prediction[0] if output == "gaussian" else prediction
-    assert mean.shape == (80, 1)
-    assert not mean.requires_grad
-
-
-@pytest.mark.parametrize("target", ["integers", "floats", "booleans", "column"])
-def test_two_classes(target: str, backend: Backend, classes: Any) -> None:
-    y = (classes.y > 0).astype(np.int64)
-    given = {
-        "integers": y,
-        "floats": y.astype(np.float64),
-        "booleans": y == 1,
-        "column": y[:, None],
-    }[target]
-    model = mlp(1, output="sigmoid")
-    history = fit(
-        model, classes.X, given, lr=0.03, epochs=20, validation=0.2, progress=False,
-        metrics=["accuracy", "roc_auc"],
-    )  # fmt: skip
-    assert history["val_accuracy"][-1] > 0.7
-    assert history["val_roc_auc"][-1] > 0.7
-    p = Trainer(model).predict(classes.X).numpy()
-    assert p.shape == (90, 1)
-    assert ((p > 0) & (p < 1)).all()
-
-
-def test_soft_targets_and_label_smoothing(backend: Backend, classes: Any) -> None:
-    soft = np.full((90, 3), 0.05, np.float32)
-    soft[np.arange(90), classes.y] = 0.9
-    options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "progress": False}
-    model, smoothed = mlp(), mlp()
-    fit(model, classes.X, soft, **options)
-    fit(smoothed, *classes, label_smoothing=0.15, **options)
-    for name, x in weights(model).items():
-        np.testing.assert_allclose(x, weights(smoothed)[name], rtol=1e-3, atol=1e-4)
-
-
-def test_a_model_without_output_unit_and_a_loss_by_name(backend: Backend, classes: Any) -> None:
-    model = gn.nn.Sequential(gn.nn.Linear(5, 8), gn.nn.ReLU(), gn.nn.Linear(8, 3))
-    history = fit(
-        model, *classes, loss="cross_entropy", lr=0.02, epochs=10, validation=0.2, progress=False
-    )
-    assert history["val_accuracy"][-1] > 0.6
-    total = Trainer(model, loss="cross_entropy").predict(classes.X).numpy().sum(axis=1)
-    np.testing.assert_allclose(total, 1, rtol=1e-5)
-
-
-def test_a_loss_of_ones_own(backend: Backend, values: Any) -> None:
-    def quartic(z: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-        return gn.mean((z - gn.expand_dims(y, 1)) ** 4)
-
-    history = fit(
-        gn.nn.MLP((4, 8, 1), seed=0), *values, loss=quartic, lr=0.01, epochs=10, batch_size=16,
-        validation=0.2, metrics=["mae"], progress=False,
-    )  # fmt: skip
-    assert history["loss"][-1] < history["loss"][0]
-    assert "val_mae" in history
-
-
-def test_codes_stay_integers_for_an_embedding(backend: Backend) -> None:
-    codes = np.arange(60).reshape(30, 2) % 4
-    model = gn.nn.Sequential(gn.nn.Embedding(4, 3), gn.nn.Flatten(), gn.nn.Linear(6, 2))
-    history = fit(
-        model, codes, codes[:, 0] // 2, loss="cross_entropy", lr=0.05, epochs=20, batch_size=8,
-        metrics="accuracy", progress=False,
-    )  # fmt: skip
-    assert history["accuracy"][-1] == 1.0
-
-
-def test_integer_features_are_cast_to_floats(backend: Backend) -> None:
-    X = np.arange(40, dtype=np.uint8).reshape(20, 2)
-    history = fit(gn.nn.MLP((2, 1), seed=0), X, X[:, 0] / 10, epochs=1, progress=False)
-    assert np.isfinite(history["loss"]).all()
-
-
 def test_float64(backend: Backend, values: Any) -> None:
     model = gn.nn.MLP((4, 8, 1), seed=0)
     opt = optim.Adam(model.parameters(), lr=0.01)
@@ -375,60 +288,6 @@ def test_training_metrics_are_measured_where_they_are_wanted(classes: Any) -> No
     measured = trainer.evaluate(*classes)
     assert history["accuracy"][-1] == measured["accuracy"]
     assert history["loss"][-1] != measured["loss"]  # of the weights as they moved on
-
-
-class Stream:
-    """Batches in another order in each epoch."""
-
-    def __init__(self, X: Any, y: Any) -> None:
-        self.X, self.y, self.rows, self.asked = X, y, len(X), list[int]()
-
-    def __len__(self) -> int:
-        return -(-self.rows // 16)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.batches(0)
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        self.asked.append(epoch)
-        order = np.random.default_rng(epoch).permutation(self.rows)
-        for start in range(0, self.rows, 16):
-            part = order[start : start + 16]
-            yield self.X[part], self.y[part]
-
-
-def test_a_data_set_that_streams(backend: Backend, classes: Any) -> None:
-    stream = Stream(*classes)
-    model = mlp()
-    history = fit(
-        model, stream, lr=0.02, epochs=5, validation=Stream(*classes), schedule="cosine",
-        metrics=["accuracy"], progress=False,
-    )  # fmt: skip
-    assert stream.asked == [0, 0, 1, 2, 3, 4]  # the first time for a look at the data
-    assert history["val_accuracy"][-1] > 0.6
-    assert history["lr"][-1] == 0.0
-    assert Trainer(model).evaluate(stream)["loss"] == pytest.approx(
-        Trainer(model).evaluate(*classes)["loss"], rel=1e-5
-    )
-
-
-def test_a_list_of_batches_is_a_data_set(backend: Backend, classes: Any) -> None:
-    X, y = classes
-    weight = np.arange(90) % 2
-    batches = [(X[i : i + 30], y[i : i + 30], weight[i : i + 30]) for i in range(0, 90, 30)]
-    model, other = mlp(), mlp()
-    history = fit(model, batches, epochs=2, progress=False)
-    odd = [(part[w == 1], labels[w == 1]) for part, labels, w in batches]
-    again = fit(other, odd, epochs=2, progress=False)
-    np.testing.assert_allclose(history["loss"], again["loss"], rtol=1e-5)
-
-
-def test_library_streams(tmp_path: Any, backend: Backend, classes: Any) -> None:
-    np.savez(tmp_path / "set.npz", X=classes.X, y=classes.y)
-    stream = gn.data.stream(tmp_path / "set.npz", 16, validation=0.3, task="classification")
-    history = fit(mlp(), stream, validation=stream.validation, lr=0.02, epochs=4, progress=False)
-    assert history["loss"][-1] < history["loss"][0]
-    assert "val_accuracy" in history
 
 
 def test_the_model_ends_in_evaluation_mode(classes: Any) -> None:

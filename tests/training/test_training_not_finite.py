@@ -45,6 +45,15 @@ class Once(gn.nn.Module):
         return x * float("nan") if self.training and self.calls == 4 else x
 
 
+class Count(Callback):
+    """How many steps there were."""
+
+    steps = 0
+
+    def on_step_end(self, run: Run) -> None:
+        self.steps += 1
+
+
 class Steps(Callback):
     """The weights after each step."""
 
@@ -121,12 +130,12 @@ def test_early_stopping_brings_the_best_weights_back(classes: Any) -> None:
 def test_long_epochs_are_not_run_to_their_end(backend: Backend) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1500, 5)).astype(np.float32)
-    steps = Steps()
+    steps = Count()
     error = failure(
         network(Trigger(100)), (X, np.arange(1500) % 3), epochs=2, batch_size=1, callbacks=[steps]
     )
     assert (error.epoch, error.batch, error.layer) == (1, 100, "3")
-    assert len(steps.weights) < 600
+    assert steps.steps < 600
 
 
 def test_an_update_that_overflows(backend: Backend, classes: Any) -> None:

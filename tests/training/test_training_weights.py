@@ -177,3 +177,16 @@ def test_streams_take_weights_of_classes(backend: Backend, classes: Any) -> None
     )  # each class has 10 rows in each 30
     for name, x in weights(model).items():
         np.testing.assert_allclose(x, weights(other)[name], rtol=1e-5, atol=1e-6)
+
+
+def test_validation_rows_that_all_weigh_nothing_are_refused(classes: Any) -> None:
+    model = gn.nn.MLP((5, 3), output="softmax", seed=0)
+    rows = classes.y == 1
+    held = (classes.X[rows], classes.y[rows])
+    with pytest.raises(gn.errors.DataError, match="all rows to evaluate the model on have weight"):
+        fit(
+            model, *classes, class_weight=[1.0, 0.0, 1.0], validation=held, epochs=1,
+            progress=False,
+        )  # fmt: skip
+    with pytest.raises(gn.errors.DataError, match="every row of batch 2 is of a class of weight 0"):
+        fit(model, [tuple(classes), held], class_weight=[1.0, 0.0, 1.0], progress=False)
