@@ -21,7 +21,8 @@ def floor_divide(a: Any, b: Any) -> Any:
 
 def expm1(z: Any) -> Any:
     """exp(z) - 1 of complex numbers, with exp's limits where NumPy's own gives NaN."""
-    y = np.expm1(z)
+    y = np.asarray(np.expm1(z))
+    y.real += 0  # exp(-0) - 1 is 0, not -0
     finite = np.isfinite(y)
     return y if finite.all() else np.where(finite, y, np.exp(z) - z.dtype.type(1))
 

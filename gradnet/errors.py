@@ -9,6 +9,10 @@ class ShapeError(GradnetError, ValueError):
     """Shapes or axes that do not fit the operation."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that a tensor does not have."""
+
+
 class DTypeError(GradnetError, TypeError):
     """A dtype that the operation does not take."""
 

@@ -169,11 +169,8 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
 
 
 def can_cast(from_: Any, to: Any, /) -> bool:
-    """Whether promotion can turn one dtype into another: no kind and no value is lost."""
+    """Whether promotion turns one dtype into another: whether `to` beside `from_` gives `to`."""
     source, target = _dtype(from_), dtypes.canonical(to)
-    crossing = dtypes.is_inexact(source) != dtypes.is_inexact(target)
-    if crossing or (dtypes.kind(source) == "bool") != (dtypes.kind(target) == "bool"):
-        return source == target
     try:
         return dtypes.promote(source, target) == target
     except DTypeError:

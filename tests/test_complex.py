@@ -138,6 +138,7 @@ SPECIAL = [
     (complex(-np.inf, np.nan), -1 + 0j),
     (complex(np.nan, 0.0), complex(np.nan, 0.0)),
     (1e3 + 0j, complex(np.inf, 0.0)),
+    (complex(-0.0, 0.0), complex(0.0, 0.0)),
 ]
 
 
@@ -145,7 +146,9 @@ SPECIAL = [
 def test_expm1_at_complex_infinities(z: complex, expected: complex, backend: Backend) -> None:
     y = gn.expm1(gn.asarray([z, 1e-9j])).numpy()
     np.testing.assert_equal(y[0], np.complex64(expected))
+    assert np.signbit(y[0].real) == np.signbit(expected.real)
     np.testing.assert_allclose(y[1].imag, 1e-9, rtol=1e-6)
+    np.testing.assert_equal(gn.expm1(gn.asarray(z)).numpy(), y[0])
 
 
 def test_floor_divide_at_infinities(backend: Backend) -> None:

@@ -50,6 +50,9 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
         ) from None
 
 
+# The ops that leave integers as they are.
+_ROUNDING = ("round", "floor", "ceil", "trunc")
+
 # The numeric ops that mean something for bool: union, intersection, order and choice.
 _ON_BOOL = ("add", "multiply", "maximum", "minimum", "abs", "absolute", "clip", "where")
 
@@ -168,9 +171,13 @@ class Elementwise(Op):
             operands = self._complete(operands, named)
         elif named or len(operands) > self.arity:
             raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
+        from gradnet.ops.creation import astype
+
         inputs, dtype = self.prepare(operands)
         if self.on_complex is not None and dtype.kind == "c":
             return self.on_complex(*inputs)
+        if self.name in _ROUNDING and dtype.kind in "iu":
+            return astype(inputs[0], dtype)
         return super().__call__(*inputs, dtype=dtype)
 
     def _complete(self, operands: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:

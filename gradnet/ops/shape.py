@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from gradnet.backends import Array, Backend, Shape
-from gradnet.errors import DTypeError, ShapeError
+from gradnet.errors import AxisError, DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
@@ -18,13 +18,13 @@ from gradnet.tensor import Tensor
 
 
 def normalize_axis(name: str, axis: Any, ndim: int) -> int:
-    """A non-negative axis. Raises ShapeError, naming the op, where it is out of range."""
+    """A non-negative axis. Raises AxisError, naming the op, where it is out of range."""
     try:
         number = operator.index(axis)
     except TypeError:
         raise DTypeError(f"{name} got the axis {axis!r}; an axis is an integer") from None
     if not -ndim <= number < builtins.max(ndim, 1):
-        raise ShapeError(
+        raise AxisError(
             f"{name} got axis {number} for a tensor of {ndim} dimension(s); "
             f"expected {-ndim} to {ndim - 1}"
         )
