@@ -273,9 +273,9 @@ class _Typed(ast.NodeTransformer):
         assert isinstance(node.func, ast.Name)
         callee = self.body.callees[node.func.id]
         operands = [self.visit(operand) for operand in node.args]
-        if callee is formulas.where:
-            return ast.IfExp(test=operands[0], body=operands[1], orelse=operands[2])
         name = self.names.get(callee, callee.__name__)
+        if name == "where":
+            return ast.IfExp(test=operands[0], body=operands[1], orelse=operands[2])
         return ast.Call(func=ast.Name(id=name), args=operands, keywords=[])
 
     def typed(self, value: float) -> ast.expr:

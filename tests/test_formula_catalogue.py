@@ -83,6 +83,11 @@ def test_rows_are_checked(arguments: dict[str, Any], message: str) -> None:
         Row("squareplus", squareplus, **arguments)
 
 
+def test_rows_and_updates_show_their_arguments() -> None:
+    assert repr(formulas.row("leaky_relu")) == "Row('leaky_relu', x, alpha)"
+    assert repr(formulas.UPDATES["lion"]) == "Update('lion', p, g, m, lr, rate1, rate2, decay)"
+
+
 def test_updates_are_checked() -> None:
     with pytest.raises(ValueError, match=r"\(x, b\) must begin with p, g, m"):
         formulas.Update("mine", squareplus, ("m",), flops=1, source="")

@@ -200,7 +200,7 @@ def asinh_dx(x):
 
 
 def acosh_dx(x):
-    return 1 / other_leg(x)
+    return 1 / (sqrt(x - 1) * sqrt(x + 1))
 
 
 def atanh_dx(x):
@@ -208,14 +208,14 @@ def atanh_dx(x):
 
 
 ELEMENTARY = (
-    Row("exp", exp, (exp_dx,), flops=10, ulp=2.5, derivative_ulp=2.4),
-    Row("exp2", exp2, (exp2_dx,), flops=10, ulp=2.5, derivative_ulp=1.9),
-    Row("expm1", expm1, (expm1_dx,), flops=12, ulp=2.7, derivative_ulp=2.4),
-    Row("log", log, (log_dx,), domain=(0.0, INFINITY), flops=10, ulp=3.5),
+    Row("exp", exp, (exp_dx,), flops=10, ulp=2.5, derivative_ulp=2.5),
+    Row("exp2", exp2, (exp2_dx,), flops=10, ulp=2.7, derivative_ulp=1.9),
+    Row("expm1", expm1, (expm1_dx,), flops=12, ulp=2.7, derivative_ulp=2.5),
+    Row("log", log, (log_dx,), domain=(0.0, INFINITY), flops=10, ulp=3.6),
     Row(
         "log1p", log1p, (log1p_dx,), domain=(-1.0, INFINITY), flops=12, ulp=2.0, derivative_ulp=1.6
     ),
-    Row("log2", log2, (log2_dx,), domain=(0.0, INFINITY), flops=10, ulp=2.0, derivative_ulp=0.8),
+    Row("log2", log2, (log2_dx,), domain=(0.0, INFINITY), flops=10, ulp=2.1, derivative_ulp=0.9),
     Row("log10", log10, (log10_dx,), domain=(0.0, INFINITY), flops=10, ulp=3.0, derivative_ulp=1.0),
     Row(
         "logaddexp",
@@ -224,26 +224,26 @@ ELEMENTARY = (
         scale=1.0,
         derivative_scale=1.0,
         flops=26,
-        ulp=1.4,
+        ulp=1.5,
         derivative_ulp=0.9,
     ),
     Row("sin", sin, (sin_dx,), flops=12, ulp=1.5, derivative_ulp=1.5),
-    Row("cos", cos, (cos_dx,), flops=12, ulp=1.5, derivative_ulp=1.5),
-    Row("tan", tan, (tan_dx,), flops=16, ulp=3.7, derivative_ulp=6.5),
-    Row("cot", cot, (cot_dx,), flops=28, ulp=2.9, derivative_ulp=5.6),
-    Row("sec", sec, (sec_dx,), flops=16, ulp=2.5, derivative_ulp=5.9),
-    Row("csc", csc, (csc_dx,), flops=16, ulp=2.4, derivative_ulp=5.9),
+    Row("cos", cos, (cos_dx,), flops=12, ulp=1.6, derivative_ulp=1.5),
+    Row("tan", tan, (tan_dx,), flops=16, ulp=3.7, derivative_ulp=6.8),
+    Row("cot", cot, (cot_dx,), flops=28, ulp=3.0, derivative_ulp=5.7),
+    Row("sec", sec, (sec_dx,), flops=16, ulp=2.5, derivative_ulp=6.0),
+    Row("csc", csc, (csc_dx,), flops=16, ulp=2.7, derivative_ulp=6.0),
     Row("asin", asin, (asin_dx,), domain=(-1.0, 1.0), flops=16, ulp=3.2, derivative_ulp=2.2),
-    Row("acos", acos, (acos_dx,), domain=(-1.0, 1.0), flops=16, ulp=2.0, derivative_ulp=2.2),
-    Row("atan", atan, (atan_dx,), flops=14, ulp=2.1, derivative_ulp=4.0),
-    Row("acot", acot, (acot_dx,), flops=18, ulp=3.4, derivative_ulp=4.0),
-    Row("asec", asec, (asec_dx,), domain=(1.0, INFINITY), flops=28, ulp=3.6, derivative_ulp=2.7),
-    Row("acsc", acsc, (acsc_dx,), domain=(1.0, INFINITY), flops=28, ulp=3.0, derivative_ulp=2.7),
-    Row("atan2", atan2, (atan2_da, atan2_db), flops=18, ulp=3.3, derivative_ulp=3.3),
-    Row("hypot", hypot, (hypot_da, hypot_db), flops=6, derivative_ulp=1.5),
-    Row("sinh", sinh, (sinh_dx,), flops=14, ulp=1.9, derivative_ulp=2.5),
-    Row("cosh", cosh, (cosh_dx,), flops=14, ulp=2.5, derivative_ulp=1.8),
-    Row("asinh", asinh, (asinh_dx,), flops=18, ulp=1.7, derivative_ulp=1.6),
-    Row("acosh", acosh, (acosh_dx,), domain=(1.0, INFINITY), flops=18, ulp=2.0, derivative_ulp=2.4),
-    Row("atanh", atanh, (atanh_dx,), domain=(-1.0, 1.0), flops=18, ulp=1.8, derivative_ulp=2.1),
+    Row("acos", acos, (acos_dx,), domain=(-1.0, 1.0), flops=16, ulp=2.1, derivative_ulp=2.2),
+    Row("atan", atan, (atan_dx,), flops=14, ulp=2.2, derivative_ulp=4.1),
+    Row("acot", acot, (acot_dx,), flops=18, ulp=3.4, derivative_ulp=4.1),
+    Row("asec", asec, (asec_dx,), domain=(1.0, INFINITY), flops=28, ulp=3.7, derivative_ulp=2.8),
+    Row("acsc", acsc, (acsc_dx,), domain=(1.0, INFINITY), flops=28, ulp=3.7, derivative_ulp=2.8),
+    Row("atan2", atan2, (atan2_da, atan2_db), flops=18, ulp=3.6, derivative_ulp=3.5),
+    Row("hypot", hypot, (hypot_da, hypot_db), flops=6, derivative_ulp=1.6),
+    Row("sinh", sinh, (sinh_dx,), flops=14, ulp=2.0, derivative_ulp=2.5),
+    Row("cosh", cosh, (cosh_dx,), flops=14, ulp=2.5, derivative_ulp=1.9),
+    Row("asinh", asinh, (asinh_dx,), flops=18, ulp=1.8, derivative_ulp=1.6),
+    Row("acosh", acosh, (acosh_dx,), domain=(1.0, INFINITY), flops=18, ulp=2.1, derivative_ulp=3.2),
+    Row("atanh", atanh, (atanh_dx,), domain=(-1.0, 1.0), flops=18, ulp=1.8, derivative_ulp=2.2),
 )
