@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gradnet import backends as backends
@@ -110,6 +111,7 @@ _LAZY = {
     "gradcheck": "gradnet.check",
     "load": "gradnet.io",
 }
+_INNER = {"Any", "ModuleType", "TYPE_CHECKING", "annotations", "importlib", "math"}
 _ROOMS = ("check", "data", "errors", "fft", "io", "linalg", "nn", "optim", "random", "training")
 
 
@@ -125,16 +127,16 @@ def __getattr__(name: str) -> Any:
     elif name.startswith("__"):
         raise AttributeError(f"module 'gradnet' has no attribute {name!r}")
     else:
-        try:
-            found = getattr(ops, name)
-        except AttributeError:
-            raise AttributeError(f"module 'gradnet' has no attribute {name!r}") from None
+        found = getattr(ops, name, None)
+        if found is None or isinstance(found, ModuleType):
+            raise AttributeError(f"module 'gradnet' has no attribute {name!r}")
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, *_ROOMS, *dir(ops), "bfloat16"})
+    inner = (name for name in dir(ops) if not isinstance(getattr(ops, name), ModuleType))
+    return sorted({*globals(), *_LAZY, *_ROOMS, *inner, "bfloat16"} - _INNER)
 
 
 if TYPE_CHECKING:
