@@ -20,7 +20,7 @@ from gradnet.errors import DTypeError
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import op
 from gradnet.ops.index import argsort, take
-from gradnet.ops.shape import as_shape
+from gradnet.ops.shape import as_lengths
 from gradnet.tensor import Tensor
 
 _WORDS = 4  # 32-bit words in one block of the generator
@@ -71,11 +71,11 @@ class Generator:
         backend: Backend | None,
     ) -> Tensor:
         found = backends.for_device(device) if backend is None else backend
-        lengths: Shape = as_shape(shape)
+        lengths: Shape = as_lengths(shape)
         count = int(np.prod(lengths, dtype=np.int64)) * words
-        counter = self._counter
+        drawn = found.random(kind, self._seed, self._counter, lengths, dtype)
         self._counter += -(-count // _WORDS)
-        return Tensor.wrap(found.random(kind, self._seed, counter, lengths, dtype), found)
+        return Tensor.wrap(drawn, found)
 
     def bits(
         self,
@@ -135,6 +135,8 @@ class Generator:
         count = high - low
         if not 0 < count <= 2**31:
             raise ValueError(f"integers needs 0 < high - low <= 2**31, got {low} and {high}")
+        for bound in (low, high - 1):
+            dtypes.scalar_dtype(bound, dtypes.canonical(dtype))
         words = self._draw("bits", shape, dtypes.uint64, 2, device, backend)
         # The top 32 bits of a 32-bit fraction times the count, from words of more bits than that.
         fraction = op("bitwise_right_shift")(words, 32)

@@ -12,7 +12,7 @@ from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, ShapeError
 from gradnet.ops.multilinear import CAST, MOVE
-from gradnet.ops.shape import as_shape, broadcast_to, reshape
+from gradnet.ops.shape import as_lengths, broadcast_to, reshape
 from gradnet.tensor import Tensor, is_sequence
 
 
@@ -185,7 +185,7 @@ def full(
     else:
         value, natural = fill_value, dtypes.scalar_dtype(fill_value, None)
     wanted = natural if dtype is None else dtypes.canonical(dtype)
-    return Tensor.wrap(found.full(as_shape(shape), value, wanted), found)
+    return Tensor.wrap(found.full(as_lengths(shape), value, wanted), found)
 
 
 def zeros(
@@ -208,7 +208,7 @@ def empty(
     """A tensor whose values are not set, float32 unless told."""
     found = _backend(device, backend)
     wanted = dtypes.canonical(dtype or dtypes.DEFAULT_FLOAT)
-    return Tensor.wrap(found.empty(as_shape(shape), wanted), found)
+    return Tensor.wrap(found.empty(as_lengths(shape), wanted), found)
 
 
 def full_like(

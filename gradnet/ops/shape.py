@@ -68,6 +68,14 @@ def as_shape(shape: Any) -> Shape:
         raise DTypeError(f"a shape is an integer or several, got {shape!r}") from None
 
 
+def as_lengths(shape: Any) -> Shape:
+    """A shape to make a tensor of. Raises ShapeError where a length is negative."""
+    wanted = as_shape(shape)
+    if any(n < 0 for n in wanted):
+        raise ShapeError(f"lengths are not negative, got the shape {wanted}")
+    return wanted
+
+
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """The values in row-major order under another shape; one length may be -1.
 

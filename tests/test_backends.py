@@ -1,0 +1,291 @@
+"""The registry of backends, and what the protocol asks of every one of them."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradnet as gn
+from gradnet import backends, dtypes, formulas
+from gradnet.backends import Backend
+from gradnet.errors import DeviceError
+
+# The registry
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The registry, put back as it was after the test."""
+    modules, loaded = dict(backends._MODULES), dict(backends._loaded)
+    monkeypatch.setattr(backends, "_MODULES", modules)
+    monkeypatch.setattr(backends, "_loaded", loaded)
+    monkeypatch.delenv("GRADNET_BACKEND", raising=False)
+    return modules
+
+
+def test_names() -> None:
+    assert backends.names() == ("numpy", "numba", "cuda")
+    assert "numpy" in backends.available()
+    assert set(backends.available()) <= set(backends.names())
+    assert backends.get("numpy") is backends.get("numpy")
+    assert backends.unavailable("numpy") is None
+
+
+def test_an_unknown_backend() -> None:
+    with pytest.raises(DeviceError, match="there is no backend 'jax'; there are numpy, numba"):
+        backends.get("jax")
+    assert "there is no backend" in str(backends.unavailable("jax"))
+
+
+def test_a_backend_that_cannot_be_loaded_says_why(registry: dict[str, str]) -> None:
+    backends.register("broken", "gradnet.kernels.nowhere")
+    assert "broken" not in backends.available()
+    with pytest.raises(DeviceError, match="the backend 'broken' cannot be loaded: "):
+        backends.get("broken")
+    (info,) = (entry for entry in backends.device_info() if entry.name == "broken")
+    assert info.reason
+    assert info.device == ""
+
+
+def test_a_backend_can_be_added(registry: dict[str, str]) -> None:
+    backends.register("mine", "gradnet.numpy_backend")
+    assert "mine" in backends.available()
+    assert backends.get("mine") is backends.get("numpy")
+    backends.register("mine", "gradnet.nowhere")
+    assert "mine" not in backends.available()
+
+
+def test_without_numba_one_line_is_logged_and_numpy_serves(
+    registry: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    backends.register("numba", "gradnet.kernels.nowhere")
+    with caplog.at_level(logging.WARNING, "gradnet"):
+        for _ in range(3):
+            assert backends.default().name == "numpy"
+            assert gn.ones((2,)).backend.name == "numpy"
+    (record,) = caplog.records
+    assert "using the slower numpy backend (remedy: pip install numba)" in record.getMessage()
+
+
+def test_the_environment_chooses(registry: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in backends.available():
+        monkeypatch.setenv("GRADNET_BACKEND", name)
+        assert backends.default().name == name
+        with backends.use("numpy"):
+            assert backends.default().name == "numpy"
+    monkeypatch.setenv("GRADNET_BACKEND", "typo")
+    with pytest.raises(DeviceError, match="there is no backend 'typo'"):
+        gn.ones((2,))
+
+
+def test_use_nests_and_belongs_to_a_thread() -> None:
+    found: list[str] = []
+
+    def other() -> None:
+        found.append(backends.default().name)
+
+    outside = backends.default().name
+    with backends.use("numpy") as chosen:
+        assert chosen is backends.get("numpy")
+        for name in backends.available():
+            with backends.use(backends.get(name)):
+                assert gn.ones((2,)).backend.name == name
+            assert backends.default().name == "numpy"
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert found == [outside]
+    with pytest.raises(KeyError), backends.use("numpy"):
+        raise KeyError
+    assert backends.default().name == outside
+
+
+def test_devices() -> None:
+    assert backends.for_device(None) is backends.default()
+    assert backends.for_device("cpu").device == "cpu"
+    with backends.use("numpy"):
+        assert backends.for_device("cpu").name == "numpy"
+    for bad in ("gpu", "cuda:", "cuda:x", "cuda:1:2", ""):
+        with pytest.raises(DeviceError, match="use 'cpu', 'cuda' or 'cuda:N'"):
+            backends.for_device(bad)
+    if "cuda" not in backends.available():
+        with pytest.raises(DeviceError, match="the backend 'cuda' cannot be loaded"):
+            gn.ones((2,), device="cuda")
+
+
+def test_device_info() -> None:
+    info = {entry.name: entry for entry in gn.device_info()}
+    assert set(info) == set(backends.names())
+    assert info["numpy"].device == "cpu"
+    assert info["numpy"].reason == ""
+    for name in backends.names():
+        assert bool(info[name].reason) == (name not in backends.available())
+
+
+def test_the_same_numbers_in_a_process_without_numba() -> None:
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import gradnet as gn\n"
+        "x = gn.asarray([[0.5, -1.0]], requires_grad=True)\n"
+        "gn.ops.linear(x, gn.ones((2, 3)), activation='gelu').sum().backward()\n"
+        "print(x.backend.name, gn.backends.available(), x.grad.tolist())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert run.stdout.startswith("numpy ('numpy',)")
+    assert run.stderr.count("\n") == 1
+    assert "pip install numba" in run.stderr
+
+
+# The protocol: every primitive with and without `out`
+
+F32, F64, I64, BOOL = dtypes.float32, dtypes.float64, dtypes.int64, dtypes.bool_
+A = np.arange(12, dtype=np.float32).reshape(3, 4) / 8 - 0.6
+B = np.cos(A)
+
+PRIMITIVES: dict[str, tuple[Callable[..., Any], Any]] = {
+    "full": (lambda b, out: b.full((2, 3), 2.5, F32, out=out), np.full((2, 3), 2.5, np.float32)),
+    "cast": (lambda b, out: b.cast(A, F64, out=out), A.astype(np.float64)),
+    "cast to int": (lambda b, out: b.cast(A * 9, I64, out=out), (A * 9).astype(np.int64)),
+    "map": (lambda b, out: b.map(formulas.multiply, A, B, dtype=F32, out=out), A * B),
+    "map scalar": (lambda b, out: b.map(formulas.add, A, 2, dtype=F32, out=out), A + 2),
+    "map bool": (lambda b, out: b.map(formulas.less, A, B, dtype=BOOL, out=out), A < B),
+    "map broadcast": (
+        lambda b, out: b.map(formulas.subtract, A[:, :1], B[0], dtype=F32, out=out),
+        A[:, :1] - B[0],
+    ),
+    "sum": (lambda b, out: b.reduce("sum", A, (1,), True, dtype=F32, out=out), A.sum(1)[:, None]),
+    "prod": (lambda b, out: b.reduce("prod", A, (0,), False, dtype=F32, out=out), A.prod(0)),
+    "max": (lambda b, out: b.reduce("max", A, (0, 1), False, dtype=F32, out=out), A.max()),
+    "min": (lambda b, out: b.reduce("min", A, (1,), False, dtype=F32, out=out), A.min(1)),
+    "any": (
+        lambda b, out: b.reduce("any", A > 0, (1,), False, dtype=BOOL, out=out),
+        (A > 0).any(1),
+    ),
+    "all": (
+        lambda b, out: b.reduce("all", A > 0, (1,), False, dtype=BOOL, out=out),
+        (A > 0).all(1),
+    ),
+    "argmax": (lambda b, out: b.argreduce("max", B, 1, out=out), B.argmax(1)),
+    "scan": (lambda b, out: b.scan("sum", A, 1, out=out), A.cumsum(1, dtype=np.float32)),
+    "scan max": (lambda b, out: b.scan("max", B, 0, out=out), np.maximum.accumulate(B, 0)),
+    "sort": (lambda b, out: b.sort(B, 1, False, out=out), np.sort(B, 1)),
+    "sort down": (lambda b, out: b.sort(B, 1, True, out=out), -np.sort(-B, 1)),
+    "argsort": (lambda b, out: b.argsort(B, 0, False, out=out), np.argsort(B, 0)),
+    "argsort down": (lambda b, out: b.argsort(B, 0, True, out=out), np.argsort(-B, 0)),
+    "matmul": (lambda b, out: b.matmul(A, B.T, out=out), A @ B.T),
+    "take": (lambda b, out: b.take(A, (np.array([2, 0]),), out=out), A[[2, 0]]),
+    "take mask": (lambda b, out: b.take(A, (A > 0,), out=out), A[A > 0]),
+    "concatenate": (lambda b, out: b.concatenate([A, B], 1, out=out), np.concatenate([A, B], 1)),
+    "softmax": (
+        lambda b, out: b.softmax(A, False, out=out),
+        np.exp(A) / np.exp(A).sum(1, keepdims=True),
+    ),
+    "log softmax": (
+        lambda b, out: b.softmax(A, True, out=out),
+        A - np.log(np.exp(A).sum(1, keepdims=True)),
+    ),
+    "bias and activation": (
+        lambda b, out: b.bias_activation(
+            A.copy(), B[0], formulas.tanh, (), out=np.empty_like(A) if out is None else out
+        ),
+        np.tanh(A + B[0]),
+    ),
+    "bias and activation, backward": (
+        lambda b, out: b.bias_activation_backward(
+            A, B, formulas.tanh_dx, (), with_bias=False, out=out
+        )[0],
+        A * (1 - B * B),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_primitives_fill_out(name: str, backend: Backend) -> None:
+    run, expected = PRIMITIVES[name]
+    expected = np.asarray(expected)
+    fresh = run(backend, None)
+    assert fresh.dtype == expected.dtype
+    assert fresh.shape == expected.shape
+    np.testing.assert_allclose(fresh, expected, rtol=3e-6, atol=1e-6)
+    out = np.full(expected.shape, 77, expected.dtype)
+    assert run(backend, out) is out
+    np.testing.assert_array_equal(out, fresh)
+    wide = np.full((2, *expected.shape), 77, expected.dtype)
+    run(backend, wide[1, ...])
+    np.testing.assert_array_equal(wide[1], fresh)
+    assert (wide[0] == 77).all() or expected.dtype == bool
+
+
+def test_maps_may_write_to_an_operand(backend: Backend) -> None:
+    for formula in (formulas.multiply, formulas.maximum, formulas.logaddexp):
+        x, y = A.copy(), B.copy()
+        expected = backend.map(formula, x, y, dtype=F32)
+        assert backend.map(formula, x, y, dtype=F32, out=y) is y
+        np.testing.assert_array_equal(y, expected)
+
+
+def test_updates_are_in_place(backend: Backend) -> None:
+    p, g, m = A.ravel().copy(), B.ravel().copy(), np.ones(12, np.float32)
+    update = formulas.UPDATES["sgd_momentum"]
+    backend.update(update.formula, (p, g, m), (0.1, 0.9, 0.0))
+    np.testing.assert_allclose(m, 0.9 + B.ravel(), rtol=1e-6)
+    np.testing.assert_allclose(p, A.ravel() - 0.1 * (0.9 + B.ravel()), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(g, B.ravel())
+
+
+def test_views_share_memory(backend: Backend) -> None:
+    x = A.copy()
+    for view in (
+        backend.reshape(x, (4, 3)),
+        backend.permute(x, (1, 0)),
+        backend.broadcast(x, (2, 3, 4)),
+        backend.view(x, (slice(1), 2)),
+        backend.view(x, (0, 0)),
+        backend.bits(x, np.dtype(np.int32)),
+        backend.from_host(x, copy=False),
+        backend.to_host(x),
+    ):
+        assert isinstance(view, np.ndarray)
+        assert np.shares_memory(view, x)
+    assert not np.shares_memory(backend.from_host(x, copy=True), x)
+    assert not np.shares_memory(backend.cast(x, F32), x)
+
+
+def test_primitives_leave_their_operands_alone(backend: Backend) -> None:
+    before = A.copy(), B.copy()
+    for name, (run, _) in PRIMITIVES.items():
+        run(backend, None)
+        np.testing.assert_array_equal(A, before[0], err_msg=name)
+        np.testing.assert_array_equal(B, before[1], err_msg=name)
+    backend.synchronize()
+
+
+def test_runs_repeat_to_the_bit(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 257)).astype(np.float32)
+
+    def step() -> list[bytes]:
+        w = gn.asarray(x.T[:, :33].copy(), requires_grad=True)
+        loss = gn.ops.softmax_cross_entropy(
+            gn.ops.linear(gn.asarray(x), w, activation="gelu"),
+            gn.asarray(np.arange(300) % 33),
+            1.0,
+            0.1,
+        ).mean()
+        loss.backward()
+        return [np.asarray(t.detach()).tobytes() for t in (loss, w.grad, gn.sum(w, axis=0))]
+
+    assert step() == step()
