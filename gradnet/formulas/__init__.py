@@ -2,10 +2,8 @@
 
 A formula is a plain scalar function: positional arguments, bare names, no defaults, no branches but
 `where(c, a, b)`. `gradnet.binding` binds it to a target (NumPy, Numba, CUDA, Tensors, mpmath).
-Nothing is imported here but the rooms of this package.
+Nothing is imported but the rooms of this package; difflib when a name is misspelt.
 """
-
-from difflib import get_close_matches
 
 from gradnet.formulas import activations as _activations
 from gradnet.formulas import arithmetic as _arithmetic
@@ -59,6 +57,8 @@ def row(name: str) -> Row:
     """The row of a name or alias. Raises KeyError that lists the close names."""
     found = _rows.get(name)
     if found is None:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, _rows)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_rows)}"
         raise KeyError(f"no formula is called {name!r}: {hint}")
