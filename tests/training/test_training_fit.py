@@ -155,6 +155,32 @@ def test_every_optimizer_learns(name: str, backend: Backend, values: Any) -> Non
     assert history["loss"][-1] < 0.8 * history["loss"][0]
 
 
+def test_a_line_search_sees_one_dropout_mask_in_a_step(values: Any) -> None:
+    states: list[list[dict[str, int]]] = [[]]
+
+    class Look(gn.nn.Module):
+        def forward(self, x: Any) -> Any:
+            if self.training:
+                states[-1].append(gn.random.default_generator().get_state())
+            return x
+
+    class Turn(Callback):
+        def on_step_end(self, run: Run) -> None:
+            states.append([])
+
+    model = gn.nn.Sequential(
+        Look(), gn.nn.Dropout(0.3), gn.nn.Linear(4, 1, generator=gn.random.Generator(0))
+    )
+    fit(
+        model, *values, loss="mse", optimizer="lbfgs", epochs=2, batch_size=None,
+        callbacks=[Turn()], progress=False,
+    )  # fmt: skip
+    first, second, _ = states
+    assert len(first) > 2
+    assert all(state == first[0] for state in first)
+    assert all(state == second[0] != first[0] for state in second)
+
+
 @pytest.mark.parametrize("name", optim.schedule_names())
 def test_every_schedule_by_name(name: str, values: Any) -> None:
     needed: dict[str, Any] = {

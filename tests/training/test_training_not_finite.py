@@ -20,6 +20,8 @@ class Trigger(gn.nn.Module):
     The count is a buffer, part of the model's state: the same steps break it again.
     """
 
+    calls = 0
+
     def __init__(self, at: int, how: str = "NaN") -> None:
         self.at, self.how = at, how
         self.register_buffer("count", gn.zeros(()))
@@ -27,6 +29,7 @@ class Trigger(gn.nn.Module):
     def forward(self, x: Any) -> Any:
         if not self.training:
             return x
+        self.calls += 1
         self.count.assign_(self.count + 1)
         broken = self.count == self.at
         if self.how == "gradient":
@@ -93,7 +96,7 @@ def test_it_is_found_where_it_arose(
     how: str, at: int, epoch: int, batch: int, backend: Backend, classes: Any
 ) -> None:
     model, steps = network(Trigger(at, how)), Steps()
-    schedule = {"name": "plateau", "patience": 0}
+    schedule = {"name": "exponential", "gamma": 0.7}
     error = failure(
         model, classes, epochs=9, batch_size=16, validation=0.0, schedule=schedule, lr=0.01,
         callbacks=[steps],
@@ -125,6 +128,13 @@ def test_early_stopping_brings_the_best_weights_back(classes: Any) -> None:
     assert error.history.best_epoch == 2
     for name, x in weights(model).items():
         assert np.array_equal(x, steps.weights[11][name]), name
+
+
+def test_few_steps_are_run_again(classes: Any) -> None:
+    trigger = Trigger(100)
+    error = failure(network(trigger), classes, epochs=40, batch_size=16)
+    assert (error.epoch, error.batch) == (17, 4)
+    assert 100 < trigger.calls <= 102 + 32 + 6
 
 
 def test_long_epochs_are_not_run_to_their_end(backend: Backend) -> None:
