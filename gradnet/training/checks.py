@@ -50,13 +50,16 @@ def precision(wanted: Any) -> str | None:
 
 
 def tensor(name: str, x: Any, like: Tensor) -> Tensor:
-    """An array of numbers beside `like`, without a gradient. Raises DTypeError, ShapeError."""
+    """An array of numbers beside `like`, without a gradient, floats in its dtype.
+
+    Raises TypeError, DTypeError and ShapeError for what is no array of real numbers.
+    """
     if x is None or isinstance(x, str | bytes | dict):
         raise TypeError(
             f"{name} must be an array of numbers, not {'None' if x is None else type(x).__name__}"
         )
     try:
-        found = ops.asarray(x, backend=like.backend).detach()
+        found = ops.asarray(x, dtype=_cast_first(x, like), backend=like.backend).detach()
     except DTypeError as error:
         raise DTypeError(f"{name}: {error}") from None
     except ShapeError as error:
@@ -64,6 +67,15 @@ def tensor(name: str, x: Any, like: Tensor) -> Tensor:
     if dtypes.kind(found.dtype) == "complex":
         raise DTypeError(f"{name} has dtype {found.dtype.name}; expected real numbers")
     return found
+
+
+def _cast_first(x: Any, like: Tensor) -> Any:
+    """The dtype to cast floats to before they are moved: a device may lack theirs, or the room."""
+    try:
+        kind = dtypes.kind(dtypes.canonical(x.dtype))
+    except (AttributeError, DTypeError):
+        return None
+    return like.dtype if kind == "float" else None
 
 
 def is_finite(x: Tensor) -> bool:

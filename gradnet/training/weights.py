@@ -8,6 +8,7 @@ from typing import Any
 from gradnet import dtypes, ops
 from gradnet.errors import DataError
 from gradnet.tensor import Tensor
+from gradnet.training.checks import tensor
 
 ClassWeight = str | Mapping[int, float] | Sequence[float] | None
 
@@ -19,7 +20,7 @@ def sample_weights(weight: Any, like: Tensor, rows: int, name: str) -> Tensor | 
     """
     if weight is None:
         return None
-    w = ops.asarray(weight, backend=like.backend).detach()
+    w = tensor(name, weight, like)
     if w.ndim == 2 and w.shape[1] == 1:
         w = ops.reshape(w, (-1,))
     if w.shape != (rows,):
