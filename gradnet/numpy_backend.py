@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import binding, philox
+from gradnet import binding, blas, philox
 from gradnet.array_functions import CORRECTED, ON_COMPLEX
 from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
@@ -237,6 +237,7 @@ class NumpyBackend:
             if is_half(a.dtype):
                 product = a.astype(np.float32) @ b.astype(np.float32)
                 return _filled(product, product.shape, a.dtype, out)
+            blas.prepare(a.size * b.shape[-1])
             return np.matmul(a, b, out=out)
 
     def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:
