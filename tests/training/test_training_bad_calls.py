@@ -11,7 +11,7 @@ import pytest
 import gradnet as gn
 from gradnet import optim
 from gradnet.errors import DataError, DeviceError, DTypeError, ShapeError
-from gradnet.training import Callback, EarlyStopping, Trainer, fit
+from gradnet.training import Callback, Checkpoint, EarlyStopping, Trainer, fit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(30, 4)).astype(np.float32)
@@ -421,6 +421,8 @@ OPTIONS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         FileNotFoundError,
         r"there is no checkpoint at /nowhere",
     ),
+    ("checkpoint's every", lambda: Checkpoint("x", every=0), ValueError, r"every must be a number"),
+    ("its seconds", lambda: Checkpoint("x", seconds=-1), ValueError, r"seconds must be at least 0"),
 ]
 
 TABLE = [*DATA, *WEIGHTS, *VALIDATION, *OPTIONS]

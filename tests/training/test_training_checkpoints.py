@@ -354,6 +354,16 @@ def test_files_that_are_no_checkpoint(classes: Any, tmp_path: Path) -> None:
         fit(mlp(), *classes, resume=tmp_path / "cut", progress=False)
 
 
+def test_a_newer_format_is_refused(
+    classes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradnet.training.checkpoints.FORMAT", 2)
+    fit(mlp(), *classes, epochs=1, checkpoint=tmp_path, progress=False)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="of format 2, this version of gradnet reads format 1"):
+        fit(mlp(), *classes, resume=tmp_path, progress=False)
+
+
 def test_what_a_checkpoint_cannot_hold(classes: Any, tmp_path: Path) -> None:
     class Odd(Callback):
         def __init__(self, value: Any) -> None:
