@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from gradnet.tensor import Tensor
+from gradnet.training import checks
 from gradnet.training.history import close
 
 if TYPE_CHECKING:
@@ -77,18 +78,12 @@ class EarlyStopping(Callback):
     ) -> None:
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"mode must be 'auto', 'min' or 'max', not {mode!r}")
-        if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int)):
-            raise TypeError(
-                f"early stopping's patience is a number of epochs, not {type(patience).__name__}"
-            )
-        if patience is not None and patience < 1:
-            raise ValueError(f"early stopping's patience must be at least 1 epoch, not {patience}")
-        if not 0 <= min_delta < math.inf:
-            raise ValueError(f"min_delta must be a finite number of at least 0, not {min_delta}")
         self.patience = patience
+        if patience is not None:
+            self.patience = checks.whole("the patience of early stopping", patience, 1)
         self.monitor = monitor
         self.mode = mode
-        self.min_delta = min_delta
+        self.min_delta = checks.number("min_delta", min_delta)
         self.restore_best = restore_best
         self.best: float | None = None
         self.best_epoch: int | None = None

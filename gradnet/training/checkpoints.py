@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradnet.errors import DataError
 from gradnet.tensor import Tensor
+from gradnet.training import checks
 from gradnet.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -111,13 +112,9 @@ class Checkpoint(Callback):
         seconds: float = 0.0,
         best_only: bool = False,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"a checkpoint's every must be a number of epochs >= 1, not {every!r}")
-        if not seconds >= 0:
-            raise ValueError(f"a checkpoint's seconds must be at least 0, not {seconds!r}")
         self.path = path
-        self.every = every
-        self.seconds = seconds
+        self.every = checks.whole("every of a checkpoint", every, 1)
+        self.seconds = checks.number("seconds of a checkpoint", seconds)
         self.best_only = best_only
         self._written = float("-inf")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from gradnet import dtypes, ops
@@ -28,7 +29,7 @@ def whole(name: str, value: Any, low: int, high: int | None = None, hint: str = 
 
 def number(name: str, value: Any, *, above: float | None = None) -> float:
     """A finite number of at least 0, or above a bound. Raises TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not math.isfinite(value) or (value < 0 if above is None else value <= above):
         bound = "of at least 0" if above is None else f"above {above:g}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Real
 from typing import Any
 
 from gradnet import dtypes, ops
@@ -138,6 +138,21 @@ def is_data(validation: Any) -> bool:
     return pair or streams(validation)
 
 
+def fraction_of(validation: Any) -> float:
+    """The part of the rows to hold out, 0 for None and False.
+
+    Raises TypeError for what is no number.
+    """
+    if validation is None or validation is False:
+        return 0.0
+    if validation is True or not isinstance(validation, Real):
+        raise TypeError(
+            "validation must be a fraction, (X, y) or (X, y, sample_weight), or a data set, not "
+            f"{type(validation).__name__}"
+        )
+    return float(validation)
+
+
 def split(rows: Rows, fraction: float, seed: int, task: str | None) -> tuple[Rows, Rows]:
     """Training and validation rows, of classes in equal shares, by the seed alone.
 
@@ -145,16 +160,9 @@ def split(rows: Rows, fraction: float, seed: int, task: str | None) -> tuple[Row
     """
     from gradnet.data import splits
 
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float):
-        raise TypeError(
-            "validation must be a fraction, (X, y) or (X, y, sample_weight), or a data set, not "
-            f"{type(fraction).__name__}"
-        )
-    if math.isnan(fraction):
-        raise DataError("validation fraction must lie between 0 and 1, not nan")
     by_class = task == "classification" and rows.y.ndim == 1
     labels = rows.y.numpy() if by_class and not dtypes.is_inexact(rows.y.dtype) else rows.rows
-    kept, held = splits.split(labels, float(fraction), seed=seed, purpose="validation")
+    kept, held = splits.split(labels, fraction, seed=seed, purpose="validation")
     backend = rows.x.backend
     return rows.take(ops.asarray(kept, backend=backend)), rows.take(
         ops.asarray(held, backend=backend)

@@ -183,13 +183,9 @@ class Run:
         """End the run, after a whole step, because of Ctrl-C."""
         self._turn("on_interrupt")
         steps = "" if self.steps_per_epoch is None else f" of {self.steps_per_epoch}"
-        where = (
-            f"epoch {self.epoch}, batch {self.batch}{steps}"
-            if self.batch
-            else (f"epoch {self.epoch}")
-        )
+        within = f", batch {self.batch}{steps}" if self.batch else ""
         self.history.interrupted = True
-        self.history.notes.append(f"interrupted after {where}")
+        self.history.notes.append(f"interrupted after epoch {self.epoch}{within}")
         raise interrupt.TrainingInterrupted(self.history.notes[-1], self.history)
 
     # State

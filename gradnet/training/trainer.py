@@ -201,13 +201,13 @@ class Trainer:
         held: Callable[[], Iterable[Rows]] | None = None
         if intake.is_data(validation):
             held = data.validation(validation, example.x.shape[1:])
-        elif validation is not None and validation is not False and validation != 0:
+        elif share := intake.fraction_of(validation):
             if rows is None:
                 raise ValueError(
                     "a data set that streams cannot be split: validation must be (X, y) or "
                     f"another data set, not {validation!r}"
                 )
-            rows, part = intake.split(rows, validation, self.seed, self.objective.task)
+            rows, part = intake.split(rows, share, self.seed, self.objective.task)
             held = partial(iter, [part])
         by_class = class_weights(
             self.class_weight,

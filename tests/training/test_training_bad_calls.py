@@ -343,12 +343,17 @@ OPTIONS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"give validation=0.1; this run measures loss",
     ),
-    ("patience", call(early_stopping=0), ValueError, r"patience must be at least 1 epoch, not 0"),
+    (
+        "patience",
+        call(early_stopping=0),
+        ValueError,
+        r"the patience of early stopping must be at least 1, not 0",
+    ),
     (
         "patience of true",
         call(early_stopping=True),
         TypeError,
-        r"patience is a number of epochs, not bool",
+        r"patience of early stopping must be an integer, not bool",
     ),
     (
         "mode",
@@ -421,8 +426,18 @@ OPTIONS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         FileNotFoundError,
         r"there is no checkpoint at /nowhere",
     ),
-    ("checkpoint's every", lambda: Checkpoint("x", every=0), ValueError, r"every must be a number"),
-    ("its seconds", lambda: Checkpoint("x", seconds=-1), ValueError, r"seconds must be at least 0"),
+    (
+        "checkpoint's every",
+        lambda: Checkpoint("x", every=0),
+        ValueError,
+        r"every of a checkpoint must be at least 1",
+    ),
+    (
+        "its seconds",
+        lambda: Checkpoint("x", seconds=-1),
+        ValueError,
+        r"seconds of a checkpoint must be a",
+    ),
 ]
 
 TABLE = [*DATA, *WEIGHTS, *VALIDATION, *OPTIONS]
