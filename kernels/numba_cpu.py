@@ -271,7 +271,7 @@ class NumbaBackend(NumpyBackend):
             return super().softmax_cross_entropy(logits, targets, scale, smoothing)
         dtype, (n, k) = logits.dtype, logits.shape
         classes = targets.ndim == 1
-        kernel = _kernel(softmax.cross_entropy, bits, classes=classes)
+        kernel = _kernel(softmax.cross_entropy, bits, classes=classes, smooth=smoothing != 0)
         losses, dx = np.empty(n, dtype), np.empty((n, k), dtype)
         scales = np.empty(n, dtype)
         scales[...] = scale

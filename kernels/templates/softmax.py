@@ -32,118 +32,118 @@ def surprise(p: Any, x: Any, top: Any, log_total: Any) -> Any:
     return where(p == 0.0, 0.0, p * (log_total - where((x == top) & (top > 0.0), 0.0, x - top)))
 
 
-def _head(bits: int) -> str:
-    text = head(bits) + helpers(bits, "log", "larger", "lane_add")
-    for formula in (shifted, exponential, surprise):
-        source = binding.source(formula)
-        text += f'{formula.__name__} = function({source.name!r}, """\n{source.text}""", {bits})\n'
-    return text
+def slope(e: Any, factor: Any, share: Any, s: Any) -> Any:
+    """A row's gradient from its exponentials: 0 where its scale is 0, whatever its logits."""
+    return where(s == 0.0, 0.0, e * factor - share)
 
 
-# Terms are added in blocks of T's, the blocks in float64.
-_TOTAL = """
+_FORMULAS = {"shifted": shifted, "exponential": exponential, "surprise": surprise, "slope": slope}
+
+
+def _kernel(bits: int, text: str) -> str:
+    """The definitions that a text uses, and the text."""
+    used = head(bits) + helpers(bits, "log", "exp", "larger", "lane_add")
+    for name, formula in _FORMULAS.items():
+        if f"{name}(" in text:
+            source = binding.source(formula)
+            used += f'{name} = function({source.name!r}, """\n{source.text}""", {bits})\n'
+    return used + text
+
+
+def _sums(names: list[str], term: str) -> str:
+    """Sums over a row, in blocks of T's added in float64; `term` adds to `<name>_part`."""
+
+    def each(line: str, indent: int) -> str:
+        return "".join(" " * indent + line.format(name) + "\n" for name in names)
+
+    return (
+        each("{} = 0.0", 8)
+        + "        for start in range(0, k, 512):\n"
+        + each("{}_part = T(0)", 12)
+        + "            end = start + 512\n"
+        + "            for r in range(start, end if end < k else k):\n"
+        + "                j = U(r)\n"
+        + "".join(f"                {line}\n" for line in term.splitlines())
+        + each("{0} += {0}_part", 12)
+    )
+
+
+_TOP = """
         top = x[i, 0]
         for j in range(1, k):
             top = larger(top, x[i, j])
-        total = 0.0
-        for start in range(0, k, 512):
-            part = T(0)
-            end = start + 512
-            for r in range(start, end if end < k else k):
-                j = U(r)
-                {store}
-            total += part
 """
 
 
 def softmax(bits: int, *, log: bool) -> Text:
     """`y = exp(x) / sum(exp(x))` of each row, or its logarithm."""
     if log:
-        store = """d = shifted(x[i, j], top)
-                y[i, j] = d
-                part = lane_add(part, exp(d))"""
-        finish = "y[i, j] -= log_total"
+        term = "d = shifted(x[i, j], top)\ny[i, j] = d\ntotal_part = lane_add(total_part, exp(d))"
+        finish = "y[i, j] -= whole"
     else:
-        store = """e = exponential(x[i, j], top)
-                y[i, j] = e
-                part = lane_add(part, e)"""
+        term = "e = exponential(x[i, j], top)\ny[i, j] = e\ntotal_part = lane_add(total_part, e)"
         finish = "y[i, j] /= whole"
     text = f"""
 def kernel(x, y):
     k = x.shape[1]
-    for i in range(x.shape[0]):{_TOTAL.format(store=store)}
-        whole = T(total)
-        {"log_total = log(whole)" if log else ""}
+    for i in range(x.shape[0]):{_TOP}{_sums(["total"], term)}
+        whole = {"log(T(total))" if log else "T(total)"}
         for j in range(k):
             {finish}
 """
-    return _head(bits) + (helpers(bits, "exp") if log else "") + text, "In(2), Out(2)"
+    return _kernel(bits, text), "In(2), Out(2)"
 
 
-_CROSS_ENTROPY = """
+# For class probabilities p, whose sum is the mass, and the scale s, the gradient of a row is
+# s (mass * softmax - p).
+_ROW = """
+        loss[i] = T(0) if s == T(0) else T(v) * s
+        factor = T({mass}s / total)
+        for j in range(k):
+            dx[i, j] = slope(dx[i, j], factor, {share}, s)
+"""
+
+
+def cross_entropy(bits: int, *, classes: bool, smooth: bool) -> Text:
+    """Each row's loss and its gradient; `targets` are classes, or a probability for each class."""
+    sums = ["total"]
+    term = "e = exponential(x[i, j], top)\ndx[i, j] = e\ntotal_part = lane_add(total_part, e)"
+    if classes and smooth:
+        sums.append("depth")
+        term = term.replace(
+            "e = exponential(x[i, j], top)", "d = shifted(x[i, j], top)\ne = exp(d)"
+        )
+        term += "\ndepth_part = lane_add(depth_part, d)"
+    row = "        log_total = log(T(total))\n"
+    if classes:
+        row += """
+        t = target[i]
+        if t < 0 or t >= k:
+            s = s if s == T(0) else T(np.nan)
+            t = 0
+        v = log_total - shifted(x[i, t], top)
+"""
+        if smooth:
+            row += """
+        v = (T(0) if kept == T(0) else kept * v) + spread * (T(k) * log_total - T(depth))
+"""
+        row += _ROW.format(mass="", share="s * spread" if smooth else "T(0)")
+        row += f"        dx[i, t] -= {'s * kept' if smooth else 's'}\n"
+    else:
+        p = "target[i, j] * kept + spread" if smooth else "target[i, j]"
+        row += _sums(
+            ["mass", "v"],
+            f"p = {p}\nmass_part = lane_add(mass_part, p)\n"
+            "v_part = lane_add(v_part, surprise(p, x[i, j], top, log_total))",
+        )
+        row += _ROW.format(mass="mass * ", share=f"({p}) * s")
+    text = f"""
 def kernel(x, target, scale, loss, dx, smoothing):
     k = x.shape[1]
     kept = T(1 - smoothing)
     spread = T(smoothing / k)
     for i in range(x.shape[0]):
-        s = scale[i]
-        if s == T(0):
-            loss[i] = T(0)
-            for j in range(k):
-                dx[i, j] = T(0)
-            continue{total}{row}
+        s = scale[i]{_TOP}{_sums(sums, term)}{row}
 """
-
-# The gradient is s (mass * softmax - p), for class probabilities p whose sum is the mass.
-_CLASSES = """
-        log_total = log(T(total))
-        t = target[i]
-        if t < 0 or t >= k:
-            s = T(np.nan)
-            t = 0
-        v = T(0)
-        if kept != T(0):
-            v = kept * (log_total - shifted(x[i, t], top))
-        if spread != T(0):
-            for j in range(k):
-                v = lane_add(v, surprise(spread, x[i, j], top, log_total))
-        loss[i] = v * s
-        factor = T(s / total)
-        share = s * spread
-        for j in range(k):
-            dx[i, j] = dx[i, j] * factor - share
-        dx[i, t] -= s * kept
-"""
-
-_PROBABILITIES = """
-        log_total = log(T(total))
-        mass = 0.0
-        v = 0.0
-        for start in range(0, k, 512):
-            part = T(0)
-            terms = T(0)
-            end = start + 512
-            for r in range(start, end if end < k else k):
-                j = U(r)
-                p = target[i, j] * kept + spread
-                part = lane_add(part, p)
-                terms = lane_add(terms, surprise(p, x[i, j], top, log_total))
-            mass += part
-            v += terms
-        loss[i] = T(v) * s
-        factor = T(mass * s / total)
-        for j in range(k):
-            dx[i, j] = dx[i, j] * factor - (target[i, j] * kept + spread) * s
-"""
-
-
-def cross_entropy(bits: int, *, classes: bool) -> Text:
-    """Each row's loss and its gradient; `targets` are classes, or a probability for each class."""
-    store = """e = exponential(x[i, j], top)
-                dx[i, j] = e
-                part = lane_add(part, e)"""
-    text = _CROSS_ENTROPY.format(
-        total=_TOTAL.format(store=store), row=_CLASSES if classes else _PROBABILITIES
-    )
     target = "In(1, types.int64)" if classes else "In(2)"
-    return _head(bits) + text, f"In(2), {target}, In(1), Out(1), Out(2), scalar"
+    return _kernel(bits, text), f"In(2), {target}, In(1), Out(1), Out(2), scalar"
