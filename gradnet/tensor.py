@@ -221,8 +221,12 @@ class Tensor(Operators):
         buffer = self._grad_buffer
         if buffer is None or g.node is not None or g.tangents:
             # A copy at first: one cotangent may go to several leaves, or be a broadcast view.
-            first = self._grad is None
-            self._grad = ops.astype(g, self.dtype) if first else self._grad + g
+            if self._grad is not None:
+                self._grad = self._grad + g
+            elif g.node is not None or g.tangents:
+                self._grad = ops.astype(g, self.dtype)
+            else:
+                self._grad = Tensor.wrap(self.backend.cast(g.array, self.dtype), self.backend)
         elif self._grad is None:
             self.backend.cast(g.array, self.dtype, out=buffer)
             self._grad = Tensor.wrap(buffer, self.backend)
@@ -446,6 +450,18 @@ class Tensor(Operators):
                 f"NumPy cannot read a tensor on {self.device}; use x.numpy() to copy it to the CPU"
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        from gradnet.interop import array_ufunc
+
+        return array_ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        from gradnet.interop import array_function
+
+        if not all(issubclass(t, Tensor | np.ndarray) for t in types):
+            return NotImplemented
+        return array_function(function, args, options)
 
     def __dlpack__(
         self,

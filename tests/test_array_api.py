@@ -117,6 +117,7 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     "outer": lambda: [(gn.outer, (normal(2), normal(3)))],
     "permute_dims": lambda: [(lambda x: gn.permute_dims(x, (2, 0, 1)), (normal(2, 3, 4),))],
     "prod": lambda: [(lambda x: gn.prod(x, axis=1), (normal(2, 4),))],
+    "ravel": lambda: [(gn.ravel, (normal(2, 3),))],
     "real": lambda: [(gn.real, (normal(3) + 1j * positive(3),))],
     "repeat": lambda: [
         (lambda x: gn.repeat(x, 2, axis=0), (normal(2, 3),)),

@@ -85,6 +85,7 @@ from gradnet.ops.shape import (
     matrix_transpose,
     moveaxis,
     permute_dims,
+    ravel,
     repeat,
     reshape,
     roll,

@@ -113,12 +113,20 @@ def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
 
 
 def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """A Tensor over the memory of another library's array, through DLPack."""
+    """A Tensor over the memory of another library's array, through DLPack.
+
+    Without `copy` memory is shared, and read-only where its owner says so; `copy=False` raises
+    where it cannot be, such as on another device.
+    """
     if isinstance(x, Tensor):
         return asarray(x, device=device, copy=copy)
     kind, _ = x.__dlpack_device__()
     if kind == 1:
-        return asarray(np.from_dlpack(x), device=device, copy=copy)
+        host = np.from_dlpack(x)
+        dtypes.canonical(host.dtype)
+        backend = backends.for_device("cpu")
+        tensor = Tensor.wrap(backend.from_host(host, copy=bool(copy)), backend)
+        return tensor if device is None else asarray(tensor, device=device, copy=copy)
     backend = backends.for_device("cuda" if device is None else device)
     return Tensor.wrap(backend.linalg("dlpack", x, copy=copy), backend)
 

@@ -190,6 +190,12 @@ def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
     return tuple(broadcast_to(x, shape) for x in tensors)
 
 
+def ravel(x: Any, /) -> Tensor:
+    """The values as one axis, in row-major order."""
+    x = _tensor(x)
+    return reshape(x, (x.size,))
+
+
 def squeeze(x: Any, /, axis: Any = None) -> Tensor:
     """Without the given axes, or all axes, of length 1. Raises ShapeError for a longer one."""
     x = _tensor(x)
