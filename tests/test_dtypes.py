@@ -211,3 +211,18 @@ def test_unions_and_intersections_of_bool() -> None:
     for found, expected in ((x + y, [1, 1, 1]), (x * y, [1, 0, 0]), (x ^ y, [0, 1, 1])):
         assert found.dtype == gn.bool
         np.testing.assert_array_equal(found.numpy(), np.array(expected, bool))
+
+
+@pytest.mark.usefixtures("backend")
+def test_choosing_between_scalars() -> None:
+    c = gn.asarray([True, False])
+    for a, b, dtype in ((5.0, 2.0, gn.float32), (5, 2, gn.int64), (0.1, c, gn.float32)):
+        y = gn.where(c, a, b)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(
+            y.numpy(), np.where([1, 0], a, c.numpy() if b is c else b).astype(dtype)
+        )
+    assert gn.where(True, 5.0, 2.0).item() == 5
+    # The scalar takes the dtype of the tensor that is both condition and choice.
+    x = gn.asarray([1.0, 0.0], dtype=gn.float64)
+    assert gn.where(x, 0.1, x).tolist() == [0.1, 0.0]

@@ -20,6 +20,7 @@ from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
 from gradnet.graph import Context
 from gradnet.ops.core import Composed, Cost, Op, size
+from gradnet.ops.creation import asarray, astype
 from gradnet.tensor import Tensor
 
 
@@ -53,18 +54,19 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 # The ops that leave integers as they are.
 _ROUNDING = ("round", "floor", "ceil", "trunc")
 
+# Python's own scalars, which take the dtype of what they stand beside.
+_WEAK = frozenset((bool, int, float, complex))
+
 # The numeric ops that mean something for bool: union, intersection, order and choice.
 _ON_BOOL = ("add", "multiply", "maximum", "minimum", "abs", "absolute", "clip", "where")
 
 
 def _operand(x: Any, backend: Backend | None) -> Any:
     """What is no Tensor, as a Python scalar, which is weak, or as a Tensor."""
-    from gradnet.ops.creation import asarray
-
-    if isinstance(x, np.float64 | np.complex128):
-        # Subclasses of Python's own: their arrays' dtype would win over float32.
+    if isinstance(x, np.generic) and isinstance(x, (float, complex)):
+        # A subclass of Python's own number: its array's dtype would win over float32.
         return x.item()
-    return x if isinstance(x, bool | int | float | complex) else asarray(x, backend=backend)
+    return x if isinstance(x, (int, float, complex)) else asarray(x, backend=backend)
 
 
 def elementwise_cost(flops: float, shapes: Sequence[Shape], itemsize: int) -> Cost:
@@ -119,7 +121,8 @@ class Elementwise(Op):
         self.arity = len(self.names)
         # Operand dtypes that need no thought, with the dtype of their result.
         self._simple: dict[DType, DType] = {}
-        if self.differentiable and row.name != "where":
+        self.selects = row.name == "where"
+        if self.differentiable and not self.selects:
             self._simple = {d: d for d in (dtypes.float32, dtypes.float64)}
         self.uses: list[tuple[str, ...] | None] = []
         self.products: list[Mapped | float | None] = []
@@ -196,28 +199,34 @@ class Elementwise(Op):
 
     def prepare(self, operands: tuple[Any, ...]) -> tuple[tuple[Any, ...], DType]:
         """Operands of one dtype on one backend, scalars as such, and the result's dtype."""
-        from gradnet.ops.creation import asarray, astype
-
-        backend = next((x.backend for x in operands if isinstance(x, Tensor)), None)
-        inputs = [x if isinstance(x, Tensor) else _operand(x, backend) for x in operands]
-        if not any(isinstance(x, Tensor) for x in inputs):
-            inputs[0] = asarray(inputs[0])
-        selector = self.name == "where"
-        if selector and not any(isinstance(x, Tensor) for x in inputs[1:]):
+        tensors = [x for x in operands if isinstance(x, Tensor)]
+        backend = tensors[0].backend if tensors else None
+        inputs = list(operands)
+        if len(tensors) != len(inputs):
+            inputs = [
+                x if isinstance(x, Tensor) or type(x) in _WEAK else _operand(x, backend)
+                for x in inputs
+            ]
+            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            if not tensors:
+                inputs[0] = asarray(inputs[0])
+        selector = self.selects
+        if selector and (not tensors or (len(tensors) == 1 and tensors[0] is inputs[0])):
             inputs[1] = asarray(inputs[1], backend=inputs[0].backend)
         common: DType | None = None
         mixed = False
-        for x in inputs[selector:]:
-            if isinstance(x, Tensor):
-                if common is None:
-                    common = x.dtype
-                elif x.dtype != common:
-                    common, mixed = dtypes.promote(common, x.dtype), True
-        beside = common
+        scalars = []
         for x in inputs[selector:]:
             if not isinstance(x, Tensor):
-                found = dtypes.scalar_dtype(x, common)
-                beside = found if beside is None else dtypes.promote(beside, found)
+                scalars.append(x)
+            elif common is None:
+                common = x.dtype
+            elif x.dtype != common:
+                common, mixed = dtypes.promote(common, x.dtype), True
+        beside = common
+        for x in scalars:
+            found = dtypes.scalar_dtype(x, common)
+            beside = found if beside is None else dtypes.promote(beside, found)
         assert beside is not None
         if self.row.kind == "float":
             beside = dtypes.to_float(beside)
@@ -229,9 +238,9 @@ class Elementwise(Op):
             ]
         if selector and isinstance(inputs[0], Tensor) and inputs[0].dtype != dtypes.bool_:
             inputs[0] = astype(inputs[0], dtypes.bool_)
-        shapes = [x.shape for x in inputs if isinstance(x, Tensor)]
-        if len(shapes) > 1 and any(shape != shapes[0] for shape in shapes):
-            broadcast_shape(self.name, shapes)
+        shapes = {x.shape for x in inputs if isinstance(x, Tensor)}
+        if len(shapes) > 1:
+            broadcast_shape(self.name, [x.shape for x in inputs if isinstance(x, Tensor)])
         return tuple(inputs), self.result_dtype(beside)
 
     def _check_kind(self, dtype: DType) -> None:

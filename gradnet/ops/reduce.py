@@ -13,18 +13,13 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Composed, Cost, Op, size
+from gradnet.ops.creation import asarray, astype, full
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
 from gradnet.ops.shape import broadcast_to, concat, flip, normalize_axes, normalize_axis, reshape
 from gradnet.tensor import Tensor
 
 Axes = int | tuple[int, ...] | None
-
-
-def _tensor(x: Any) -> Tensor:
-    from gradnet.ops.creation import asarray
-
-    return asarray(x)
 
 
 def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
@@ -71,14 +66,13 @@ def _accumulator(x: Tensor, dtype: Any) -> DType:
 
 def _accumulated(x: Tensor, wanted: DType) -> Tensor:
     """`x` as a dtype that adds up to the wanted one."""
-    from gradnet.ops.creation import astype
-
-    return x if dtypes.is_inexact(x.dtype) == dtypes.is_inexact(wanted) else astype(x, wanted)
+    same = x.dtype == wanted or dtypes.is_inexact(x.dtype) == dtypes.is_inexact(wanted)
+    return x if same else astype(x, wanted)
 
 
 def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over axes, all of them for None; integers add up in 64 bits."""
-    x = _tensor(x)
+    x = asarray(x)
     axes = normalize_axes("sum", axis, x.ndim)
     wanted = _accumulator(x, dtype)
     return SUM(_accumulated(x, wanted), axes=axes, keepdims=keepdims, dtype=wanted)
@@ -116,7 +110,7 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 
 
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
-    x = _tensor(x)
+    x = asarray(x)
     if dtypes.kind(x.dtype) == "complex":
         raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
     axes = normalize_axes(which.name, axis, x.ndim)
@@ -170,16 +164,14 @@ PROD = _Product("prod")
 
 def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The product over axes, all of them for None; integers multiply in 64 bits."""
-    x = _tensor(x)
+    x = asarray(x)
     axes = normalize_axes("prod", axis, x.ndim)
     wanted = _accumulator(x, dtype)
-    from gradnet.ops.creation import astype
-
     return PROD(astype(x, wanted, copy=False), axes=axes, keepdims=keepdims)
 
 
 def _as_float(x: Any) -> Tensor:
-    x = _tensor(x)
+    x = asarray(x)
     return x if dtypes.is_inexact(x.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
 
 
@@ -229,7 +221,7 @@ def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor
 
 
 def _truth(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tensor:
-    x = _tensor(x)
+    x = asarray(x)
     axes = normalize_axes(kind, axis, x.ndim)
     array = x.backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_)
     return Tensor.wrap(array, x.backend)
@@ -247,11 +239,11 @@ def all(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """How many values over axes are not zero."""
-    return sum(op("not_equal")(_tensor(x).detach(), 0), axis=axis, keepdims=keepdims)
+    return sum(op("not_equal")(asarray(x).detach(), 0), axis=axis, keepdims=keepdims)
 
 
 def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
-    x = _tensor(x)
+    x = asarray(x)
     if dtypes.kind(x.dtype) == "complex":
         raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
     ndim = x.ndim
@@ -329,9 +321,7 @@ def _running(
     dtype: Any,
     include_initial: bool,
 ) -> Tensor:
-    from gradnet.ops.creation import astype, full
-
-    x = _tensor(x)
+    x = asarray(x)
     if axis is None:
         if x.ndim != 1:
             raise ShapeError(f"{name} needs an axis for a tensor of shape {x.shape}")
