@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradnet import dtypes, ops
-from gradnet.errors import DataError, DTypeError
+from gradnet.errors import DataError
 from gradnet.nn import Module, losses, outputs
 from gradnet.tensor import Tensor
 from gradnet.training.metrics import Task
@@ -98,22 +98,13 @@ class Objective:
             return 2
         return z.shape[1]
 
-    def targets(self, y: Any, z: Tensor) -> Tensor:
-        """Targets beside the outputs z, (1, k), in the dtype that the loss takes.
+    def targets(self, y: Tensor, z: Tensor) -> Tensor:
+        """Targets y, real numbers, in the shape and dtype that the loss of outputs z (1, k) takes.
 
         Classes become int64, also those given as whole floats or booleans, or in a column (n, 1);
-        other targets take the dtype of z. Raises DTypeError for text, DataError for a class out
-        of range.
+        other targets take the dtype of z. Raises DataError for a class out of range.
         """
-        try:
-            y = ops.asarray(y, backend=z.backend).detach()
-        except DTypeError as error:
-            raise DTypeError(
-                f"y: {error}; classes are the integers 0 ... {self.classes(z) - 1}"
-            ) from None
         kind = dtypes.kind(y.dtype)
-        if kind == "complex":
-            raise DTypeError("y: targets are real numbers or classes, not complex")
         if self.task != "classification":
             integral = self.task is None and kind in ("int", "uint")
             return ops.astype(y, "int64" if integral else z.dtype, copy=False)

@@ -438,6 +438,12 @@ OPTIONS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"seconds of a checkpoint must be a",
     ),
+    (
+        "smoothing of a loss without",
+        call(model=regressor, y=VALUES, loss="mae", label_smoothing=0.1),
+        ValueError,
+        r"label_smoothing is 0.1, but the loss mae does not take it",
+    ),
 ]
 
 TABLE = [*DATA, *WEIGHTS, *VALIDATION, *OPTIONS]

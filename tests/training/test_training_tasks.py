@@ -120,3 +120,14 @@ def test_losses_without_an_output_unit(backend: Backend, classes: Any) -> None:
             progress=False,
         )  # fmt: skip
         assert history["val_accuracy"][-1] > 0.6
+
+
+def test_a_sigmoid_takes_probabilities(backend: Backend, classes: Any) -> None:
+    p = np.where(classes.y > 0, 0.9, 0.2)
+    model = mlp(1, output="sigmoid")
+    history = fit(model, classes.X, p, lr=0.03, epochs=20, metrics=[], progress=False)
+    assert history["loss"][-1] < history["loss"][0]
+    z = Trainer(model, metrics=[]).evaluate(classes.X, p)["loss"]
+    q = Trainer(model).predict(classes.X).numpy()[:, 0]
+    expected = -(p * np.log(q) + (1 - p) * np.log(1 - q)).mean()
+    assert z == pytest.approx(expected, rel=1e-5)
