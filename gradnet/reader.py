@@ -175,6 +175,13 @@ def _checked(formula: Formula) -> Body:
     return Body(definition, reader.callees, reader.constants, frozenset(reader.own))
 
 
+def _declares(decorator: ast.expr) -> bool:
+    """Whether a decorator is `elementwise`, which takes the function as it is written."""
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    name = named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", None)
+    return name == "elementwise"
+
+
 @functools.cache
 def definition_of(formula: Formula) -> ast.FunctionDef:
     if not isinstance(formula, FunctionType) or formula.__name__ == "<lambda>":
@@ -183,6 +190,8 @@ def definition_of(formula: Formula) -> ast.FunctionDef:
     for found in _definitions(code.co_filename, "".join(_lines(formula))):
         first = min([found.lineno, *(mark.lineno for mark in found.decorator_list)])
         if found.name == code.co_name and first == code.co_firstlineno:
+            if all(map(_declares, found.decorator_list)):
+                return ast.FunctionDef(**{**vars(found), "decorator_list": []})
             return found
     raise problem(
         formula, f"has no readable source in {code.co_filename}; define it in a file or a cell"

@@ -173,7 +173,7 @@ FLAT = words(
 # Tools around the array namespace.
 TOOLS = words(
     """checkpoint device_info elementwise enable_grad fit grad gradcheck hessian hvp
-    is_grad_enabled jacobian jvp load no_grad value_and_grad vjp"""
+    is_grad_enabled jacobian jvp load no_grad op value_and_grad vjp wrap"""
 )
 
 

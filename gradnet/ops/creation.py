@@ -132,16 +132,35 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
 
 
 def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
-    """Operands as Tensors of their common dtype on their common backend."""
+    """Operands as Tensors of their common dtype on their common backend; scalars are weak."""
+    first = xs[0] if xs else None
+    if isinstance(first, Tensor) and all(
+        isinstance(x, Tensor) and x.array.dtype is first.array.dtype for x in xs
+    ):
+        return list(xs)
     backend = next((x.backend for x in xs if isinstance(x, Tensor)), None)
-    tensors = [x if isinstance(x, Tensor) else asarray(x, backend=backend) for x in xs]
-    if not tensors:
-        return tensors
-    common = tensors[0].dtype
-    for x in tensors[1:]:
-        if x.dtype != common:
-            common = dtypes.promote(common, x.dtype)
-    return [x if x.dtype == common else CAST(x, dtype=common) for x in tensors]
+    numbers = (bool, int, float, complex)
+    tensors = [
+        x if isinstance(x, Tensor) or type(x) in numbers else asarray(x, backend=backend)
+        for x in xs
+    ]
+    common: DType | None = None
+    for x in tensors:
+        if isinstance(x, Tensor) and x.dtype != common:
+            common = x.dtype if common is None else dtypes.promote(common, x.dtype)
+    beside = common
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            found = dtypes.scalar_dtype(x, common)
+            beside = found if beside is None else dtypes.promote(beside, found)
+    return [
+        asarray(x, dtype=beside, backend=backend)
+        if not isinstance(x, Tensor)
+        else x
+        if x.dtype == beside
+        else CAST(x, dtype=beside)
+        for x in tensors
+    ]
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:

@@ -325,11 +325,8 @@ def nonzero(x: Any, /) -> tuple[Tensor, ...]:
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
     """Where each of x2 would be inserted into the sorted 1-D x1 to keep it sorted."""
-    from gradnet.ops.creation import asarray, operands_of_one_dtype
+    from gradnet.ops.creation import operands_of_one_dtype
 
-    if isinstance(x2, bool | int | float | complex):
-        x1 = asarray(x1)
-        x2 = asarray(x2, dtype=dtypes.scalar_dtype(x2, x1.dtype), backend=x1.backend)
     values, x = operands_of_one_dtype("searchsorted", x1, x2)
     if values.ndim != 1:
         raise ShapeError(f"searchsorted needs sorted values of one axis, got {values.shape}")
