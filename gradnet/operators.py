@@ -27,7 +27,14 @@ class Operators:
         """`self = op(self, other)` in this tensor's memory, recorded where that is needed."""
         tracked = self.node is not None or getattr(other, "node", None) is not None
         if mode.levels or (mode.recording and tracked):
-            return self.replace(op(self, other))
+            self.check_changeable()
+            needs = tuple(
+                bool(getattr(x, "node", None) or getattr(x, "tangents", None))
+                for x in (self, other)
+            )
+            # Where the derivative needs the old values, they move to memory of their own.
+            old = self.preserved(op.name) if op.saves(needs)[0][0] else self
+            return self.replace(op(old, old if other is self else other))
         return op.into(self, other)
 
     def __add__(self: Any, other: Any) -> Tensor:
@@ -100,7 +107,9 @@ class Operators:
         return ops.matmul(other, self)
 
     def __imatmul__(self: Any, other: Any) -> Any:
-        return self.replace(ops.matmul(self, other))
+        self.check_changeable()
+        old = self.preserved("matmul")
+        return self.replace(ops.matmul(old, old if other is self else other))
 
     def __and__(self: Any, other: Any) -> Tensor:
         return ops.bitwise_and(self, other)

@@ -9,7 +9,7 @@ import numpy as np
 
 import gradnet.ops as _ops
 from gradnet import backends, dtypes
-from gradnet.backends import Array, Backend, Shape
+from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
 from gradnet.graph import Edge, Hook, backpropagate, leaf, mode, recording
@@ -39,6 +39,7 @@ class Tensor(Operators):
         "backend",
         "counter",
         "node",
+        "origin",
         "tangents",
     )
     __array_priority__ = 1000
@@ -47,6 +48,7 @@ class Tensor(Operators):
     backend: Backend
     node: Edge | None
     counter: list[int]
+    origin: tuple[Array, Index, int]
     tangents: dict[int, Tensor] | None
 
     def __init__(
@@ -327,7 +329,9 @@ class Tensor(Operators):
         """Raise GraphError where the graph of this tensor no longer describes its values."""
         seen, counter = self._seen, self.counter
         if counter[0] != seen and (
-            (self.node is not None and self.node[0].op is not None) or counter[1] > seen
+            (self.node is not None and self.node[0].op is not None)
+            or self.tangents
+            or counter[1] > seen
         ):
             raise GraphError(
                 f"{name} got a tensor, shape {self.shape}, whose memory was changed in place "
@@ -338,6 +342,30 @@ class Tensor(Operators):
         """Note that the memory was changed in place."""
         self.counter[0] += 1
         self._seen = self.counter[0]
+
+    def preserved(self, name: str) -> Tensor:
+        """This tensor's values in memory of their own, at its place in the graph."""
+        self.check_current(name)
+        array = self.backend.cast(self.array, self.dtype)
+        return Tensor.wrap(array, self.backend, self.node, None, self.tangents)
+
+    def viewed(self, base: Tensor, index: Index) -> None:
+        """Remember that this tensor is `base[index]`, in the memory of `base`."""
+        self.origin = (base.array, index, self.counter[0])
+
+    def take_over(self, v: Tensor, index: Index) -> None:
+        """Accept the change that `v`, which is `self[index]` in the same memory, has just made.
+
+        So ends `x[index] += y`: the view was changed, and is now assigned to where it is from.
+        """
+        array, viewed, version = getattr(v, "origin", (None, (), -1))
+        if (
+            array is self.array
+            and version == self._seen
+            and v._seen == self.counter[0] == version + 1
+            and viewed == index
+        ):
+            self._seen = v._seen
 
     def check_changeable(self) -> None:
         """Raise GraphError for a leaf that requires a gradient, or a view of one, in a graph."""
@@ -372,9 +400,11 @@ class Tensor(Operators):
         if new.array is not self.array:
             self.write(new)
         self.changed()
-        if mode.recording and (new.node is not None or self.node is not None):
+        recorded = mode.recording and (new.node is not None or self.node is not None)
+        if recorded or new.tangents or self.tangents:
             # Tensors that share the memory know nothing of this change's graph: mark it for them.
             self.counter[1] = self.counter[0]
+        if recorded:
             self.node = new.node if new.dtype == self.dtype else ops.astype(new, self.dtype).node
         if mode.levels:
             self.tangents = new.tangents

@@ -289,3 +289,92 @@ def test_a_gradient_buffer_is_filled_in_place() -> None:
     (x**3).sum().backward(create_graph=True)
     assert x.grad.requires_grad
     assert buffer.tolist() == [3, 3]
+
+
+# x[index] += y: Python reads the view, changes it, and assigns it to where it is from
+
+
+def test_adding_to_a_part() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = x * 2
+    y[1:] += x[:2] * 10
+    y[0] *= x[2]
+    y[0] -= 1.0
+    assert y.tolist() == [5, 14, 26]
+    y.sum().backward()
+    assert x.grad.tolist() == [10 + 6, 12, 2 + 2]
+
+
+def test_adding_to_a_part_of_a_constant() -> None:
+    w, total = leaf(1.0, 2.0), gn.zeros((3,))
+    for i in range(2):
+        total[i] += w[i] * 3
+        total[i:] += w[0]
+    assert total.tolist() == [4, 8, 2]
+    (total * gn.asarray([1.0, 10.0, 100.0])).sum().backward()
+    assert w.grad.tolist() == [1 * (3 + 1) + 20 + 200, 30]
+
+
+@pytest.mark.parametrize("index", [0, -1, slice(1, None), (slice(None), 1), (..., None), [0, 2]])
+def test_derivatives_of_changed_parts(index: Any) -> None:
+    def f(x: Any, y: Any) -> Any:
+        z = x * y
+        z[index] += gn.sin(x[index])
+        z[index] *= y[index]
+        z *= z
+        z @= y
+        return z
+
+    x = np.random.default_rng(0).standard_normal((3, 3))
+    gn.gradcheck(f, x, x.T + 0.3, order=2)
+
+
+def test_a_part_assigned_elsewhere_is_no_such_change() -> None:
+    for touch in (lambda y, v: y.__setitem__(1, v), lambda y, v: y.sum()):
+        y = leaf(1.0, 2.0, 3.0) * 2
+        v = y[0]
+        v += 1
+        with pytest.raises(GraphError, match="changed in place through another tensor"):
+            touch(y, v)
+    # Two changes through two views: the first is lost to the graph.
+    y = leaf(1.0, 2.0, 3.0) * 2
+    first, second = y[0], y[1]
+    first += 1
+    with pytest.raises(GraphError, match="changed in place through another tensor"):
+        y[1] = second.__iadd__(1)
+
+
+def test_forward_mode_finds_changes_through_another_tensor_too() -> None:
+    def stale(x: Any) -> Any:
+        y = x * 2
+        row = y[:2]
+        row *= 3
+        return y.sum()
+
+    def view_of_a_constant(x: Any) -> Any:
+        memory = gn.zeros((3,))
+        view = memory[:]
+        memory[:] = x
+        return (view * x).sum()
+
+    x = gn.asarray([1.0, 2.0, 3.0])
+    for f in (stale, view_of_a_constant):
+        with pytest.raises(GraphError, match="changed in place through another tensor"):
+            gn.jvp(f, x, x)
+        with pytest.raises(GraphError, match="changed in place through another tensor"):
+            gn.grad(f)(x)
+
+
+def test_old_values_are_kept_for_the_derivative() -> None:
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    z = x.copy()
+    z *= y
+    z **= 2
+    z /= y
+    z.sum().backward()
+    a, b = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    np.testing.assert_allclose(x.grad.numpy(), 2 * a * b)
+    np.testing.assert_allclose(y.grad.numpy(), a * a)
+    square = leaf(3.0) * 1
+    square *= square
+    assert square.tolist() == [9]

@@ -134,6 +134,9 @@ class Op:
         At one level the operands keep the tangents of the levels outside it only: those make the
         tangent itself a function that the outer levels differentiate.
         """
+        for x in inputs:
+            if isinstance(x, Tensor):
+                x.check_current(self.name)
         for number in mode.levels:
             tangents = tuple(
                 x.tangents.get(number) if isinstance(x, Tensor) and x.tangents else None

@@ -118,9 +118,12 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both."""
     parsed, basic = _parse(x, index, "getitem")
     try:
-        return (VIEW if basic else TAKE)(x, index=parsed)
+        y = (VIEW if basic else TAKE)(x, index=parsed)
     except IndexError as error:
         raise IndexError(f"getitem on a tensor of shape {x.shape}: {error}") from None
+    if basic:
+        y.viewed(x, parsed)
+    return y
 
 
 class _SetItem(Op):
@@ -181,6 +184,8 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     v = v if v.dtype == x.dtype else astype(v, x.dtype)
     parsed, basic = _parse(x, index, "setitem")
     x.check_changeable()
+    if basic:
+        x.take_over(v, parsed)
     try:
         if mode.levels or (mode.recording and (x.node is not None or v.node is not None)):
             x.replace(SETITEM(x, v, index=parsed, basic=basic))
@@ -321,6 +326,15 @@ def nonzero(x: Any, /) -> tuple[Tensor, ...]:
     if not x.ndim:
         raise ShapeError("nonzero needs at least one axis")
     return tuple(Tensor.wrap(i, x.backend) for i in x.backend.nonzero(x.array))
+
+
+def where(condition: Any, x1: Any = None, x2: Any = None, /) -> Any:
+    """x1 where the condition holds, else x2; with a condition alone, where it holds (`nonzero`)."""
+    from gradnet.ops.elementwise import op
+
+    if x1 is None and x2 is None:
+        return nonzero(condition)
+    return op("where")(condition, x1, x2)
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
