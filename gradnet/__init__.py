@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradnet import backends as backends
 from gradnet import dtypes as dtypes
+from gradnet import einops_backend as _einops_backend
 from gradnet import ops as ops
 from gradnet.autodiff import (
     checkpoint as checkpoint,
@@ -141,6 +142,8 @@ def __dir__() -> list[str]:
     inner = (name for name in dir(ops) if not isinstance(getattr(ops, name), ModuleType))
     return sorted({*globals(), *_LAZY, *_ROOMS, *inner, "bfloat16"} - _INNER)
 
+
+_einops_backend.wait()
 
 if TYPE_CHECKING:
     from gradnet.check import gradcheck as gradcheck

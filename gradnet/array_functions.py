@@ -27,6 +27,17 @@ def expm1(z: Any) -> Any:
     return y if finite.all() else np.where(finite, y, np.exp(z) - z.dtype.type(1))
 
 
+def tanh(z: Any) -> Any:
+    """tanh of complex numbers; at a = +-inf it is +-1 + 0i with the signs of a and b of a + ib."""
+    y = np.asarray(np.tanh(z))
+    far = np.isinf(z.real) & np.isfinite(z.imag)
+    if far.any():
+        limit = np.empty_like(y)
+        limit.real, limit.imag = np.sign(z.real), np.copysign(0, z.imag)
+        y = np.where(far, limit, y)
+    return y
+
+
 def real(z: Any) -> Any:
     return np.array(z.real)
 
@@ -36,4 +47,4 @@ def imag(z: Any) -> Any:
 
 
 CORRECTED = {"floor_divide": floor_divide}
-ON_COMPLEX = {"expm1": expm1, "real": real, "imag": imag}
+ON_COMPLEX = {"expm1": expm1, "tanh": tanh, "real": real, "imag": imag}

@@ -136,6 +136,7 @@ _FUNCTIONS: dict[str, tuple[str, int, str]] = {
     "linalg.matrix_norm": ("linalg.matrix_norm", 1, "x keepdims ord"),
     "linalg.matrix_power": ("linalg.matrix_power", 2, "a n"),
     "linalg.matrix_rank": ("linalg.matrix_rank", 1, "A rtol"),
+    "linalg.norm": ("linalg.norm", 1, "x ord axis keepdims"),
     "linalg.pinv": ("linalg.pinv", 1, "a rtol"),
     "linalg.qr": ("linalg.qr", 1, "a mode"),
     "linalg.slogdet": ("linalg.slogdet", 1, "a"),

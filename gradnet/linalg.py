@@ -26,7 +26,7 @@ from gradnet.ops.linear_algebra import vector_norm as vector_norm
 from gradnet.ops.multilinear import CAST
 from gradnet.ops.multilinear import matmul as matmul
 from gradnet.ops.reduce import count_nonzero, max, min, sum
-from gradnet.ops.shape import broadcast_to, expand_dims, roll
+from gradnet.ops.shape import broadcast_to, expand_dims, moveaxis, normalize_axes, roll
 from gradnet.ops.shape import matrix_transpose as matrix_transpose
 from gradnet.tensor import Tensor
 
@@ -45,6 +45,7 @@ __all__ = [
     "matrix_power",
     "matrix_rank",
     "matrix_transpose",
+    "norm",
     "outer",
     "pinv",
     "qr",
@@ -275,6 +276,22 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tenso
     sums = sum(op("abs")(x), axis=inner, keepdims=True)
     y = (max if ord > 0 else min)(sums, axis=outer_axis, keepdims=True)
     return y if keepdims else y[..., 0, 0]
+
+
+def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The norm of vectors along one axis or of matrices along two, as in NumPy.
+
+    Without `ord` it is the root of the sum of squares, over all axes where none is given.
+    """
+    x = asarray(x)
+    axes = None if axis is None else normalize_axes("norm", axis, x.ndim)
+    if ord is None or (axes is None and x.ndim < 2) or (axes is not None and len(axes) == 1):
+        return vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
+    axes = tuple(range(x.ndim)) if axes is None else axes
+    if len(axes) != 2:
+        raise ShapeError(f"norm with ord {ord!r} takes one axis or two, got {axes} of {x.shape}")
+    y = matrix_norm(moveaxis(x, axes, (-2, -1)), ord=ord)
+    return expand_dims(y, axes) if keepdims else y
 
 
 def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:

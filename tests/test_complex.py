@@ -159,3 +159,11 @@ def test_floor_divide_at_infinities(backend: Backend) -> None:
     assert np.signbit(y[2:4]).all()
     # Between finite numbers it is NumPy's, whose quotient goes with its remainder.
     assert gn.floor_divide(gn.asarray([1.0], dtype=gn.float64), 0.1).item() == 9.0
+
+
+def test_tanh_at_complex_infinities(backend: Backend) -> None:
+    z = np.array([complex(np.inf, 2.0), complex(-np.inf, -2.0), 0.3 + 0.2j])
+    y = gn.tanh(gn.asarray(z)).numpy()
+    np.testing.assert_array_equal(y.real, [1, -1, np.tanh(z[2]).real])
+    assert np.signbit(y.imag).tolist() == [False, True, False]
+    assert y.imag[:2].tolist() == [0, 0]

@@ -155,6 +155,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "linalg.matrix_norm": lambda x: np.linalg.matrix_norm(x, ord="nuc"),
     "linalg.matrix_power": lambda x: np.linalg.matrix_power(x, 3),
     "linalg.matrix_rank": lambda x: np.linalg.matrix_rank(x),
+    "linalg.norm": lambda x: np.linalg.norm(x, axis=0) + np.linalg.norm(x, "nuc"),
     "linalg.pinv": lambda x: np.linalg.pinv(x),
     "linalg.qr": lambda x: tuple(np.linalg.qr(x)),
     "linalg.slogdet": lambda x: np.linalg.slogdet(x).logabsdet,

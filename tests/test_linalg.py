@@ -90,6 +90,11 @@ CASES: dict[str, Callable[[Maker], list[tuple[Callable[..., Any], tuple[Array, .
         (lambda x, ord=ord: linalg.matrix_norm(x, ord=ord), (make(2, 3, 4),))
         for ord in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
     ],
+    "norm": lambda make: [
+        (lambda x: linalg.norm(x), (make(2, 3),)),
+        (lambda x: linalg.norm(x, 3, axis=0, keepdims=True), (make(2, 3),)),
+        (lambda x: linalg.norm(x, "nuc", axis=(0, 2), keepdims=True), (make(2, 4, 3),)),
+    ],
     "vector_norm": lambda make: [
         (lambda x, ord=ord: linalg.vector_norm(x, ord=ord, axis=-1), (make(2, 4),))
         for ord in (0, 0.5, 1, 2, 3, np.inf, -np.inf)

@@ -46,6 +46,7 @@ from gradnet.ops.index import (
     take,
     take_along_axis,
     top_k,
+    where,
 )
 from gradnet.ops.linear_algebra import (
     diagonal,

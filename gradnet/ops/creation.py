@@ -146,7 +146,7 @@ def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
     ]
     common: DType | None = None
     for x in tensors:
-        if isinstance(x, Tensor) and x.dtype != common:
+        if isinstance(x, Tensor):
             common = x.dtype if common is None else dtypes.promote(common, x.dtype)
     beside = common
     for x in tensors:

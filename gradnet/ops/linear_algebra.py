@@ -48,7 +48,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
     return sum(conj(a) * b, axis=axis, dtype=a.dtype)
 
 
-def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
+def tensordot(x1: Any, x2: Any, /, axes: Any = 2) -> Tensor:
     """The sum of products over paired axes: the last n of x1 and first n of x2, or as listed."""
     a, b = operands_of_one_dtype("tensordot", x1, x2)
     if isinstance(axes, int):

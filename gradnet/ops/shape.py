@@ -378,7 +378,7 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
 
 
 def diff(
-    x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None
+    x: Any, /, n: int = 1, *, axis: int = -1, prepend: Any = None, append: Any = None
 ) -> Tensor:
     """The differences of neighbours along an axis, taken n times; each time one element fewer.
 
