@@ -24,7 +24,7 @@ from gradnet.graph import (
     recording,
 )
 from gradnet.ops.core import Op, subgraph_gradients
-from gradnet.ops.creation import asarray, copy, eye, zeros, zeros_like
+from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
 from gradnet.ops.shape import reshape, stack
 from gradnet.tensor import Tensor
 
@@ -302,12 +302,12 @@ def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> C
         y, pull = vjp(of_one, x)
         (y,) = _outputs(y, "jacobian")
         if forward or (forward is None and x.size < y.size):
-            basis = eye(x.size, dtype=x.dtype).to(x.device)
+            basis = to_backend(eye(x.size, dtype=x.dtype), x.backend)
             columns = [jvp(of_one, x, reshape(basis[k], x.shape))[1] for k in range(x.size)]
             if not columns:
                 return zeros((*y.shape, *x.shape), dtype=y.dtype, backend=y.backend)
             return reshape(stack(columns, axis=-1), (*y.shape, *x.shape))
-        basis = eye(y.size, dtype=y.dtype).to(y.device)
+        basis = to_backend(eye(y.size, dtype=y.dtype), y.backend)
         rows = [pull(reshape(basis[k], y.shape)) for k in range(y.size)]
         if not rows:
             return zeros((*y.shape, *x.shape), dtype=x.dtype, backend=x.backend)

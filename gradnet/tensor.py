@@ -285,8 +285,8 @@ class Tensor(Operators):
             )
         if g.backend is not self.backend:
             raise DeviceError(
-                f"{caller} got a cotangent on {g.device} for an output on {self.device}; "
-                "move it with .to(device)"
+                f"{caller} got a cotangent on {g.device} ({g.backend.name} backend) for an output "
+                f"on {self.device} ({self.backend.name} backend); make it there, or move it"
             )
         return g if g.dtype == self.dtype else ops.astype(g, self.dtype)
 
@@ -414,7 +414,7 @@ class Tensor(Operators):
         """Write `value`, broadcast and cast, into this tensor's memory, outside of the graph."""
         source = value if isinstance(value, Tensor) else ops.asarray(value, backend=self.backend)
         if source.backend is not self.backend:
-            source = source.to(self.device)
+            source = ops.to_backend(source, self.backend)
         self.write(ops.broadcast_to(source.detach(), self.shape))
         self.changed()
         return self
@@ -452,6 +452,8 @@ class Tensor(Operators):
     def to(self, target: Any, *, copy: bool = False) -> Tensor:
         """The values on another device ("cpu", "cuda:0") or in another dtype."""
         if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
+            if target in (self.device, self.device.removesuffix(":0")):
+                return self.copy() if copy else self
             return ops.to_backend(self, backends.for_device(target), copy=copy)
         return ops.astype(self, target, copy=copy)
 

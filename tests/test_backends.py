@@ -289,3 +289,72 @@ def test_runs_repeat_to_the_bit(backend: Backend) -> None:
         return [np.asarray(t.detach()).tobytes() for t in (loss, w.grad, gn.sum(w, axis=0))]
 
     assert step() == step()
+
+
+# Tensors beside another default
+
+
+@pytest.fixture
+def apart() -> gn.Tensor:
+    """A tensor of one backend, where another is the default."""
+    if len(backends.available()) < 2:
+        pytest.skip("there is one backend only")
+    name = next(name for name in backends.available() if name != backends.default().name)
+    with backends.use(name):
+        return gn.asarray([1.0, 2.0, 3.0])
+
+
+STAYING: dict[str, Callable[[gn.Tensor], Any]] = {
+    "a list": lambda x: x * [1.0, 2.0, 3.0],
+    "an array": lambda x: np.ones(3, np.float32) - x,
+    "a choice": lambda x: gn.where(True, x, 0.0),
+    "an index": lambda x: x[gn.asarray([0, 1])],
+    "a mask": lambda x: x[gn.asarray([True, False, True])],
+    "take": lambda x: gn.take(x, [0, 1]),
+    "take_along_axis": lambda x: gn.take_along_axis(x, gn.asarray([0, 1]), axis=0),
+    "scatter_add": lambda x: gn.ops.scatter_add(x, [0, 1], [1.0, 2.0]),
+    "top_k": lambda x: gn.ops.top_k(x, 2)[1],
+    "argmax": lambda x: gn.argmax(x),
+    "cumulative_sum": lambda x: gn.cumulative_sum(x, include_initial=True),
+    "tril": lambda x: gn.tril(x[None] * x[:, None]),
+    "diagonal": lambda x: gn.ops.diagonal(x[None] * x[:, None]),
+    "einsum": lambda x: gn.ops.einsum("i,i->", x, [1.0, 2.0, 3.0]),
+    "one_hot": lambda x: gn.ops.one_hot(x.astype(gn.int64), 5),
+    "repeat": lambda x: gn.repeat(x, [1, 2, 3]),
+    "concat": lambda x: gn.concat([[1.0], x]),
+    "stack": lambda x: gn.stack([[1.0, 2.0, 3.0], x]),
+    "broadcast_arrays": lambda x: gn.broadcast_arrays([[1.0], [2.0]], x)[0],
+    "empty_like": lambda x: gn.empty_like(x),
+    "full_like": lambda x: gn.full_like(x, 2),
+    "grad": lambda x: gn.grad(lambda x: gn.prod(x) * gn.max(x))(x),
+    "jacobian": lambda x: gn.jacobian(lambda x: x * x, forward=False)(x),
+    "hessian": lambda x: gn.hessian(lambda x: (x**3).sum())(x),
+    "vjp": lambda x: gn.vjp(lambda x: x * x, x)[1]([1.0, 1.0, 1.0]),
+    "jvp": lambda x: gn.jvp(lambda x: x * x, x, [1.0, 1.0, 1.0])[1],
+    "to its device": lambda x: x.to(x.device),
+    "asarray on its device": lambda x: gn.asarray(x, device=x.device),
+    "shuffle": lambda x: gn.random.shuffle(x),
+    "softmax": lambda x: gn.ops.softmax(x, axis=0),
+    "linear": lambda x: gn.ops.linear(x, np.ones((3, 2), np.float32), activation="gelu"),
+}
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_what_a_tensor_makes_is_on_its_backend(name: str, apart: gn.Tensor) -> None:
+    assert STAYING[name](apart).backend is apart.backend
+
+
+def test_what_cannot_be_mixed(apart: gn.Tensor) -> None:
+    other = gn.ones((3,))
+    for mix in (
+        lambda: apart + other,
+        lambda: gn.concat([apart, other]),
+        lambda: apart.__iadd__(other),
+        lambda: apart.__setitem__(slice(3), other),
+        lambda: gn.where(apart > 1, other, 0.0),
+        lambda: gn.ops.linear(apart, other[:, None]),
+    ):
+        with pytest.raises(DeviceError, match=r"different devices.*gradnet\.backends\.use"):
+            mix()
+    assert apart.tolist() == [1, 2, 3]
+    assert apart.assign_(other).backend is not other.backend

@@ -257,7 +257,11 @@ def common_backend(name: str, inputs: Sequence[Any]) -> Backend:
                 raise DeviceError(
                     f"{name} got tensors on different devices: {backend.device} "
                     f"({backend.name} backend) and {x.device} ({x.backend.name} backend); "
-                    "move one of them with .to(device)"
+                    + (
+                        "make both under one gradnet.backends.use"
+                        if x.device == backend.device
+                        else "move one of them with .to(device)"
+                    )
                 )
     if backend is None:
         raise GraphError(f"{name} got no Tensor among its operands")

@@ -43,8 +43,10 @@ def asarray(
     wanted = None if dtype is None else dtypes.canonical(dtype)
     if isinstance(x, Tensor):
         tensor = x
-        if device is not None or (backend is not None and backend is not x.backend):
-            tensor = to_backend(tensor, _backend(device, backend), copy=False)
+        if backend is not None:
+            tensor = to_backend(tensor, backend)
+        elif device is not None:
+            tensor = tensor.to(device)
         if wanted is not None and wanted != tensor.dtype:
             tensor = astype(tensor, wanted)
         if copy is False and tensor is not x:
@@ -129,6 +131,12 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
         return tensor if device is None else asarray(tensor, device=device, copy=copy)
     backend = backends.for_device("cuda" if device is None else device)
     return Tensor.wrap(backend.linalg("dlpack", x, copy=copy), backend)
+
+
+def operands(*xs: Any) -> list[Tensor]:
+    """Operands as Tensors: what is none becomes one beside the first that is."""
+    backend = next((x.backend for x in xs if isinstance(x, Tensor)), None)
+    return [x if isinstance(x, Tensor) else asarray(x, backend=backend) for x in xs]
 
 
 def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
@@ -265,7 +273,9 @@ def ones_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Ten
 def empty_like(x: Any, /, *, dtype: Any = None, device: str | None = None) -> Tensor:
     """A tensor of unset values with the shape, dtype and device of another."""
     x = asarray(x)
-    return empty(x.shape, dtype=dtype or x.dtype, device=device or x.device)
+    return empty(
+        x.shape, dtype=dtype or x.dtype, device=device, backend=None if device else x.backend
+    )
 
 
 def arange(

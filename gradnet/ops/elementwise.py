@@ -19,7 +19,7 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
 from gradnet.graph import Context
-from gradnet.ops.core import Composed, Cost, Op, size
+from gradnet.ops.core import Composed, Cost, Op, common_backend, size
 from gradnet.ops.creation import asarray, astype
 from gradnet.tensor import Tensor
 
@@ -260,6 +260,7 @@ class Elementwise(Op):
     def into(self, target: Tensor, *others: Any) -> Tensor:
         """`target = op(target, *others)` in the memory of `target`, outside of the graph."""
         inputs, dtype = self.prepare((target, *others))
+        common_backend(self.name, inputs)
         shapes = [x.shape for x in inputs if isinstance(x, Tensor)]
         if broadcast_shape(self.name, shapes) != target.shape or dtype != target.dtype:
             return target.replace(super().__call__(*inputs, dtype=dtype))

@@ -12,7 +12,7 @@ from gradnet import dtypes
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
-from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import normalize_axis, reshape
 from gradnet.tensor import Tensor, is_sequence
@@ -100,7 +100,7 @@ def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
 
     if is_sequence(item) and not len(item):
         item = np.empty(0, np.int64)
-    tensor = item if isinstance(item, Tensor) else asarray(item, backend=x.backend)
+    tensor = asarray(item, backend=x.backend)
     found = dtypes.kind(tensor.dtype)
     if found == "bool":
         return tensor.array, max(tensor.ndim, 0)
@@ -184,6 +184,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     v = v if v.dtype == x.dtype else astype(v, x.dtype)
     parsed, basic = _parse(x, index, "setitem")
     x.check_changeable()
+    common_backend("setitem", (x, v))
     if basic:
         x.take_over(v, parsed)
     try:

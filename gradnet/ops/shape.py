@@ -183,9 +183,10 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
 
 def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
     """Arrays broadcast against one another."""
+    from gradnet.ops.creation import operands
     from gradnet.ops.elementwise import broadcast_shape
 
-    tensors = [_tensor(x) for x in arrays]
+    tensors = operands(*arrays)
     shape = broadcast_shape("broadcast_arrays", [x.shape for x in tensors])
     return tuple(broadcast_to(x, shape) for x in tensors)
 
@@ -288,7 +289,9 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """Arrays of one shape joined along a new axis."""
-    tensors = [_tensor(x) for x in arrays]
+    from gradnet.ops.creation import operands
+
+    tensors = operands(*arrays)
     shapes = {x.shape for x in tensors}
     if len(shapes) != 1:
         raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
