@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import backends, dtypes
+from gradnet import dtypes
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
+from gradnet.exchange import Exchange
 from gradnet.graph import Edge, Hook, backpropagate, leaf, mode, recording
 from gradnet.operators import Operators
 
@@ -23,7 +23,7 @@ ops: Any = _ops  # its names are made when asked for
 _new = object.__new__
 
 
-class Tensor(Operators):
+class Tensor(Exchange, Operators):
     """An n-dimensional array on a device that remembers how it was computed.
 
     Made by `gradnet.asarray` and the other creation functions. The gradient of a tensor with
@@ -433,154 +433,7 @@ class Tensor(Operators):
             "read-only, or one value that a broadcast repeats; change a copy instead"
         )
 
-    # Values
-
-    def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a NumPy array, sharing memory on the CPU; gradients are left behind."""
-        return self.backend.to_host(self.array)
-
-    def item(self) -> Any:
-        """The value of a tensor of one element, as a Python scalar."""
-        if self.size != 1:
-            raise ShapeError(f"item() is for one element, but the tensor has shape {self.shape}")
-        return self.numpy().reshape(()).item()
-
-    def tolist(self) -> Any:
-        """The values as nested Python lists."""
-        return self.numpy().tolist()
-
-    def to(self, target: Any, *, copy: bool = False) -> Tensor:
-        """The values on another device ("cpu", "cuda:0") or in another dtype."""
-        if isinstance(target, str) and (target == "cpu" or target.startswith("cuda")):
-            if target in (self.device, self.device.removesuffix(":0")):
-                return self.copy() if copy else self
-            return ops.to_backend(self, backends.for_device(target), copy=copy)
-        return ops.astype(self, target, copy=copy)
-
-    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
-        """The values on another device, as the array API names it."""
-        if stream is not None:
-            raise DeviceError("to_device takes no stream; work is ordered on the device's own")
-        return self.to(device)
-
-    def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
-        """The values as another dtype."""
-        return ops.astype(self, dtype, copy=copy)
-
-    def copy(self) -> Tensor:
-        """The values in memory of their own; gradients flow through."""
-        return ops.copy(self)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        if self.node is not None:
-            raise GraphError(
-                "NumPy cannot carry the gradient of this tensor; use x.detach().numpy(), or "
-                "gradnet's own function in place of NumPy's"
-            )
-        if self.device != "cpu":
-            raise DeviceError(
-                f"NumPy cannot read a tensor on {self.device}; use x.numpy() to copy it to the CPU"
-            )
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        from gradnet.interop import array_ufunc
-
-        return array_ufunc(ufunc, method, inputs, options)
-
-    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
-        from gradnet.interop import array_function
-
-        if not all(issubclass(t, Tensor | np.ndarray) for t in types):
-            return NotImplemented
-        return array_function(function, args, options)
-
-    def __dlpack__(
-        self,
-        *,
-        stream: Any = None,
-        max_version: tuple[int, int] | None = None,
-        dl_device: tuple[Any, int] | None = None,
-        copy: bool | None = None,
-    ) -> Any:
-        if self.node is not None:
-            raise GraphError("DLPack cannot carry the gradient of this tensor; export x.detach()")
-        options = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
-        given = {name: value for name, value in options.items() if value is not None}
-        return self.array.__dlpack__(stream=stream, **given)
-
-    def __dlpack_device__(self) -> Any:
-        return self.array.__dlpack_device__()
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        if self.device == "cpu":
-            raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
-        interface: dict[str, Any] = self.array.__cuda_array_interface__
-        return interface
-
-    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
-        import gradnet
-
-        return gradnet
-
-    # Python's protocols
-
-    def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
-        parts = [values]
-        if self.dtype != dtypes.DEFAULT_FLOAT:
-            parts.append(f"dtype={self.dtype.name}")
-        if self.device != "cpu":
-            parts.append(f"device={self.device!r}")
-        if self.node is not None:
-            op = self.node[0].op
-            parts.append("requires_grad=True" if op is None else f"op={op.name}")
-        return f"Tensor({', '.join(parts)})"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item() if spec and self.size == 1 else str(self), spec)
-
-    def __len__(self) -> int:
-        if self.ndim == 0:
-            raise TypeError("a 0-d tensor has no length")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.ndim == 0:
-            raise TypeError("a 0-d tensor cannot be iterated over")
-        return (self[i] for i in range(self.shape[0]))
-
-    def _scalar(self, kind: str) -> Any:
-        if self.size != 1:
-            raise ShapeError(
-                f"a tensor of shape {self.shape} has no single {kind} value"
-                + ("; use .any() or .all()" if kind == "bool" else "")
-            )
-        return self.item()
-
-    def __bool__(self) -> bool:
-        return bool(self._scalar("bool"))
-
-    def __int__(self) -> int:
-        return int(self._scalar("int"))
-
-    def __float__(self) -> float:
-        return float(self._scalar("float"))
-
-    def __complex__(self) -> complex:
-        return complex(self._scalar("complex"))
-
-    def __index__(self) -> int:
-        if dtypes.kind(self.dtype) not in ("int", "uint"):
-            raise TypeError(f"a {self.dtype.name} tensor cannot be an index")
-        return int(self._scalar("int"))
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        ops.setitem(self, index, value)
+    # Copies of the whole tensor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copied = Tensor.__new__(type(self))
@@ -595,8 +448,3 @@ class Tensor(Operators):
 
 def _unpickle(values: np.ndarray[Any, Any], device: str, requires_grad: bool) -> Tensor:
     return Tensor(values, device=device, requires_grad=requires_grad)
-
-
-def is_sequence(x: Any) -> bool:
-    """Whether x is a list or tuple, such as the nested lists that arrays are made from."""
-    return isinstance(x, Sequence) and not isinstance(x, str | bytes)

@@ -12,8 +12,8 @@ from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, ShapeError
 from gradnet.ops.multilinear import CAST, MOVE
-from gradnet.ops.shape import as_lengths, broadcast_to, reshape
-from gradnet.tensor import Tensor, is_sequence
+from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, reshape
+from gradnet.tensor import Tensor
 
 
 def _backend(device: str | None, backend: Backend | None) -> Backend:

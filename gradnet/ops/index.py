@@ -14,8 +14,8 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
 from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.multilinear import Multilinear
-from gradnet.ops.shape import normalize_axis, reshape
-from gradnet.tensor import Tensor, is_sequence
+from gradnet.ops.shape import is_sequence, normalize_axis, reshape
+from gradnet.tensor import Tensor
 
 # Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
 # the adjoint of that is the index again, so that all of it differentiates to any order.

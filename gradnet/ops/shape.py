@@ -17,6 +17,11 @@ from gradnet.ops.multilinear import Multilinear
 from gradnet.tensor import Tensor
 
 
+def is_sequence(x: Any) -> bool:
+    """Whether x is a list or tuple, such as the nested lists that arrays are made from."""
+    return isinstance(x, Sequence) and not isinstance(x, str | bytes)
+
+
 def normalize_axis(name: str, axis: Any, ndim: int) -> int:
     """A non-negative axis. Raises AxisError, naming the op, where it is out of range."""
     try:
