@@ -33,7 +33,7 @@ LOWER = (
     *("errors", "formulas", "reader", "binding", "dtypes", "philox", "backends"),
     *("array_functions", "blas", "numpy_backend"),
 )
-CORE = ("graph", "operators", "tensor", "ops", "autodiff", "random", "check")
+CORE = ("graph", "exchange", "operators", "tensor", "ops", "autodiff", "random", "check")
 FLOORS: dict[str, tuple[str, ...]] = {
     "nn": (*CORE, "dtypes", "errors", "formulas"),
     "optim": (*CORE, "dtypes", "errors", "formulas"),
