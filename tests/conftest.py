@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from gradnet.backends import Backend
 CPU_BACKENDS = tuple(
     name for name in backends.available() if backends.get(name).device.startswith("cpu")
 )
+
+# A background job starts with Ctrl-C ignored; the tests of Ctrl-C need Python's usual answer to it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=CPU_BACKENDS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, TextIO
 
 WIDTH = 100
@@ -17,7 +17,7 @@ class Report:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self._console: Any = None
-        if importlib.util.find_spec("rich") is not None:
+        if find_spec("rich") is not None:
             from rich.console import Console
 
             terminal = self.stream.isatty()

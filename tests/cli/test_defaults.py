@@ -68,7 +68,7 @@ def test_tables_with_and_without_rich(
     plain: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if plain:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        monkeypatch.setattr("gradnet.cli.report.find_spec", lambda name: None)
     report = Report()
     report.table(("", "a [b]", "c"), [("loss", "0.1", "10"), ("x" * 9, "2", "[red]")])
     report.line("[bold]" + "long " * 40)

@@ -129,7 +129,7 @@ def test_quiet_prints_the_result_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if missing:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        monkeypatch.setattr("gradnet.cli.report.find_spec", lambda name: None)
     assert call("train", mixed, *QUICK, "--quiet", "--out", "m") == 0
     told = capsys.readouterr()
     assert told.err == ""
