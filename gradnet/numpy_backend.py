@@ -6,6 +6,8 @@ computed in float32 and rounded once.
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -102,6 +104,22 @@ def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array
     return result if result.shape == shape else np.broadcast_to(result, shape).copy()
 
 
+class _Quiet(threading.local):
+    """Calls functions where NumPy gives no floating-point warnings.
+
+    A context of this thread that has been told so once: entering np.errstate at every call takes
+    longer than a small array's sum.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.call = context.run
+
+
+quiet = _Quiet()
+
+
 class NumpyBackend:
     """NumPy arrays and NumPy functions on the CPU."""
 
@@ -131,8 +149,7 @@ class NumpyBackend:
     def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
         if out is None:
             out = np.empty(x.shape, dtype)
-        with np.errstate(all="ignore"):
-            np.copyto(out, x, casting="unsafe")
+        quiet.call(np.copyto, out, x, casting="unsafe")
         return out
 
     def reshape(self, x: Array, shape: Shape) -> Array:
@@ -160,8 +177,7 @@ class NumpyBackend:
             common = next((x.dtype for x in arrays if x.dtype != _BOOL), common)
         direct = _direct(formula, common)
         if direct is not None:
-            with np.errstate(all="ignore"):
-                result = direct(*xs, out=out)
+            result = quiet.call(direct, *xs, out=out)
             return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
         working = compute_dtype(common)
         if working != common:
@@ -233,12 +249,11 @@ class NumpyBackend:
         return _filled(order, x.shape, np.dtype(np.int64), out)
 
     def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
-        with np.errstate(all="ignore"):
-            if is_half(a.dtype):
-                product = a.astype(np.float32) @ b.astype(np.float32)
-                return _filled(product, product.shape, a.dtype, out)
-            blas.prepare(a.size * b.shape[-1])
-            return np.matmul(a, b, out=out)
+        if is_half(a.dtype):
+            product = self.matmul(a.astype(np.float32), b.astype(np.float32))
+            return _filled(product, product.shape, a.dtype, out)
+        blas.prepare(a.size * b.shape[-1])
+        return quiet.call(np.matmul, a, b, out=out)
 
     def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:
         result = np.asarray(x[index])
@@ -293,7 +308,7 @@ class NumpyBackend:
         out: Array,
     ) -> Array:
         if bias is not None:
-            np.add(z, bias, out=z)
+            quiet.call(np.add, z, bias, out=z)
         if formula is not None:
             return self.map(formula, z, *parameters, dtype=z.dtype, out=out)
         if out is not z:

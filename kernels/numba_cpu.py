@@ -7,8 +7,6 @@ of its operands; and no result depends on the number of threads.
 
 from __future__ import annotations
 
-import contextvars
-import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -19,7 +17,7 @@ from gradnet import binding, formulas, philox
 from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
 from gradnet.dtypes import DType, bool_, float32, float64, is_half
-from gradnet.numpy_backend import UFUNCS, NumpyBackend
+from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel
@@ -36,22 +34,6 @@ _LONG_ROW = 1 << 19
 
 _FLOATS = {float32: 32, float64: 64}
 _WORD = 0xFFFFFFFFFFFFFFFF
-
-
-class _Quiet(threading.local):
-    """Calls functions where NumPy gives no floating-point warnings.
-
-    A context of this thread that has been told so once: entering np.errstate at every call takes
-    longer than a small array's sum.
-    """
-
-    def __init__(self) -> None:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore")
-        self.call = context.run
-
-
-_quiet = _Quiet()
 
 
 _LOOP = "loop"
@@ -110,7 +92,7 @@ class NumbaBackend(NumpyBackend):
         if isinstance(route, np.ufunc):
             if len(arrays) < len(xs):
                 xs = tuple(x if isinstance(x, np.ndarray) else common.type(x) for x in xs)
-            result = _quiet.call(route, *xs, out=out)
+            result = quiet.call(route, *xs, out=out)
             return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
         shape, alike = arrays[0].shape, True
         for x in arrays:
@@ -219,7 +201,7 @@ class NumbaBackend(NumpyBackend):
             threads.launch(kernel, [z] if out is z else [z, out], rest, z.size, _SHARE)
             return out
         if bias is not None:
-            _quiet.call(np.add, z, bias, out=z)
+            quiet.call(np.add, z, bias, out=z)
         return super().bias_activation(z, None, formula, parameters, out=out)
 
     def bias_activation_backward(
@@ -308,8 +290,8 @@ def _placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Arr
         return result
     result = result.reshape(shape)
     if out is None:
-        return result if result.dtype == dtype else _quiet.call(result.astype, dtype)
-    _quiet.call(np.copyto, out, result, casting="same_kind")
+        return result if result.dtype == dtype else quiet.call(result.astype, dtype)
+    quiet.call(np.copyto, out, result, casting="same_kind")
     return out
 
 
@@ -324,7 +306,7 @@ def _reduced_rows(kind: str, table: Array, bits: int) -> Array:
             rest = _reduced_rows(kind, np.ascontiguousarray(table[:, whole:]), bits)
             blocks = np.concatenate([blocks, rest])
         join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[kind]
-        return _quiet.call(join.reduce, blocks, keepdims=True)
+        return quiet.call(join.reduce, blocks, keepdims=True)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
     threads.launch(_kernel(reductions.rows, bits, kind), [table, result], (), n * m, _SHARE)
     return result
@@ -351,8 +333,8 @@ def _joined(sums: Array) -> Array:
     """The sums of blocks of rows, (a, blocks, m) -> (a, m), added in float64."""
     if sums.shape[1] == 1:
         return sums[:, 0]
-    total = _quiet.call(np.add.reduce, sums, axis=1, dtype=float64)
-    return _quiet.call(total.astype, sums.dtype)
+    total = quiet.call(np.add.reduce, sums, axis=1, dtype=float64)
+    return quiet.call(total.astype, sums.dtype)
 
 
 BACKEND: Backend = NumbaBackend()
