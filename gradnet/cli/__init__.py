@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = command.run(options, started)
     except SystemExit as stop:  # --help and --version
         return DONE if stop.code is None else int(stop.code)
-    except KeyboardInterrupt:
-        return _refuse("interrupted; nothing was saved", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _refuse(str(stop) or "interrupted; nothing was saved", INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in `| head`
         # Python flushes once more when it ends: nothing may be left to write to the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from gradnet.cli.parser import BadCall
+from gradnet.training import checkpoints
 
 MODEL = "model.safetensors"
 HISTORY = "history.csv"
@@ -19,7 +20,8 @@ RUNS = Path("runs")
 class Folder:
     """The folder of a run: `out`, or the one to `resume`, or a new one in runs/ named as the data.
 
-    As a context it is made, and removed again where an error ends the run that made it.
+    As a context it is made, and removed again where an error ends the run that made it. A run that
+    Ctrl-C ends stays where there is a checkpoint to go on from.
     Raises BadCall for an `out` that holds something already, or that cannot be made.
     """
 
@@ -41,6 +43,13 @@ class Folder:
     @property
     def history(self) -> Path:
         return self.path / HISTORY
+
+    @property
+    def interrupted(self) -> str:
+        """What to say of a run that ended before it was saved."""
+        if not self.path.is_dir():
+            return "interrupted; nothing was saved"
+        return f"interrupted; go on from the last checkpoint by --resume {self.path}"
 
     def _check(self) -> None:
         if self.named is not None and os.path.lexists(self.path):
@@ -77,7 +86,8 @@ class Folder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or self.resumed:
+        kept = isinstance(error, KeyboardInterrupt) and checkpoints.file_of(self.path).exists()
+        if error is None or self.resumed or kept:
             return
         for entry in self.path.iterdir():
             entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)

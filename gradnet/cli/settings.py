@@ -13,6 +13,7 @@ from typing import Any
 
 from gradnet.cli.defaults import Defaults
 from gradnet.cli.parser import BadCall
+from gradnet.data import BUILTIN
 from gradnet.errors import DataError
 from gradnet.io import replacing
 
@@ -85,7 +86,7 @@ class Settings:
         content = dataclasses.asdict(self)
         for name in ("data", "validation", "test"):
             value = content[name]
-            if isinstance(value, str) and os.path.exists(value):
+            if isinstance(value, str) and value not in BUILTIN and os.path.exists(value):
                 content[name] = os.path.abspath(value)
         with replacing(folder / FILE) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,15 @@ from gradnet.cli.report import Report
 from gradnet.cli.settings import Settings
 from gradnet.cli.summary import PARTS, conclude, introduce
 from gradnet.io import replacing
-from gradnet.training import Checkpoint, EarlyStopping, History, Trainer, TrainingInterrupted
+from gradnet.training import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    History,
+    Run,
+    Trainer,
+    TrainingInterrupted,
+)
 
 INTERRUPTED = 130
 CHECKPOINT_SECONDS = 2.0
@@ -42,9 +50,12 @@ def run(options: argparse.Namespace, started: float) -> int:
         job = Job(settings, folder, backend, searches)
         if not options.quiet:
             introduce(report, job)
-        with folder:
-            job.fit(progress=not options.quiet, started=started)
-            job.save()
+        try:
+            with folder:
+                job.fit(progress=not options.quiet, started=started)
+                job.save()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(folder.interrupted) from None
     conclude(report, job)
     if options.json:
         print(json.dumps(job.result(), allow_nan=False))
@@ -111,6 +122,15 @@ def _optimizer(settings: Settings) -> dict[str, Any]:
     return found | {name: value for name, value in given.items() if value is not None}
 
 
+class Beginning(Callback):
+    """How many epochs a run had behind it when it began."""
+
+    epochs = 0
+
+    def on_fit_start(self, run: Run) -> None:
+        self.epochs = run.history.epochs
+
+
 class Job:
     """One training run, from data to a saved model."""
 
@@ -154,6 +174,7 @@ class Job:
             seed=settings.seed,
             progress=progress,
             checkpoint=Checkpoint(folder.path, seconds=CHECKPOINT_SECONDS),
+            callbacks=[first := Beginning()],
         )
         ready = time.perf_counter()
         try:
@@ -167,7 +188,8 @@ class Job:
             self.history = stop.history
         self.fit_seconds = time.perf_counter() - ready
         self.setup_seconds = ready - started
-        self.samples_per_second = len(parts.train) * self.history.epochs / self.fit_seconds
+        done = self.history.epochs - first.epochs
+        self.samples_per_second = len(parts.train) * done / self.fit_seconds if done else None
         scale = parts.preprocessing.target.scale
         for name in PARTS:
             part = getattr(parts, name)

@@ -108,6 +108,35 @@ def test_killed_then_resumed(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["train", "spirals", "--resume", "m", "--epochs", "2", "--json"]) in (0, 2)
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_impatient_interrupt_keeps_the_last_checkpoint(
+    saved: bool, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = History.append
+
+    def pressed_twice(self: History, row: Any) -> None:
+        append(self, row)
+        if self.epochs == (3 if saved else 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(History, "append", pressed_twice)
+    assert main(["train", *RUN, "--out", "m", "--quiet"]) == 130
+    told = capsys.readouterr().err
+    assert (here / "m").exists() is saved
+    assert ("go on from the last checkpoint by --resume m" in told) is saved
+    assert ("nothing was saved" in told) is not saved
+    if saved:
+        monkeypatch.setattr(History, "append", append)
+        assert main(["train", "spirals", "--resume", "m", "--quiet"]) == 0
+        assert len(curves("m")) == 9
+
+
+def test_a_file_named_as_a_built_in_set_is_no_matter(here: Path) -> None:
+    (here / "spirals").mkdir()
+    assert main(["train", *RUN, "--out", "m", "--epochs", "1", "--quiet"]) == 0
+    assert main(["train", "spirals", "--resume", "m", "--epochs", "2", "--quiet"]) == 0
+
+
 def test_more_epochs_when_resumed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *RUN, "--out", "m", "--json"]) == 0
     assert main(["train", "spirals", "--resume", "m", "--epochs", "10", "--json"]) == 0
