@@ -180,6 +180,18 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ShapeError,
         r"tensordot got shapes \(2, 3\) and \(2, 3\) with axes",
     ),
+    "diagonal": (lambda: gn.ops.diagonal(ones(2)), ShapeError, r"two axes, got shape \(2,\)"),
+    "mT": (lambda: ones(2).mT, ShapeError, r"matrix_transpose needs at least two axes"),
+    "vecdot": (
+        lambda: gn.ops.vecdot(ones(2, 3), ones(2, 4)),
+        ShapeError,
+        r"vecdot got shapes \(2, 3\) and \(2, 4\), whose lengths along axis -1 differ",
+    ),
+    "moveaxis": (
+        lambda: gn.moveaxis(ones(2, 3), (0, 1), 0),
+        ShapeError,
+        "moveaxis got 2 source and 1 target axes",
+    ),
     "T": (lambda: ones(2, 3, 4).T, ShapeError, "T is for matrices.*use mT or permute_dims"),
     "zeros": (lambda: gn.zeros((2, -1)), ShapeError, r"not negative, got the shape \(2, -1\)"),
     "zeros of a float": (lambda: gn.zeros(2.0), DTypeError, "a shape is an integer or several"),

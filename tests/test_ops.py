@@ -190,3 +190,19 @@ def test_cost_of_products() -> None:
     assert flops == 2 * 3 * 4 * 5 + 15 * (1 + elementwise("relu").row.flops)
     assert moved == 4 * (12 + 20 + 15)
     assert elementwise("add").cost((3, 1), (4,)) == (12, 4 * (3 + 4 + 12))
+
+
+def test_cost_of_derivatives() -> None:
+    for name in ("tanh", "multiply", "gelu"):
+        op = elementwise(name)
+        for product in op.products:
+            shapes = ((3, 4),) * (1 + len(op.uses[0]))
+            flops, moved = product.cost(*shapes, itemsize=8)
+            assert flops == 12 * (op.row.flops + 1)
+            assert moved == 8 * 12 * (len(shapes) + 1)
+
+
+def test_ops_say_their_names() -> None:
+    assert repr(OPS["MATMUL"]) == "<op matmul>"
+    assert repr(elementwise("silu")) == "<op swish>"
+    assert "sigmoid" in elementwise("swish").__doc__

@@ -294,3 +294,80 @@ def test_scatter_add_adds_repeated_places_up(data: Any) -> None:
         return y
 
     agree(lambda x, v: gn.ops.scatter_add(x, index, v), theirs, values(shape), values(target, 1))
+
+
+def test_products_of_all_kinds() -> None:
+    a, b, c = values((3, 4)), values((4, 2), 1), values((4,), 2)
+    agree(gn.ops.dot, np.dot, a, b)
+    agree(gn.ops.dot, np.dot, a, np.asarray(2.0))
+    agree(gn.ops.dot, np.dot, a, values((2, 4, 3), 3))
+    agree(gn.ops.dot, np.dot, c, c)
+    agree(gn.ops.outer, np.outer, a, c)
+    agree(gn.ops.vecdot, np.vecdot, a, c)
+    agree(lambda x: gn.ops.trace(x, offset=1), lambda x: np.trace(x, offset=1), a)
+    for axes in (1, 0, ((1,), (0,)), ((-1, 0), (0, 1))):
+        other = values((4, 3), 1) if axes == ((-1, 0), (0, 1)) else b
+        agree(
+            lambda a, b, axes=axes: gn.tensordot(a, b, axes=axes),
+            lambda a, b, axes=axes: np.tensordot(a, b, axes=axes),
+            a,
+            other,
+        )
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 0.5, np.inf])
+def test_norms(order: float) -> None:
+    x = values((3, 4))
+    for axis in (None, 0, -1):
+        for keepdims in (False, True):
+            agree(
+                lambda x, axis=axis, keepdims=keepdims: gn.ops.vector_norm(
+                    x, ord=order, axis=axis, keepdims=keepdims
+                ),
+                lambda x, axis=axis, keepdims=keepdims: np.linalg.vector_norm(
+                    x, ord=order, axis=axis, keepdims=keepdims
+                ),
+                x,
+            )
+
+
+@pytest.mark.parametrize("offset", [-4, -2, 0, 1, 5])
+def test_diagonals(offset: int) -> None:
+    agree(
+        lambda x: gn.ops.diagonal(x, offset=offset),
+        lambda x: np.diagonal(x, offset, -2, -1).copy(),
+        values((2, 3, 4)),
+    )
+
+
+def test_splitting_and_unstacking() -> None:
+    x = values((6, 4))
+    for sections, axis in ((3, 0), (2, 1), ([1, 4], 0), ([], 1), ([2, 2, 9], 0)):
+        found = gn.ops.split(gn.asarray(x), sections, axis=axis)
+        for mine, theirs in zip(found, np.split(x, sections, axis=axis), strict=True):
+            np.testing.assert_array_equal(mine.numpy(), theirs)
+    for axis in (0, -1):
+        for mine, theirs in zip(
+            gn.unstack(gn.asarray(x), axis=axis), np.unstack(x, axis=axis), strict=True
+        ):
+            np.testing.assert_array_equal(mine.numpy(), theirs)
+    gn.gradcheck(lambda x: gn.ops.split(x, 3)[1] * gn.unstack(x, axis=1)[2][0], x, order=2)
+
+
+def test_reshape_copies_when_asked() -> None:
+    x = gn.asarray(values((2, 3)))
+    assert np.shares_memory(gn.reshape(x, (3, 2)).numpy(), x.numpy())
+    assert not np.shares_memory(gn.reshape(x, (3, 2), copy=True).numpy(), x.numpy())
+    assert not np.shares_memory(gn.reshape(x, (2, 3), copy=True).numpy(), x.numpy())
+    assert gn.reshape(x, (2, 3)) is x
+
+
+def test_softmax_of_integers_and_of_any_axis() -> None:
+    x = np.array([[1, 2, 3], [0, 5, -1]])
+    e = np.exp(x - x.max(0))
+    found = gn.ops.softmax(gn.asarray(x), axis=0)
+    assert found.dtype == gn.float32
+    np.testing.assert_allclose(found.numpy(), e / e.sum(0), rtol=1e-6)
+    assert gn.ops.softmax(gn.ones((2, 0, 3)), axis=1).shape == (2, 0, 3)
+    assert gn.ops.log_softmax(gn.ones((2, 0)), axis=-1).shape == (2, 0)
+    np.testing.assert_allclose(gn.ops.softmax(gn.ones((4,))).numpy(), [0.25] * 4)

@@ -144,7 +144,8 @@ def test_unary_operators() -> None:
 
 def test_matmul_operator() -> None:
     a, b = np.ones((2, 3)), np.arange(12.0).reshape(3, 4)
-    for found in (gn.asarray(a) @ gn.asarray(b), gn.asarray(a) @ b, a @ gn.asarray(b)):
+    x, y = gn.asarray(a), gn.asarray(b)
+    for found in (x @ y, x @ b, a @ y, a.tolist() @ y, x @ b.tolist()):
         assert isinstance(found, gn.Tensor)
         np.testing.assert_array_equal(found.numpy(), a @ b)
 

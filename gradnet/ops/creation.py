@@ -10,7 +10,7 @@ import numpy as np
 from gradnet import backends, dtypes
 from gradnet.backends import Backend
 from gradnet.dtypes import DType
-from gradnet.errors import DeviceError, DTypeError, ShapeError
+from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops.multilinear import CAST, MOVE
 from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, reshape
 from gradnet.tensor import Tensor
@@ -370,12 +370,3 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
         lengths = tuple(x.size if j == place else 1 for j in range(len(tensors)))
         grids.append(broadcast_to(reshape(x, lengths), shape))
     return tuple(grids)
-
-
-def check_same_device(name: str, a: Tensor, b: Tensor) -> None:
-    """Raise DeviceError, naming the op and both devices, where two tensors do not share one."""
-    if a.backend is not b.backend:
-        raise DeviceError(
-            f"{name} got tensors on {a.device} ({a.backend.name}) and {b.device} "
-            f"({b.backend.name}); move one of them with .to(device)"
-        )

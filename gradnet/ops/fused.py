@@ -13,10 +13,10 @@ from gradnet import binding, dtypes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Composed, Cost, size
+from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.elementwise import Elementwise, op
 from gradnet.ops.multilinear import MATMUL, matmul
-from gradnet.ops.reduce import SUM, logsumexp
+from gradnet.ops.reduce import SUM
 from gradnet.ops.shape import expand_dims, matrix_transpose, reshape
 from gradnet.tensor import Tensor
 
@@ -206,7 +206,7 @@ def _scalars(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ..
 # Softmax
 
 
-class _Softmax(Composed):
+class _Softmax(Op):
     """Softmax of each row, or its logarithm, from values with the row's maximum taken off."""
 
     def __init__(self, name: str, log: bool) -> None:
@@ -215,10 +215,6 @@ class _Softmax(Composed):
 
     def forward(self, backend: Backend, *xs: Array) -> Array:
         return backend.softmax(xs[0], self.log)
-
-    def expression(self, *inputs: Any) -> Any:
-        logarithm = inputs[0] - logsumexp(inputs[0], axis=1, keepdims=True)
-        return logarithm if self.log else op("exp")(logarithm)
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         return (False,), True
