@@ -147,7 +147,8 @@ class _SetItem(Op):
             nothing = zeros((), dtype=g.dtype, backend=g.backend)
             g_x = self(copy(g), nothing, index=index, basic=basic)
         if context.needs[1]:
-            g_v = sum_to((VIEW if basic else TAKE)(g, index=index), context.inputs[1].shape)
+            g_v = VIEW(g, index=index) if basic else _of_last(TAKE(g, index=index), g, index)
+            g_v = sum_to(g_v, context.inputs[1].shape)
         return g_x, g_v
 
     def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
@@ -161,6 +162,17 @@ class _SetItem(Op):
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
         return 0.0, 2.0 * itemsize * size(shapes[1])
+
+
+def _of_last(picked: Tensor, g: Tensor, index: Index) -> Tensor:
+    """`picked = g[index]` where an assignment left its value, 0 where a later one replaced it."""
+    from gradnet.ops.creation import arange, zeros
+    from gradnet.ops.elementwise import op
+
+    order = reshape(arange(picked.size, backend=g.backend), picked.shape)
+    last = zeros(g.shape, dtype=dtypes.int64, backend=g.backend)
+    g.backend.put(last.array, index, order.array, add=False)
+    return op("where")(op("equal")(TAKE(last, index=index), order), picked, 0.0)
 
 
 SETITEM = _SetItem("setitem")
