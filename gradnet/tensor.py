@@ -290,17 +290,24 @@ class Tensor(Exchange, Operators):
             )
         return g if g.dtype == self.dtype else ops.astype(g, self.dtype)
 
-    def register_hook(self, hook: Hook) -> None:
+    def register_hook(self, hook: Hook) -> Callable[[], None]:
         """Have `hook(gradient)` called when this tensor's gradient is known, before it flows on.
 
-        What the hook returns, unless None, takes the gradient's place.
+        What the hook returns, unless None, takes the gradient's place. Returns a function that
+        takes the hook away again.
         """
         if self.node is None:
             raise GraphError(
                 "a hook needs a tensor that requires a gradient; set requires_grad first"
             )
         node, index = self.node
-        node.hooks = [*(node.hooks or []), (index, hook)]
+        entry = (index, hook)
+        node.hooks = [*(node.hooks or []), entry]
+
+        def remove() -> None:
+            node.hooks = [kept for kept in node.hooks or [] if kept is not entry]
+
+        return remove
 
     def detach(self) -> Tensor:
         """The same values, sharing memory, without a gradient."""
