@@ -266,6 +266,18 @@ def test_hooks_see_the_whole_gradient_once() -> None:
     assert seen == [5]
 
 
+def test_hooks_can_be_taken_away() -> None:
+    seen: list[str] = []
+    x = leaf(2.0)
+    remove = x.register_hook(lambda g: seen.append("first"))
+    x.register_hook(lambda g: seen.append("second"))
+    (x * 2).backward()
+    remove()
+    remove()
+    (x * 2).backward()
+    assert seen == ["first", "second", "second"]
+
+
 def test_a_hook_must_keep_the_shape() -> None:
     x = leaf([1.0, 2.0])
     y = x * 2
