@@ -22,6 +22,7 @@ from gradnet.graph import (
     next_id,
     reachable,
     recording,
+    tracking,
 )
 from gradnet.ops.core import Op, subgraph_gradients
 from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
@@ -33,13 +34,16 @@ Argnums = int | tuple[int, ...]
 
 
 def no_grad() -> Any:
-    """Do not record the graph within a `with` block: nothing computed there has a gradient."""
-    return recording(False)
+    """Take no derivatives through a `with` block: what it computes is a constant to both modes.
+
+    A derivative taken inside the block is computed as ever.
+    """
+    return tracking(False)
 
 
 def enable_grad() -> Any:
-    """Record the graph within a `with` block, inside of no_grad."""
-    return recording(True)
+    """Take derivatives within a `with` block again, inside of no_grad."""
+    return tracking(True)
 
 
 def is_grad_enabled() -> bool:

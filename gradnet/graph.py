@@ -31,6 +31,7 @@ class _Mode(threading.local):
 
     recording: bool = True
     levels: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()  # levels that were open when no_grad began
 
 
 mode = _Mode()
@@ -111,6 +112,19 @@ def recording(enabled: bool) -> Iterator[None]:
         yield
     finally:
         mode.recording = previous
+
+
+@contextmanager
+def tracking(enabled: bool) -> Iterator[None]:
+    """Derivatives of both modes taken through what follows in this thread, or not."""
+    previous = mode.recording, mode.levels, mode.hidden
+    open_levels = (*mode.hidden, *mode.levels)
+    mode.recording = enabled
+    mode.levels, mode.hidden = (open_levels, ()) if enabled else ((), open_levels)
+    try:
+        yield
+    finally:
+        mode.recording, mode.levels, mode.hidden = previous
 
 
 @contextmanager

@@ -329,6 +329,24 @@ def test_no_grad_outside_of_a_derivative() -> None:
         assert not second.requires_grad
 
 
+def test_no_grad_inside_makes_a_constant_in_both_modes() -> None:
+    def f(x: Any) -> Any:
+        with gn.no_grad():
+            c = x * x
+            with gn.enable_grad():
+                d = x * 2
+            # A derivative that begins inside is no concern of those outside.
+            e = gn.jvp(lambda z: z * z, x, gn.ones_like(x))[1]
+        return (c * x * d + e).sum()
+
+    x, v = f64([1.0, 2.0]), f64([1.0, 0.0])
+    np.testing.assert_array_equal(gn.grad(f)(x).numpy(), 4 * x.numpy() ** 3)
+    np.testing.assert_array_equal(gn.jacobian(f, forward=True)(x).numpy(), 4 * x.numpy() ** 3)
+    np.testing.assert_array_equal(gn.hvp(f, x, v).numpy(), [4, 0])
+    second = gn.grad(lambda x: (gn.grad(f)(x) * v).sum())(x)
+    np.testing.assert_array_equal(second.numpy(), [4, 0])
+
+
 def test_gradients_do_not_touch_leaves() -> None:
     w = f64(3.0, requires_grad=True)
     gn.grad(lambda x: x * w)(w)
