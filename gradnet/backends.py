@@ -8,7 +8,6 @@ backend's arrays are opaque to the rest: only `shape` and `dtype` are read from 
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +24,6 @@ Scalar = bool | int | float | complex
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
 Formula = Callable[..., Any]
-
-log = logging.getLogger("gradnet")
 
 
 @runtime_checkable
@@ -350,6 +347,9 @@ def _cpu() -> Backend:
     reason = unavailable("numba")
     if reason is None:
         return get("numba")
+    import logging  # takes long to import, and here alone it has something to say
+
+    log = logging.getLogger("gradnet")
     log.warning("%s; using the slower numpy backend (remedy: pip install numba)", reason)
     _loaded[("cpu", 0)] = get("numpy")
     return _loaded[("cpu", 0)]
