@@ -15,9 +15,8 @@ import linecache
 import re
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradnet import formulas
 from gradnet.formulas.rows import Formula, arguments
@@ -45,8 +44,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A formula as self-contained Python text for a compiled target.
 
     name        the function of `text` to call

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradnet import formulas
 from gradnet.errors import GradnetError
@@ -40,8 +39,7 @@ def results(formula: Formula) -> int:
     return len(value.elts) if isinstance(value, ast.Tuple) else 1
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """What a formula consists of, once checked."""
 
     definition: ast.FunctionDef
