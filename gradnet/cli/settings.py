@@ -24,7 +24,10 @@ FREE = ("epochs", "device", "backend")
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags of `gradnet train` that decide what is computed; None means by default."""
+    """The flags of `gradnet train` that decide what is computed; None means by default.
+
+    `schedule` has no flag; `fingerprint` is of the data, once they are read.
+    """
 
     data: str
     target: str | None = None
@@ -45,6 +48,7 @@ class Settings:
     backend: str = "auto"
     precision: str = "float32"
     seed: int = 0
+    fingerprint: str | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Settings:
@@ -80,6 +84,15 @@ class Settings:
                 if getattr(self, name) is None
             },
         )
+
+    def of_data(self, fingerprint: str) -> Settings:
+        """With the fingerprint of the data; raises DataError where it is another than before."""
+        if self.fingerprint not in (None, fingerprint):
+            raise DataError(
+                f"{self.data}: the data are not what the run began with; start anew with "
+                "another --out"
+            )
+        return dataclasses.replace(self, fingerprint=fingerprint)
 
     def write(self, folder: Path) -> None:
         """Write run.json, with files by their full path so that it can be resumed anywhere."""

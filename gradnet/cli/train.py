@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import hashlib
 import importlib.util
 import json
 import math
@@ -21,6 +22,7 @@ from gradnet.cli.parser import BadCall
 from gradnet.cli.report import Report
 from gradnet.cli.settings import Settings
 from gradnet.cli.summary import PARTS, conclude, introduce
+from gradnet.data import Parts
 from gradnet.io import replacing
 from gradnet.training import (
     Callback,
@@ -122,6 +124,16 @@ def _optimizer(settings: Settings) -> dict[str, Any]:
     return found | {name: value for name, value in given.items() if value is not None}
 
 
+def fingerprint(parts: Parts) -> str:
+    """A hash of what is trained on, by which a resumed run knows its data again."""
+    found = hashlib.blake2b(parts.preprocessing.to_json().encode(), digest_size=16)
+    for part in (parts.train, parts.validation):
+        if part is not None and part.y is not None:
+            found.update(part.X.data)
+            found.update(part.y.data)
+    return found.hexdigest()
+
+
 class Beginning(Callback):
     """How many epochs a run had behind it when it began."""
 
@@ -142,7 +154,15 @@ class Job:
         self.dataset = data.load(settings.data, settings.target, settings.task)
         self.parts = self.dataset.split(settings.validation, settings.test, seed=settings.seed)
         rows = len(self.parts.train)
-        self.settings = settings = settings.completed(choose(rows, settings.optimizer, searches))
+        if searches and (settings.batch_size or rows) < rows:
+            raise BadCall(
+                f"--optimizer {settings.optimizer} needs all {rows:,} training rows in each step: "
+                "leave out --batch-size"
+            )
+        if settings.patience and self.parts.validation is None:
+            raise BadCall("--patience needs validation rows: leave out --validation 0")
+        settings = settings.completed(choose(rows, settings.optimizer, searches))
+        self.settings = settings.of_data(fingerprint(self.parts))
         self.model = _model(
             settings, len(self.parts.preprocessing.features), len(self.dataset.classes)
         )

@@ -70,6 +70,8 @@ BAD_DATA = [
     ("good.csv --optimizer adamm", "--optimizer adamm: no optimizer is called 'adamm'"),
     ("good.csv --optimizer lion --lr 0.1 --weight-decay 1e400", "--weight-decay"),
     ("good.csv --optimizer lbfgs --weight-decay 0.1", "has no setting 'weight_decay'"),
+    ("good.csv --optimizer lbfgs --batch-size 8", "needs all 42 training rows in each step"),
+    ("good.csv --validation 0 --patience 5", "--patience needs validation rows"),
     ("good.csv --precision bfloat16", "--precision bfloat16 is not there on the CPU"),
     ("good.csv --precision tf32", "--precision tf32 is not there on the CPU"),
     ("good.csv --backend cuda", "the backend 'cuda' cannot be loaded"),

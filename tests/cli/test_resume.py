@@ -155,6 +155,17 @@ def test_data_may_be_a_relative_path_elsewhere(
     capsys.readouterr()
 
 
+def test_other_data_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["x,y\n", *(f"{i},{i % 2}\n" for i in range(60))]
+    (here / "xy.csv").write_text("".join(lines))
+    assert main(["train", "xy.csv", "--epochs", "2", "--out", "m", "--quiet"]) == 0
+    (here / "xy.csv").write_text(
+        "".join([lines[0], *(line.replace(",", ".5,") for line in lines[1:])])
+    )
+    assert main(["train", "xy.csv", "--resume", "m", "--epochs", "3", "--quiet"]) == 2
+    assert "the data are not what the run began with" in capsys.readouterr().err
+
+
 BAD = [
     (["spirals", "--resume", "absent"], "absent: there is no run to resume (no file run.json)"),
     (["spirals", "--resume", "m", "--out", "n"], "a resumed run is saved where it was"),
