@@ -392,7 +392,9 @@ class Tensor(Exchange, Operators):
     def replace(self, new: Tensor) -> Self:
         """Take the values and the graph of `new`, in this tensor's memory.
 
-        Raises GraphError for a leaf that requires a gradient, while recording.
+        A wider float or complex dtype is rounded to this tensor's, as an assignment to an index
+        does. Raises GraphError for a leaf that requires a gradient, while recording, and DTypeError
+        for values of a higher kind.
         """
         self.check_changeable()
         if new.shape != self.shape:
@@ -400,7 +402,8 @@ class Tensor(Exchange, Operators):
                 f"an in-place change cannot give shape {new.shape} to a tensor of shape "
                 f"{self.shape}"
             )
-        if dtypes.promote(new.dtype, self.dtype) != self.dtype:
+        rounded = dtypes.is_inexact(new.dtype) and dtypes.kind(new.dtype) == dtypes.kind(self.dtype)
+        if not rounded and dtypes.promote(new.dtype, self.dtype) != self.dtype:
             raise DTypeError(
                 f"an in-place change cannot store {new.dtype.name} values in a "
                 f"{self.dtype.name} tensor; cast one of them with astype"

@@ -61,8 +61,8 @@ def test_what_cannot_be_written(tracked: bool) -> None:
     before = x.tolist()
     with pytest.raises(ShapeError, match=r"cannot give shape \(3, 2\) to a tensor of shape \(2,\)"):
         x += gn.ones((3, 2))
-    with pytest.raises(DTypeError, match="cannot store float64 values in a float32 tensor"):
-        x *= gn.ones((2,), dtype=gn.float64)
+    with pytest.raises(DTypeError, match="cannot store complex64 values in a float32 tensor"):
+        x *= gn.ones((2,), dtype=gn.complex64)
     assert x.tolist() == before
     whole = gn.asarray([1, 2])
     with pytest.raises(DTypeError, match="cannot store float32 values in a int64 tensor"):
@@ -72,6 +72,22 @@ def test_what_cannot_be_written(tracked: bool) -> None:
     wide = gn.broadcast_to(gn.ones((1,)), (3,))
     with pytest.raises(ShapeError, match="read-only, or one value that a broadcast repeats"):
         wide += 1
+
+
+def test_a_wider_float_is_rounded_to_the_dtype_of_the_tensor() -> None:
+    wide = gn.asarray([1 / 3, 2.0], dtype=gn.float64, requires_grad=True)
+    x = y = gn.asarray([1.0, 3.0])
+    x += wide.detach()
+    assert x is y
+    assert x.dtype == gn.float32
+    np.testing.assert_array_equal(x.numpy(), np.asarray([4 / 3, 5], np.float32))
+    z = gn.asarray([1.0, 3.0])
+    z *= wide
+    assert z.dtype == gn.float32
+    gn.sum(z).backward()
+    assert wide.grad is not None
+    assert wide.grad.dtype == gn.float64
+    assert wide.grad.tolist() == [1.0, 3.0]
 
 
 def test_assign() -> None:
