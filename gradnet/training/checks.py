@@ -89,8 +89,13 @@ def all_finite(xs: Sequence[Tensor]) -> bool:
     if not xs:
         return True
     # A sum is finite only if all its terms are; where it is not, it may just have overflowed.
-    sums = ops.stack([ops.sum(x.detach()) for x in xs]).numpy().tolist()
+    sums = numbers([ops.sum(x.detach()) for x in xs])
     return all(map(math.isfinite, sums)) or all(map(is_finite, xs))
+
+
+def numbers(xs: Sequence[Tensor]) -> list[float]:
+    """The values of scalars, fetched from the device together."""
+    return [float(xs[0])] if len(xs) == 1 else ops.stack(list(xs)).numpy().tolist()
 
 
 def finite(name: str, x: Tensor, given: Any = None) -> None:

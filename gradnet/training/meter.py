@@ -6,6 +6,7 @@ import math
 
 from gradnet import ops
 from gradnet.tensor import Tensor
+from gradnet.training.checks import numbers
 from gradnet.training.sources import Rows
 
 # Reading waits for the device, so it is done once in so many steps, and at the end of the epoch.
@@ -39,10 +40,10 @@ class LossMeter:
     def read(self) -> bool:
         """Fetch what is still on the device; False where a loss is not finite."""
         if self._losses:
-            self.losses += ops.stack(self._losses).numpy().tolist()
+            self.losses += numbers(self._losses)
             self._losses = []
         if self._weights:
-            self.weights += ops.stack(self._weights).numpy().tolist()
+            self.weights += numbers(self._weights)
             self._weights = []
         return self.first_not_finite is None
 

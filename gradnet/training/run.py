@@ -13,7 +13,6 @@ from gradnet.nn import Module
 from gradnet.random import Generator, default_generator
 from gradnet.training import interrupt
 from gradnet.training.callbacks import Callback, hooks
-from gradnet.training.checks import all_finite
 from gradnet.training.diagnose import (
     Finding,
     NotFinite,
@@ -291,7 +290,7 @@ class Run:
         between = self._steps_since + self.batch < _SNAPSHOT_EVERY and self.epoch < self.epochs
         if between and self.has_validation:
             return False
-        return not all_finite(list(self.model.parameters()))
+        return not self._step.finite()
 
     def _locate(self) -> NoReturn:
         """Run again from the snapshot, looking at every step, and raise what is found."""

@@ -41,6 +41,16 @@ class Step:
         self.max_norm, self.clip_norm = max_norm, clip_norm
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
+    def finite(self) -> bool:
+        """Whether all weights are finite, by as few looks as the optimizer has buffers of them."""
+        return all_finite(
+            [
+                Tensor.wrap(flat.values, flat.backend)
+                for group in self.optimizer.groups
+                for flat in group.flats
+            ]
+        )
+
     def losses(self, batch: Rows) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and what is minimised: the loss with the penalties."""
         loss = self.objective.loss(self.model(batch.x), batch.y, batch.weight)
