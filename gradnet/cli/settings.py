@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradnet.cli.defaults import Defaults
 from gradnet.cli.parser import BadCall
 from gradnet.data import BUILTIN
 from gradnet.errors import DataError
 from gradnet.io import replacing
+from gradnet.training.defaults import Defaults
 
 FILE = "run.json"
 FREE = ("epochs", "device", "backend")

@@ -16,7 +16,6 @@ from typing import Any
 
 from gradnet import backends, data, nn, optim
 from gradnet.backends import Backend
-from gradnet.cli.defaults import choose
 from gradnet.cli.folder import Folder
 from gradnet.cli.parser import BadCall
 from gradnet.cli.report import Report
@@ -33,6 +32,7 @@ from gradnet.training import (
     Trainer,
     TrainingInterrupted,
 )
+from gradnet.training.defaults import choose
 
 INTERRUPTED = 130
 CHECKPOINT_SECONDS = 2.0

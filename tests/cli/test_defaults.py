@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gradnet.cli import main
-from gradnet.cli.defaults import choose
 from gradnet.cli.report import Report, counted, figure, lasting
+from gradnet.training.defaults import choose
 
 
 @pytest.mark.parametrize("rows", [1, 299, 300, 1258, 5000, 15_000, 10**9])

@@ -1,4 +1,7 @@
-"""What the command chooses where a flag is not given: one rule for each, by task and size."""
+"""Settings for training on a table where none are given: one rule for each, by the number of rows.
+
+The command and the tabular estimators share them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Defaults:
-    """Values for the flags that were not given; None leaves it to the optimizer."""
+    """Values for what was not given; None leaves it to the optimizer."""
 
     hidden: tuple[int, ...]
     activation: str
@@ -23,7 +26,11 @@ class Defaults:
     patience: int
 
 
+FEW = 50
+"""Fewer training rows than these are too few to draw from: every step takes them all."""
+
 _SIZES: tuple[tuple[float, dict[str, Any]], ...] = (
+    (FEW, {"hidden": (64,), "dropout": 0.0, "lr": 2e-3, "epochs": 200, "batch_size": FEW}),
     (300, {"hidden": (64,), "dropout": 0.3, "lr": 2e-3, "epochs": 200, "batch_size": 16}),
     (1000, {"hidden": (128, 128), "dropout": 0.3, "lr": 1e-3, "epochs": 100, "batch_size": 32}),
     (2000, {"hidden": (256, 256), "dropout": 0.1, "lr": 1e-3, "epochs": 100, "batch_size": 32}),
