@@ -29,6 +29,20 @@ class Point:
         return math.isfinite(self.value) and math.isfinite(self.slope)
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a step went: its iterations, evaluations of the closure, and the loss at its end.
+
+    `stopped` says why it ended: "gradient" or "change" within its tolerance, all "iterations" or
+    "evaluations" made, "no descent" that is wider than the tolerances, or "not finite".
+    """
+
+    iterations: int
+    evaluations: int
+    loss: float
+    stopped: str
+
+
 def strong_wolfe(
     evaluate: Callable[[float], Point],
     start: Point,
@@ -173,6 +187,7 @@ class LineSearch(Optimizer):
             )
         self.vectors: dict[str, list[Tensor]] = {}
         self.numbers: dict[str, list[float]] = {}
+        self.found: Search | None = None
 
     @property
     def flat(self) -> Flat:
@@ -221,7 +236,7 @@ class LineSearch(Optimizer):
         Parameters that the loss does not depend on stay as they are. Stops where no gradient is
         larger than `tolerance_grad`, where neither a parameter nor the loss changes by more than
         `tolerance_change`, after `max_evaluations` of the closure, or where no direction leads
-        down. A loss that is not finite at the start changes nothing.
+        down. A loss that is not finite at the start changes nothing. `found` tells how it went.
 
         Raises TypeError without a closure.
         """
@@ -239,18 +254,24 @@ class LineSearch(Optimizer):
             raise TypeError(f"{kind}.step: the closure returned None; it must return the loss")
         gradient = self._gradient()
         value = float(first_result)
-        used = 1
+        used, done, stopped = 1, 0, "iterations"
         for _ in range(settings["max_iterations"]):
             steepest = largest(gradient)
-            if not math.isfinite(value) or not settings["tolerance_grad"] < steepest < math.inf:
+            if not (math.isfinite(value) and math.isfinite(steepest)):
+                stopped = "not finite"
+                break
+            if steepest <= settings["tolerance_grad"]:
+                stopped = "gradient"
                 break
             if used >= limit:
+                stopped = "evaluations"
                 break
             direction = self.direction(gradient)
             slope = dot(gradient, direction)
             if not slope < 0:
                 if self.restart():
                     continue
+                stopped = "no descent"
                 break
             origin = Tensor.wrap(flat.backend.cast(flat.values, flat.dtype), flat.backend)
             at = 0.0
@@ -280,13 +301,17 @@ class LineSearch(Optimizer):
                 self._restore_gradient(gradient)
                 if self.restart():
                     continue
+                stopped = "evaluations" if used >= limit else "no descent"
                 break
             assert end.gradient is not None
+            done += 1
             self.accepted(gradient, direction, start, end)
             change = max(abs(end.value - start.value), end.step * length)
             value, gradient = end.value, end.gradient
             if change <= settings["tolerance_change"]:
+                stopped = "change"
                 break
+        self.found = Search(done, used, value, stopped)
         self._restore_gradient(gradient)
         return first_result
 

@@ -385,3 +385,28 @@ def test_closures_run_with_gradients_on_and_from_none(name: str) -> None:
         optimizer.step(closure)
     assert all(seen)
     assert abs(float(p.detach())) < 2.0
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient"])
+def test_a_search_tells_how_it_went(name: str) -> None:
+    def told(start: Any, f: Any = rosenbrock, **given: Any) -> line_search.Search:
+        problem = Problem(f, np.array(start))
+        optimizer = optim.create(name, problem.parts, **given)
+        assert isinstance(optimizer, line_search.LineSearch)
+        assert optimizer.found is None
+        optimizer.step(problem.closure)
+        found = optimizer.found
+        assert found is not None
+        assert found.evaluations == problem.evaluations
+        if math.isfinite(found.loss):
+            assert found.loss == pytest.approx(float(f(gn.asarray(problem.x))))
+        return found
+
+    start = [-1.2, 1.0]
+    assert told(start, max_iterations=400, tolerance_grad=1e-3).stopped == "gradient"
+    wide = told(start, max_iterations=400, tolerance_change=0.5)
+    assert wide.stopped in ("change", "no descent")  # no descent wider than the tolerance
+    few = told(start, max_iterations=3)
+    assert (few.stopped, few.iterations) == ("iterations", 3)
+    assert told(start, max_evaluations=7).stopped == "evaluations"
+    assert told(start, lambda x: (x * math.nan).sum()).stopped == "not finite"
