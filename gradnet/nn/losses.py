@@ -11,11 +11,10 @@ names the row, for targets and weights out of range, and ValueError for other se
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradnet import dtypes, ops
+from gradnet import dtypes, host, ops
 from gradnet.errors import DataError, ShapeError
 from gradnet.nn import targets
 from gradnet.nn.names import unknown
@@ -53,12 +52,17 @@ def get(name: str | Loss) -> Loss:
 def _total(name: str, weights: Tensor, check: bool) -> Tensor:
     """The sum of weights that a mean is divided by. Raises DataError where it is zero."""
     total = ops.sum(weights)
-    if check and targets.readable(total) and not total.numpy() > 0:
-        raise DataError(f"{name}: the weights of all rows are zero, so there is nothing to average")
+    if check and targets.readable(total):
+        host.check(_positive, total, name)
     return total
 
 
-def _reduced(
+def _positive(total: Tensor, name: str) -> None:
+    if not total.numpy() > 0:
+        raise DataError(f"{name}: the weights of all rows are zero, so there is nothing to average")
+
+
+def reduced(
     name: str, losses: Tensor, weights: Tensor | None, reduction: str, check: bool
 ) -> Tensor:
     """Losses (n, ...) with weights (n,) or of their own shape, reduced."""
@@ -75,7 +79,8 @@ def _reduced(
     return losses if reduction == "none" else ops.sum(losses)
 
 
-def _row_weights(name: str, sample_weight: Any, z: Tensor, check: bool) -> Tensor | None:
+def row_weights(name: str, sample_weight: Any, z: Tensor, check: bool) -> Tensor | None:
+    """The weights of rows (n,), or None where there are none."""
     return None if sample_weight is None else targets.sample_weights(name, sample_weight, z, check)
 
 
@@ -115,7 +120,7 @@ def cross_entropy(
         y = targets.probabilities("cross_entropy", z, y, check)
     else:
         y = targets.classes("cross_entropy", z, y, check)
-    weights = _row_weights("cross_entropy", sample_weight, z, check)
+    weights = row_weights("cross_entropy", sample_weight, z, check)
     if class_weight is not None:
         per_class = targets.class_weights("cross_entropy", class_weight, z, z.shape[1], check)
         own = ops.take(per_class, y) if y.ndim == 1 else ops.matmul(y, per_class)
@@ -152,7 +157,7 @@ def binary_cross_entropy(
     z, y = targets.matched(name, z, given, check)
     if check:
         targets.check_range(name, y, 0, 1)
-    weights = _row_weights(name, sample_weight, z, check)
+    weights = row_weights(name, sample_weight, z, check)
     if class_weight is not None:
         per_class = targets.class_weights(name, class_weight, z, 2, check)
         own = y * per_class[1] + (1 - y) * per_class[0]
@@ -165,7 +170,7 @@ def binary_cross_entropy(
         losses = y * ops.softplus(-z) + (1 - y) * ops.softplus(z)
     else:
         losses = ops.softplus((1 - 2 * y) * z)
-    return _reduced(name, losses, weights, reduction, check)
+    return reduced(name, losses, weights, reduction, check)
 
 
 def _margins(name: str, z: Tensor, y: Any, check: bool) -> tuple[Tensor, Tensor | None]:
@@ -209,8 +214,8 @@ def hinge(
         own = ops.one_hot(classes, z.shape[1], dtype=dtypes.bool_)
         above = ops.relu(ops.where(own, 0.0, z - _of_class(z, classes) + 1))
         losses = (ops.max if multiclass == "crammer_singer" else ops.sum)(above, axis=1)
-    weights = _row_weights("hinge", sample_weight, z, check)
-    return _reduced("hinge", losses, weights, reduction, check)
+    weights = row_weights("hinge", sample_weight, z, check)
+    return reduced("hinge", losses, weights, reduction, check)
 
 
 @loss
@@ -233,8 +238,8 @@ def perceptron(
         losses: Tensor = ops.maximum(-margin, 0.0)
     else:
         losses = ops.max(z, axis=1) - ops.squeeze(_of_class(z, classes), 1)
-    weights = _row_weights("perceptron", sample_weight, z, check)
-    return _reduced("perceptron", losses, weights, reduction, check)
+    weights = row_weights("perceptron", sample_weight, z, check)
+    return reduced("perceptron", losses, weights, reduction, check)
 
 
 # Regression
@@ -246,8 +251,8 @@ def mse(
 ) -> Tensor:
     """(z - y)^2, targets of the shape of z."""
     z, y = targets.matched("mse", targets.outputs("mse", z, reduction), y, check)
-    weights = _row_weights("mse", sample_weight, z, check)
-    return _reduced("mse", ops.square(z - y), weights, reduction, check)
+    weights = row_weights("mse", sample_weight, z, check)
+    return reduced("mse", ops.square(z - y), weights, reduction, check)
 
 
 @loss
@@ -256,8 +261,8 @@ def mae(
 ) -> Tensor:
     """|z - y|, targets of the shape of z."""
     z, y = targets.matched("mae", targets.outputs("mae", z, reduction), y, check)
-    weights = _row_weights("mae", sample_weight, z, check)
-    return _reduced("mae", ops.abs(z - y), weights, reduction, check)
+    weights = row_weights("mae", sample_weight, z, check)
+    return reduced("mae", ops.abs(z - y), weights, reduction, check)
 
 
 @loss
@@ -277,44 +282,51 @@ def huber(
     distance = ops.abs(z - y)
     near = ops.minimum(distance, float(delta))
     losses = near * (distance - 0.5 * near)
-    weights = _row_weights("huber", sample_weight, z, check)
-    return _reduced("huber", losses, weights, reduction, check)
-
-
-VARIANCE_FLOOR = 1e-6
-
-
-def gaussian_parameters(z: Any) -> tuple[Tensor, Tensor]:
-    """Mean and variance from raw outputs: (n, 2m) -> (n, m), (n, m).
-
-    The first half of the columns is the mean, the second makes the variance, positive as
-    softplus(raw) + 1e-6. Raises ShapeError for an odd number of columns.
-    """
-    z = ops.asarray(z)
-    if z.ndim != 2 or z.shape[1] % 2:
-        raise ShapeError(
-            f"gaussian_nll takes outputs (n, 2m), m means and then m raw variances, got shape "
-            f"{z.shape}"
-        )
-    m = z.shape[1] // 2
-    return z[:, :m], ops.softplus(z[:, m:]) + VARIANCE_FLOOR
+    weights = row_weights("huber", sample_weight, z, check)
+    return reduced("huber", losses, weights, reduction, check)
 
 
 @loss
-def gaussian_nll(
-    z: Any, y: Any, *, sample_weight: Any = None, reduction: str = "mean", check: bool = True
+def quantile(
+    z: Any,
+    y: Any,
+    *,
+    q: float | Sequence[float] = 0.5,
+    sample_weight: Any = None,
+    reduction: str = "mean",
+    check: bool = True,
 ) -> Tensor:
-    """(log(2 pi v) + (y - mean)^2 / v) / 2: outputs (n, 2m), targets (n, m) or (n,) for m = 1.
+    """max(q e, (q - 1) e) for e = y - z: least where z is the q-quantile of y.
 
-    Mean and variance v are those of `gaussian_parameters`: v is learned, as softplus of the raw
-    output. Nix and Weigend 1994.
+    One q: targets of the shape of z. Several, k of them: outputs (n, m k), a target's quantiles
+    side by side, and targets (n, m), or (n,) for m = 1. Koenker and Bassett 1978.
     """
-    z = targets.outputs("gaussian_nll", z, reduction)
-    mean, variance = gaussian_parameters(z)
+    z = targets.outputs("quantile", z, reduction)
+    levels = quantile_levels(q)
     given = targets.beside(z, y)
-    if given.shape == (z.shape[0],) and mean.shape[1] == 1:
-        given = ops.reshape(given, mean.shape)
-    mean, y = targets.matched("gaussian_nll", mean, given, check)
-    losses = 0.5 * (ops.log(variance) + ops.square(y - mean) / variance + math.log(2 * math.pi))
-    weights = _row_weights("gaussian_nll", sample_weight, z, check)
-    return _reduced("gaussian_nll", losses, weights, reduction, check)
+    above: Any = levels[0]
+    if not isinstance(q, Sequence):
+        z, y = targets.matched("quantile", z, given, check)
+    else:
+        k = len(levels)
+        if z.ndim != 2 or z.shape[1] % k:
+            raise ShapeError(
+                f"quantile with {k} levels takes outputs (n, {k} m), got shape {z.shape}"
+            )
+        n, m = z.shape[0], z.shape[1] // k
+        given = ops.reshape(given, (n, 1)) if given.shape == (n,) and m == 1 else given
+        first, y = targets.matched("quantile", ops.reshape(z, (n, m, k))[..., 0], given, check)
+        z, y = ops.reshape(z, (*first.shape, k)), ops.expand_dims(y, -1)
+        above = ops.asarray(levels, dtype=z.dtype, backend=z.backend)
+    short = y - z
+    losses: Tensor = ops.maximum(above * short, (above - 1) * short)
+    weights = row_weights("quantile", sample_weight, z, check)
+    return reduced("quantile", losses, weights, reduction, check)
+
+
+def quantile_levels(q: float | Sequence[float]) -> tuple[float, ...]:
+    """The levels of quantiles. Raises ValueError for one outside 0 < q < 1, and for none."""
+    levels = tuple(map(float, q)) if isinstance(q, Sequence) else (float(q),)
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(f"quantile takes levels in 0 < q < 1, at least one, got {q}")
+    return levels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradnet import dtypes, ops
@@ -111,12 +111,13 @@ def _embedding(entry: Sequence[int], features: int) -> tuple[int, int, int]:
 class MLP(Module):
     """A multilayer perceptron: (n, sizes[0]) -> (n, units), the raw values of its output unit.
 
-    sizes          inputs, widths of the hidden layers, and targets: the classes of "softmax", the
-                   columns of "linear", "sigmoid" and "gaussian" (which has 2 units per target)
+    sizes          inputs, widths of the hidden layers, and targets: the classes of "softmax", else
+                   the columns ("gaussian", "mixture" and "quantile" have several units for each)
     activation     of the hidden layers, by name; `activation_operands` are its settings, such as
                    {"alpha": 0.1} or, for "maxout", {"groups": 3}
     dropout        probability behind every hidden layer; `input_dropout` before the first
-    output         "softmax", "sigmoid", "linear" or "gaussian", or an OutputUnit: `model.output`
+    output         "softmax", "sigmoid", "linear" or another of `nn.outputs.names()`; with settings
+                   {"name": "mixture", "components": 5}; or an OutputUnit: `model.output`
     norm           "batch" or "layer": normalise before each hidden activation
     residual       skip each hidden layer whose input and output have one width: x + layer(x);
                    where the width changes there is no skip
@@ -134,7 +135,7 @@ class MLP(Module):
         sizes: Sequence[int],
         activation: str = "relu",
         dropout: float = 0.0,
-        output: str | OutputUnit = "linear",
+        output: str | Mapping[str, Any] | OutputUnit = "linear",
         *,
         norm: str | None = None,
         residual: bool = False,
@@ -219,7 +220,7 @@ class MLP(Module):
             "sizes": list(self.sizes),
             "activation": self.activation,
             "dropout": self.dropout,
-            "output": self.output.name,
+            "output": self.output.config(),
             "norm": self.norm,
             "residual": self.residual,
             "bias": self.bias,

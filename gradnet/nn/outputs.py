@@ -1,10 +1,12 @@
 """Output units: what the raw outputs of a network mean, and the loss that belongs to them.
 
-A unit is one class here; registering it is all that it takes to be found by name.
+A unit is one class here; registering it is all that it takes to be found by name. One with
+settings is asked for as {"name": ..., settings}, or made by its class.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from gradnet import ops
@@ -45,8 +47,27 @@ class OutputUnit:
         """What raw outputs z say, of the shape of z."""
         raise NotImplementedError
 
+    def estimate(self, z: Any) -> Tensor:
+        """One number per target, or a probability per class: what metrics compare with targets.
+
+        Where `predict` gives several things, the first of them.
+        """
+        prediction = self.predict(z)
+        found: Tensor = prediction[0] if isinstance(prediction, tuple) else prediction
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """What the unit was made with, JSON-able: arguments of its class by name."""
+        return {}
+
+    def config(self) -> str | dict[str, Any]:
+        """The name, with the settings where there are any: `output_unit` takes either."""
+        settings = self.settings()
+        return {"name": self.name, **settings} if settings else self.name
+
     def __repr__(self) -> str:
-        return f"<output unit {self.name}>"
+        settings = "".join(f" {key}={value}" for key, value in self.settings().items())
+        return f"<output unit {self.name}{settings}>"
 
 
 _UNITS: dict[str, OutputUnit] = {}
@@ -64,25 +85,29 @@ def names() -> tuple[str, ...]:
     return tuple(_UNITS)
 
 
-def output_unit(name: str | OutputUnit) -> OutputUnit:
-    """The output unit of that name; a unit is returned as it is.
+def output_unit(name: str | Mapping[str, Any] | OutputUnit) -> OutputUnit:
+    """The output unit of that name, or of {"name": ..., settings}; a unit is returned as it is.
 
-    Raises KeyError, with close matches, for an unknown name.
+    Raises KeyError, with close matches, for an unknown name, and TypeError for settings that the
+    unit does not take.
     """
     if isinstance(name, OutputUnit):
         return name
-    found = _UNITS.get(name)
+    settings = dict(name) if isinstance(name, Mapping) else {"name": name}
+    wanted = settings.pop("name", None)
+    found = _UNITS.get(wanted) if isinstance(wanted, str) else None
     if found is None:
-        raise unknown("output unit", name, _UNITS)
-    return found
+        raise unknown("output unit", str(wanted), _UNITS)
+    return type(found)(**settings) if settings else found
 
 
-class _Regression(OutputUnit):
-    """Of a task in which classes mean nothing."""
+class RegressionUnit(OutputUnit):
+    """Base of the units of a task in which classes mean nothing."""
 
     task = "regression"
 
-    def _refuse(self, class_weight: Any, label_smoothing: float) -> None:
+    def refuse(self, class_weight: Any, label_smoothing: float) -> None:
+        """Raise ValueError for settings that are of classes."""
         if class_weight is not None or label_smoothing:
             which = "class_weight" if class_weight is not None else "label_smoothing"
             raise ValueError(
@@ -161,7 +186,7 @@ class SigmoidOutput(OutputUnit):
 
 
 @register_output
-class LinearOutput(_Regression):
+class LinearOutput(RegressionUnit):
     """Numbers: z itself, with the mean squared error."""
 
     name = "linear"
@@ -178,41 +203,9 @@ class LinearOutput(_Regression):
         check: bool = True,
     ) -> Tensor:
         """Mean squared error: z (n, m), targets (n, m), or (n,) for m = 1."""
-        self._refuse(class_weight, label_smoothing)
+        self.refuse(class_weight, label_smoothing)
         return losses.mse(z, y, sample_weight=sample_weight, reduction=reduction, check=check)
 
     def predict(self, z: Any) -> Tensor:
         """z."""
         return ops.asarray(z)
-
-
-@register_output
-class GaussianOutput(_Regression):
-    """Numbers with their uncertainty: mean and variance of a normal distribution each."""
-
-    name = "gaussian"
-
-    def units(self, targets: int) -> int:
-        """Two for each target: its mean and its raw variance."""
-        return 2 * targets
-
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
-        """Negative log-likelihood: z (n, 2m), targets (n, m), or (n,) for m = 1."""
-        self._refuse(class_weight, label_smoothing)
-        return losses.gaussian_nll(
-            z, y, sample_weight=sample_weight, reduction=reduction, check=check
-        )
-
-    def predict(self, z: Any) -> tuple[Tensor, Tensor]:
-        """Mean and variance: (n, 2m) -> (n, m), (n, m)."""
-        return losses.gaussian_parameters(z)

@@ -19,7 +19,9 @@ _UNIT_OF_LOSS = {
     "mse": "linear",
     "mae": "linear",
     "huber": "linear",
+    "quantile": "linear",
     "gaussian_nll": "gaussian",
+    "poisson_nll": "poisson",
 }
 
 
@@ -87,10 +89,8 @@ class Objective:
         return z if self.unit is None else self.unit.predict(z)
 
     def estimate(self, z: Tensor) -> Tensor:
-        """The predictions that metrics compare with targets: of mean and variance, the mean."""
-        prediction = self.predict(z)
-        estimate: Tensor = prediction[0] if isinstance(prediction, tuple) else prediction
-        return estimate
+        """The predictions that metrics compare with targets, such as the mean of a distribution."""
+        return z if self.unit is None else self.unit.estimate(z)
 
     def classes(self, z: Tensor) -> int:
         """How many classes raw outputs (n, k) tell apart."""

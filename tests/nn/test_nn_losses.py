@@ -11,7 +11,7 @@ import pytest
 
 import gradnet as gn
 from gradnet import nn
-from gradnet.nn import losses
+from gradnet.nn import likelihoods, losses
 
 RNG = np.random.default_rng(11)
 N, K = 6, 4
@@ -22,6 +22,8 @@ COLUMN = RNG.normal(size=N) * 2
 NUMBERS = RNG.normal(size=(N, 2))
 BITS = np.array([0, 1, 1, 0, 1, 0])
 SIGNS = 2 * BITS - 1
+MIXED = RNG.normal(size=(N, 12))
+COUNTS = RNG.poisson(2.0, size=(N, 2))
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.0, 3.0, 1.5])
 
 # A call of every loss: name, outputs, targets, settings.
@@ -37,7 +39,13 @@ CASES: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("mse", NUMBERS, NUMBERS[::-1], {}),
     ("mae", NUMBERS, NUMBERS[::-1], {}),
     ("huber", NUMBERS, NUMBERS[::-1], {"delta": 0.7}),
+    ("quantile", NUMBERS, NUMBERS[::-1], {"q": 0.2}),
+    ("quantile", LOGITS, NUMBERS[::-1], {"q": (0.1, 0.7)}),
+    ("quantile", LOGITS, COLUMN, {"q": (0.1, 0.2, 0.7, 0.9)}),
     ("gaussian_nll", LOGITS, NUMBERS, {}),
+    ("mixture_nll", MIXED, COLUMN, {}),
+    ("mixture_nll", MIXED[:, :10], NUMBERS, {}),
+    ("poisson_nll", NUMBERS, COUNTS, {}),
     ("hinge", COLUMN, SIGNS, {}),
     ("hinge", LOGITS, CLASSES, {}),
     ("hinge", LOGITS, CLASSES, {"multiclass": "weston_watkins"}),
@@ -45,7 +53,10 @@ CASES: list[tuple[str, Any, Any, dict[str, Any]]] = [
     ("perceptron", LOGITS, CLASSES, {}),
 ]
 IDS = [f"{name}-{i}" for i, (name, *_) in enumerate(CASES)]
-SMOOTH = {"cross_entropy", "binary_cross_entropy", "mse", "gaussian_nll"}
+SMOOTH = {
+    *("cross_entropy", "binary_cross_entropy", "mse"),
+    *("gaussian_nll", "mixture_nll", "poisson_nll"),
+}
 
 
 def test_every_loss_is_among_the_cases() -> None:
@@ -163,6 +174,7 @@ def torch_pairs() -> list[tuple[str, Any, Any, str, dict[str, Any], dict[str, An
         ("mse", NUMBERS, NUMBERS[::-1].copy(), "mse_loss", {}, {}),
         ("mae", NUMBERS, NUMBERS[::-1].copy(), "l1_loss", {}, {}),
         ("huber", NUMBERS, NUMBERS[::-1].copy(), "huber_loss", {"delta": 0.4}, {"delta": 0.4}),
+        ("poisson_nll", NUMBERS, COUNTS, "poisson_nll_loss", {}, {}),
     ]
 
 
@@ -200,14 +212,47 @@ def test_values_and_gradients_agree_with_pytorch(
 
 def test_gaussian_nll_agrees_with_pytorch(backend: Any) -> None:
     torch = pytest.importorskip("torch")
-    mean, variance = losses.gaussian_parameters(LOGITS)
+    mean, variance = likelihoods.gaussian_parameters(LOGITS)
     reference = torch.nn.GaussianNLLLoss(full=True)(
         torch.from_numpy(mean.numpy()),
         torch.from_numpy(NUMBERS),
         torch.from_numpy(variance.numpy()),
     )
     assert nn.gaussian_nll(LOGITS, NUMBERS).item() == pytest.approx(reference.item(), rel=1e-12)
-    assert (losses.gaussian_parameters(LOGITS * 1e3)[1].numpy() > 0).all()
+    assert (likelihoods.gaussian_parameters(LOGITS * 1e3)[1].numpy() > 0).all()
+
+
+def test_mixture_nll_agrees_with_scipy(backend: Any) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    weights, means, variances = (p.numpy() for p in likelihoods.mixture_parameters(MIXED, 1))
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    normals = stats.norm(means[..., 0], np.sqrt(variances[..., 0])).pdf(COLUMN[:, None])
+    rows = nn.mixture_nll(MIXED, COLUMN, reduction="none")
+    np.testing.assert_allclose(rows.numpy(), -np.log((weights * normals).sum(axis=1)), rtol=1e-12)
+
+
+def test_a_mixture_of_one_component_is_a_gaussian(backend: Any) -> None:
+    z = np.concatenate([COLUMN[:, None], LOGITS], axis=1)
+    rows = nn.gaussian_nll(LOGITS, NUMBERS, reduction="none").numpy().sum(axis=1)
+    np.testing.assert_allclose(nn.mixture_nll(z, NUMBERS, reduction="none").numpy(), rows)
+
+
+def test_a_mixture_far_from_its_target_keeps_a_finite_loss(backend: Any) -> None:
+    z = gn.asarray(MIXED[:, :6], dtype=gn.float32, requires_grad=True)
+    value = nn.mixture_nll(z, np.full(N, 1e6))
+    value.backward()
+    assert math.isfinite(value.item())
+    assert np.isfinite(z.grad.numpy()).all()
+
+
+def test_the_quantile_loss_is_least_at_the_quantile() -> None:
+    y = RNG.exponential(size=2001)
+    for q in (0.1, 0.5, 0.9):
+        best = np.quantile(y, q)
+        at = [nn.quantile(np.full(y.shape, best + d), y, q=q).item() for d in (-0.05, 0, 0.05)]
+        assert at[1] < min(at[0], at[2])
+    by_hand = nn.quantile(gn.asarray([1.0, 1.0]), [3.0, 0.0], q=0.25, reduction="none")
+    assert by_hand.tolist() == [0.5, 0.75]
 
 
 def test_multiclass_hinge_agrees_with_pytorch() -> None:
