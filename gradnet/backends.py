@@ -12,18 +12,22 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError
 
+if TYPE_CHECKING:
+    from gradnet.captured.program import Program
+
 Array = Any
 Scalar = bool | int | float | complex
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
 Formula = Callable[..., Any]
+Replay = Callable[[dict[Any, Array]], None]
 
 
 @runtime_checkable
@@ -229,6 +233,19 @@ class Backend(Protocol):
 
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
+
+    # Captured functions, see gradnet/captured
+
+    def window(
+        self, base: Array, offset: int, shape: Shape, strides: tuple[int, ...], dtype: DType
+    ) -> Array:
+        """An array over the memory of `base`, `offset` and `strides` in bytes."""
+
+    def compile(self, program: Program) -> Replay | None:
+        """A function that runs a recorded program, or None where its calls are to be made again.
+
+        It takes the arrays of the program's inputs and outputs, by storage.
+        """
 
 
 _MODULES = {

@@ -25,6 +25,10 @@ class GraphError(GradnetError, RuntimeError):
     """A derivative that cannot be taken: a freed graph, a changed array, a missing seed."""
 
 
+class CaptureError(GradnetError, RuntimeError):
+    """A function that cannot be recorded once and replayed."""
+
+
 class DataError(GradnetError, ValueError):
     """Data, targets or files that cannot be used as they are."""
 

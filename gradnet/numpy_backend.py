@@ -10,14 +10,17 @@ import contextvars
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradnet import binding, blas, philox
 from gradnet.array_functions import CORRECTED, ON_COMPLEX
-from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
+from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
+
+if TYPE_CHECKING:
+    from gradnet.captured.program import Program
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
 _SAME_NAME = (
@@ -376,6 +379,39 @@ class NumpyBackend:
 
     def synchronize(self) -> None:
         """Nothing to wait for: every call has finished when it returns."""
+
+    def window(
+        self, base: Array, offset: int, shape: Shape, strides: tuple[int, ...], dtype: DType
+    ) -> Array:
+        if base.flags.c_contiguous:
+            return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)
+        address, read_only = base.__array_interface__["data"]
+        return np.asarray(_Window(base, address + offset, read_only, shape, strides, dtype))
+
+    def compile(self, program: Program) -> Replay | None:
+        return None
+
+
+class _Window:
+    """Memory of an array, as NumPy reads it."""
+
+    def __init__(
+        self,
+        base: Array,
+        address: int,
+        read_only: bool,
+        shape: Shape,
+        strides: tuple[int, ...],
+        dtype: DType,
+    ) -> None:
+        self.base = base
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, read_only),
+            "shape": shape,
+            "strides": strides,
+            "typestr": dtype.str,
+        }
 
 
 def _partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:

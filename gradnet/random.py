@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import backends, dtypes
+from gradnet import backends, dtypes, host
 from gradnet.backends import Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
@@ -26,7 +26,7 @@ from gradnet.tensor import Tensor
 _WORDS = 4  # 32-bit words in one block of the generator
 
 
-class Generator:
+class Generator(host.Stateful):
     """A stream of random numbers: a seed, and a counter that each draw moves on.
 
     Raises ValueError for a seed that is not in 0 ... 2**64 - 1.
@@ -73,9 +73,14 @@ class Generator:
         found = backends.for_device(device) if backend is None else backend
         lengths: Shape = as_lengths(shape)
         count = int(np.prod(lengths, dtype=np.int64)) * words
-        drawn = found.random(kind, self._seed, self._counter, lengths, dtype)
-        self._counter += -(-count // _WORDS)
-        return Tensor.wrap(drawn, found)
+        seed, counter = host.run(self._claim, -(-count // _WORDS))
+        return Tensor.wrap(found.random(kind, seed, counter, lengths, dtype), found)
+
+    def _claim(self, blocks: int) -> tuple[int, int]:
+        """The seed, and the counter of the first of so many blocks that are taken."""
+        first = self._counter
+        self._counter += blocks
+        return self._seed, first
 
     def bits(
         self,

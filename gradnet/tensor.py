@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import dtypes
+from gradnet import dtypes, host
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
@@ -181,6 +181,7 @@ class Tensor(Exchange, Operators):
                     "use detach() for the same values without a gradient"
                 )
             return
+        host.changed()
         if not wanted:
             self.node = None
         elif self.node is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradnet import dtypes, ops
+from gradnet import dtypes, host, ops
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.nn import init as initializers
 from gradnet.nn.activations import elementwise, operands_of
@@ -201,8 +201,11 @@ def check_codes(layer: str, codes: Tensor, count: int) -> None:
 
     Values on an accelerator are not read back for this.
     """
-    if not readable(codes):
-        return
+    if readable(codes):
+        host.check(_in_codes, codes, layer, count, bounds=(0, count - 1))
+
+
+def _in_codes(codes: Tensor, layer: str, count: int) -> None:
     values = codes.numpy()
     if values.min() < 0 or values.max() >= count:
         flat = values.reshape(-1)

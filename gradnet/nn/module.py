@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gradnet import dtypes, ops
+from gradnet import dtypes, host, ops
 from gradnet.errors import DataError
 from gradnet.nn.parameter import Parameter, is_dtype
 from gradnet.tensor import Tensor
@@ -60,9 +60,11 @@ class Module:
         What the hook returns, unless None, takes the output's place.
         """
         self.__dict__["_hooks"] = (*self._hooks, hook)
+        host.changed()
 
         def remove() -> None:
             self.__dict__["_hooks"] = tuple(kept for kept in self._hooks if kept is not hook)
+            host.changed()
 
         return remove
 
@@ -91,6 +93,7 @@ class Module:
         else:
             self._members.pop(name, None)
         object.__setattr__(self, name, value)
+        host.changed()
 
     def _kind_of_tensor(self, name: str, value: Tensor) -> str | None:
         kind = self._members.get(name)
@@ -186,6 +189,7 @@ class Module:
         """Switch to training: dropout drops, batch norm uses the batch's own statistics."""
         for module in self.modules():
             module.__dict__["training"] = training
+        host.changed()
         return self
 
     def eval(self) -> Self:

@@ -5,10 +5,11 @@ Values are read only where that is free, on the CPU: an accelerator is not made 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from gradnet import dtypes, ops
+from gradnet import dtypes, host, ops
 from gradnet.errors import DataError, DTypeError, ShapeError
 from gradnet.tensor import Tensor
 
@@ -65,40 +66,53 @@ def matched(name: str, z: Tensor, y: Any, check: bool) -> tuple[Tensor, Tensor]:
     if dtypes.kind(y.dtype) == "complex":
         raise DTypeError(f"{name} takes real targets, got {y.dtype.name}")
     if check and dtypes.is_floating(y.dtype) and readable(y):
-        lowest = y.numpy().min()  # NaN if any is NaN
-        if lowest != lowest:
-            at = _first(y.numpy() != y.numpy())
-            raise DataError(f"{name} got NaN as the target of row {at}; drop or fill such rows")
+        host.check(_no_nan, y, name, bounds=(-math.inf, math.inf))
     return z, (y if y.dtype == z.dtype else ops.astype(y, z.dtype))
+
+
+def _no_nan(y: Tensor, name: str) -> None:
+    values = y.numpy()
+    lowest = values.min()  # NaN if any is NaN
+    if lowest != lowest:
+        at = _first(values != values)
+        raise DataError(f"{name} got NaN as the target of row {at}; drop or fill such rows")
 
 
 def check_range(name: str, y: Tensor, low: float, high: float) -> None:
     """Raise DataError, naming value and row, for a target outside of low ... high."""
     if readable(y):
-        values = y.numpy()
-        if values.min() < low or values.max() > high:
-            at = _first((values < low) | (values > high))
-            raise DataError(
-                f"{name} takes targets in {low:g} ... {high:g}, got "
-                f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
-            )
+        host.check(_in_range, y, name, low, high, bounds=(low, high))
+
+
+def _in_range(y: Tensor, name: str, low: float, high: float) -> None:
+    values = y.numpy()
+    if values.min() < low or values.max() > high:
+        at = _first((values < low) | (values > high))
+        raise DataError(
+            f"{name} takes targets in {low:g} ... {high:g}, got "
+            f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
+        )
 
 
 def signs(name: str, y: Tensor, check: bool) -> Tensor:
     """Targets -1 and 1, or 0 and 1, as -1 and 1."""
     if check and readable(y):
-        values = y.numpy()
-        odd = (values != 1) & (values != -1) & (values != 0)
-        if odd.any():
-            at = _first(odd)
-            raise DataError(
-                f"{name} takes targets -1 and 1 (or 0 and 1), got "
-                f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
-            )
-        if (values == 0).any() and (values == -1).any():
-            raise DataError(f"{name} takes targets -1 and 1, or 0 and 1, got -1, 0 and 1 mixed")
+        host.check(_two_signs, y, name)
     found: Tensor = ops.where(ops.greater(y, 0), ops.ones_like(y), -1)
     return found
+
+
+def _two_signs(y: Tensor, name: str) -> None:
+    values = y.numpy()
+    odd = (values != 1) & (values != -1) & (values != 0)
+    if odd.any():
+        at = _first(odd)
+        raise DataError(
+            f"{name} takes targets -1 and 1 (or 0 and 1), got "
+            f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
+        )
+    if (values == 0).any() and (values == -1).any():
+        raise DataError(f"{name} takes targets -1 and 1, or 0 and 1, got -1, 0 and 1 mixed")
 
 
 def classes(name: str, z: Tensor, y: Any, check: bool) -> Tensor:
@@ -122,14 +136,18 @@ def classes(name: str, z: Tensor, y: Any, check: bool) -> Tensor:
             "with astype(gradnet.int64)"
         )
     if check and readable(y):
-        values = y.numpy()
-        if values.min() < 0 or values.max() >= k:
-            at = _first((values < 0) | (values >= k))
-            raise DataError(
-                f"{name} has classes 0 to {k - 1} for outputs of shape {z.shape}, got class "
-                f"{values[at]} in row {at}"
-            )
+        host.check(_in_classes, y, name, z.shape, bounds=(0, k - 1))
     return y if y.dtype == dtypes.int64 else ops.astype(y, dtypes.int64)
+
+
+def _in_classes(y: Tensor, name: str, outputs_shape: tuple[int, ...]) -> None:
+    values, k = y.numpy(), outputs_shape[1]
+    if values.min() < 0 or values.max() >= k:
+        at = _first((values < 0) | (values >= k))
+        raise DataError(
+            f"{name} has classes 0 to {k - 1} for outputs of shape {outputs_shape}, got class "
+            f"{values[at]} in row {at}"
+        )
 
 
 def probabilities(name: str, z: Tensor, y: Tensor, check: bool) -> Tensor:
@@ -138,16 +156,20 @@ def probabilities(name: str, z: Tensor, y: Tensor, check: bool) -> Tensor:
     Raises DataError, naming the row, for a negative or NaN entry, or a sum other than 1.
     """
     if check and readable(y):
-        values = y.numpy()
-        sums = values.sum(axis=1, dtype="float64")
-        odd = ~(abs(sums - 1) <= 1e-3) | ~(values.min(axis=1) >= 0)
-        if odd.any():
-            at = int(odd.argmax())
-            raise DataError(
-                f"{name} takes soft targets that are probabilities, got row {at} with sum "
-                f"{sums[at]:.6g} and smallest entry {values[at].min():.6g}; divide by the sums"
-            )
+        host.check(_sum_to_one, y, name)
     return y if y.dtype == z.dtype else ops.astype(y, z.dtype)
+
+
+def _sum_to_one(y: Tensor, name: str) -> None:
+    values = y.numpy()
+    sums = values.sum(axis=1, dtype="float64")
+    odd = ~(abs(sums - 1) <= 1e-3) | ~(values.min(axis=1) >= 0)
+    if odd.any():
+        at = int(odd.argmax())
+        raise DataError(
+            f"{name} takes soft targets that are probabilities, got row {at} with sum "
+            f"{sums[at]:.6g} and smallest entry {values[at].min():.6g}; divide by the sums"
+        )
 
 
 def smoothing(name: str, label_smoothing: float) -> float:
@@ -198,8 +220,11 @@ def sample_weights(name: str, sample_weight: Any, z: Tensor, check: bool) -> Ten
 
 
 def _check_weights(name: str, which: str, weights: Tensor) -> None:
-    if not readable(weights):
-        return
+    if readable(weights):
+        host.check(_usable_weights, weights, name, which)
+
+
+def _usable_weights(weights: Tensor, name: str, which: str) -> None:
     values = weights.numpy()
     odd = ~(values >= 0) | (values == float("inf"))
     if odd.any():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
+from gradnet import host
 from gradnet.errors import DeviceError, DTypeError, ShapeError
 from gradnet.formulas import Update
 from gradnet.tensor import Tensor
@@ -90,11 +91,14 @@ class Flat:
         if self._arrays_of is not update:
             for name in update.state:
                 if name not in self.state:
-                    self.state[name] = self.backend.full((self.size,), initial(name), self.dtype)
+                    self.state[name] = host.once(self._moment, initial(name))
             moments = [self.state[name] for name in update.state]
             self._arrays = (self.values, self.gradients, *moments)
             self._arrays_of = update
         return self._arrays
+
+    def _moment(self, value: float) -> Any:
+        return self.backend.full((self.size,), value, self.dtype)
 
     def restore(self, names: Sequence[str], each: Sequence[Progress]) -> None:
         """Start from that progress of every parameter, with moments of those names, all zero."""
@@ -125,6 +129,7 @@ class Flat:
             )
         self.backend.cast(parameter.array, self.dtype, out=value)
         parameter.array = value
+        host.changed()
         parameter.use_grad_buffer(gradient)
         _homes[id(parameter)] = self
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from gradnet import dtypes
+from gradnet import dtypes, host
 from gradnet.autodiff import enable_grad
 from gradnet.errors import DTypeError, GraphError, ShapeError
 from gradnet.formulas import Update
-from gradnet.optim.flat import Flat, Progress
+from gradnet.optim.flat import Flat, Progress, Run
 from gradnet.optim.settings import NONNEGATIVE, Settings, closest
 from gradnet.tensor import Tensor
 
@@ -54,7 +54,7 @@ class Group(dict[str, Any]):
         return {name: self[name] for name in self.rules}
 
 
-class Optimizer:
+class Optimizer(host.Stateful):
     """Base of all optimizers: takes parameters, or dicts {"params": [...], "lr": ...} of groups.
 
     A subclass has a `name`, `rules` for its settings, and either an `update` formula with the
@@ -161,6 +161,10 @@ class Optimizer:
         for group in self.groups:
             group["lr"] = value
 
+    def watched(self) -> Iterable[Tensor]:
+        """The parameters of all groups."""
+        return (parameter for group in self.groups for parameter in group["params"])
+
     def zero_grad(self) -> None:
         """Forget all gradients, so that the next backward starts anew."""
         for group in self.groups:
@@ -201,7 +205,7 @@ class Optimizer:
                 complete = flat.ready()
                 arrays = flat.arrays(update, group.initial)
                 if complete and flat.common is not None:
-                    flat.common, scalars = self.advance(group, flat.common)
+                    scalars = host.run(self._advance_all, group, flat, update)
                     if flat.size:
                         flat.backend.update(update.formula, arrays, scalars)
                     flat.changed()
@@ -209,18 +213,30 @@ class Optimizer:
                     self._step_runs(group, flat, update, arrays)
         return loss
 
+    def _advance_all(self, group: Group, flat: Flat, update: Update) -> tuple[float, ...]:
+        """Move all parameters of a buffer on by one step; the scalars of that step."""
+        if flat.common is None or self.update(group) is not update:
+            raise host.Stale
+        flat.common, scalars = self.advance(group, flat.common)
+        return scalars
+
+    def _advance_run(self, group: Group, flat: Flat, run: Run) -> tuple[float, ...]:
+        """Move neighbouring parameters on by one step; the scalars of that step."""
+        each = [flat.progress(i) for i in range(len(flat.parameters))]
+        progress, scalars = self.advance(group, each[run[0]])
+        each[run[0] : run[1]] = [progress] * (run[1] - run[0])
+        flat.set_progress(each)
+        return scalars
+
     def _step_runs(self, group: Group, flat: Flat, update: Update, arrays: tuple[Any, ...]) -> None:
         """A step where gradients are missing or were so earlier: one update for each run."""
-        each = [flat.progress(i) for i in range(len(flat.parameters))]
         for run in flat.runs():
-            progress, scalars = self.advance(group, each[run[0]])
+            scalars = host.run(self._advance_run, group, flat, run)
             parts = tuple(flat.span(array, run) for array in arrays)
             if parts[0].shape[0]:
                 flat.backend.update(update.formula, parts, scalars)
             for i in range(*run):
-                each[i] = progress
                 flat.parameters[i].changed()
-        flat.set_progress(each)
 
     # State
 

@@ -58,7 +58,7 @@ class PlateauSchedule(Schedule):
         gain = self.best - metric if self.mode == "min" else metric - self.best
         return gain > self.threshold * abs(self.best)
 
-    def step(self, metric: float | None = None) -> None:
+    def _step(self, metric: float | None) -> None:
         """Count one epoch with its metric, and set the learning rates.
 
         Raises ValueError without a metric.
@@ -78,7 +78,7 @@ class PlateauSchedule(Schedule):
         if self.bad > self.patience:
             self.falls += 1
             self.resting, self.bad = self.cooldown, 0
-        super().step()
+        super()._step(metric)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the schedule remembers, in plain numbers."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from gradnet import host
 from gradnet.optim.optimizer import Optimizer
 from gradnet.optim.settings import (
     BETAS,
@@ -39,7 +40,7 @@ _DECAY = between(0, 1, open_low=True)
 _PER = choice("step", "epoch")
 
 
-class Schedule:
+class Schedule(host.Stateful):
     """Base of all schedules. `per` is what it counts: "step", "epoch", or epochs with a "metric".
 
     `bases` holds the learning rate of each group that the factors apply to. Raises ValueError for a
@@ -82,8 +83,15 @@ class Schedule:
 
     def step(self, metric: float | None = None) -> None:
         """Count one unit and set the learning rates; a metric is for schedules that watch one."""
+        host.run(self._step, metric)
+
+    def _step(self, metric: float | None) -> None:
         self.count += 1
         self.apply()
+
+    def watched(self) -> Iterable[Any]:
+        """The optimizer."""
+        return (self.optimizer,)
 
     def after_step(self) -> None:
         """Tell that an optimizer step is over."""

@@ -57,11 +57,11 @@ class WarmUpSchedule(Schedule):
             self.then.apply()
         super().apply()
 
-    def step(self, metric: float | None = None) -> None:
+    def _step(self, metric: float | None) -> None:
         """Count one optimizer step and set the learning rates."""
         if self.then is not None and self.then.per == "step" and self.count >= self.steps:
             self.then.step()
-        super().step()
+        super()._step(metric)
 
     def after_epoch(self, metric: float | None = None) -> None:
         """Tell that an epoch is over, and the value that is being watched."""

@@ -1,0 +1,260 @@
+"""Record: the calls that one run of a function makes on a backend, as a Program."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gradnet import host
+from gradnet.backends import Array, Backend
+from gradnet.captured.program import Action, Call, Live, Program, Storage, Value, mapped
+from gradnet.errors import CaptureError
+from gradnet.tensor import Tensor
+
+# Methods that give another view of an array's memory.
+_VIEWS = {"reshape", "permute", "broadcast", "view", "bits"}
+# Methods that change an array they are given, at that place of their arguments.
+_IN_PLACE = {"put": (0,), "update": ()}
+
+
+class _LiveInt(int):
+    """A whole number that an action gave."""
+
+    source: Live
+
+
+class _LiveFloat(float):
+    """A float that an action gave."""
+
+    source: Live
+
+
+class Recorder:
+    """Notes what this thread asks of a backend, and lets it be done.
+
+    `inputs` are the arrays that differ from run to run, `watched` NumPy arrays, by id, that the
+    function has within reach.
+    """
+
+    def __init__(
+        self, backend: Backend, inputs: Sequence[Array], watched: Mapping[int, Any]
+    ) -> None:
+        self.backend = backend
+        self._watched = watched
+        self.program = Program([], [])
+        self._storages: dict[int, Storage] = {}
+        self._kept: list[Any] = []
+        self._saved: list[tuple[Storage, Array]] = []
+        self._depth = 0
+        self._reading = False
+        self._thread = threading.get_ident()
+        for array in inputs:
+            self._storage(array, "input")
+
+    # Memory
+
+    def _storage(self, array: Array, kind: str) -> Storage:
+        root = _root(array)
+        found = self._storages.get(id(root))
+        if found is None:
+            found = self._storages[id(root)] = Storage(kind, int(root.nbytes), root)
+            self._kept.append(root)
+        return found
+
+    def value(self, array: Array, kind: str = "external") -> Value:
+        """An array as a place in memory; of memory not seen before, of that kind."""
+        storage = self._storage(array, kind)
+        offset = _address(array) - _address(storage.array)
+        return Value(storage, offset, tuple(array.shape), tuple(array.strides), array.dtype)
+
+    def _argument(self, x: Any) -> Any:
+        if isinstance(x, _LiveInt | _LiveFloat):
+            return x.source
+        return self.value(x) if _is_array(x) else x
+
+    def _result(self, x: Any) -> Value | None:
+        return self.value(x, "temporary") if _is_array(x) else None
+
+    def temporaries(self) -> Iterator[Storage]:
+        """The storages that the recorded run made for itself."""
+        return (s for s in self._storages.values() if s.kind in ("temporary", "output"))
+
+    # Calls
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record within a `with` block. Raises CaptureError where another recording is open."""
+        if host.state.recorder is not None:
+            raise CaptureError("a captured function was called while another one was recorded")
+        wrapped = [name for name in dir(type(self.backend)) if not name.startswith("_")]
+        methods = {
+            name: getattr(self.backend, name)
+            for name in wrapped
+            if callable(getattr(self.backend, name))
+        }
+        own = vars(self.backend)
+        for name, method in methods.items():
+            own[name] = self._wrapper(name, method)
+        host.state.recorder = self
+        try:
+            yield
+        finally:
+            host.state.recorder = None
+            for name in methods:
+                del own[name]
+
+    def _wrapper(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._depth or self._reading or threading.get_ident() != self._thread:
+                return method(*args, **kwargs)
+            self._depth += 1
+            try:
+                return self._call(name, method, args, kwargs)
+            finally:
+                self._depth -= 1
+
+        return call
+
+    def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if name in ("synchronize", "window", "compile"):
+            return method(*args, **kwargs)
+        if name == "to_host":
+            raise CaptureError(
+                f"a captured function reads the values of a tensor of shape {args[0].shape}, by "
+                "bool(), item(), numpy() or printing, and a replay could not follow what depends "
+                "on them; return the tensor and read it outside, or use gradnet.where"
+            )
+        if name == "nonzero" or (name == "take" and _by_condition(args[1])):
+            raise CaptureError(
+                f"a captured function selects by condition ({name}), so that shapes depend on "
+                "values; use gradnet.where, or leave it outside"
+            )
+        if name == "from_host":
+            if id(_root(args[0])) in self._watched or id(args[0]) in self._watched:
+                raise CaptureError(
+                    f"a captured function makes a tensor of a NumPy array of shape "
+                    f"{args[0].shape}, whose values a replay would not see; make the tensor "
+                    "outside, or pass it as an argument"
+                )
+            array = method(*args, **kwargs)
+            if array is args[0]:
+                array = method(args[0], copy=True)
+            self.value(array, "external")
+            return array
+        if name == "empty":
+            array = method(*args, **kwargs)
+            self.value(array, "temporary")
+            return array
+        taken = mapped((args, kwargs), self._argument)
+        writes = self._written(name, taken)
+        for value in writes:
+            self._save(value.storage)
+        if name in _VIEWS:
+            known = self._storages.get(id(_root(args[0])))
+            result = method(*args, **kwargs)
+            if _root(result) is (known.array if known else None):
+                return result
+        else:
+            result = method(*args, **kwargs)
+        results = result if isinstance(result, tuple) else (result,)
+        outs = tuple(self._result(x) for x in results)
+        if name == "linalg" and any(out is None for out in outs):
+            raise CaptureError(f"a captured function calls {args[0]}, which gives no arrays")
+        fresh = tuple(out for out in outs if out is not None and out not in writes)
+        self.program.calls.append(Call(name, *taken, outs, (*writes, *fresh)))
+        return result
+
+    def _written(self, name: str, taken: tuple[Any, dict[str, Any]]) -> tuple[Value, ...]:
+        """What a call changes of the memory that was there before it."""
+        args, kwargs = taken
+        found = [args[i] for i in _IN_PLACE.get(name, ())]
+        if name == "update":
+            p, _, *moments = args[1]
+            found += [p, *moments]
+        if name == "bias_activation":
+            found.append(args[0])
+        if kwargs.get("out") is not None:
+            found.append(kwargs["out"])
+        return tuple(dict.fromkeys(found))
+
+    def _save(self, storage: Storage) -> None:
+        """Keep what external memory held before the recorded run changes it."""
+        if storage.kind != "temporary" and all(kept is not storage for kept, _ in self._saved):
+            array = storage.array
+            self._saved.append((storage, self.backend.cast(array, array.dtype)))
+
+    def restore(self) -> None:
+        """Give external memory the values that it had before the recorded run."""
+        for storage, values in self._saved:
+            self.backend.cast(values, values.dtype, out=storage.array)
+
+    # The host's part
+
+    def act(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Run an action, and note it; its numbers are recognised when they are passed on."""
+        if self._depth:
+            return action(*arguments)
+        self._depth += 1
+        try:
+            noted = Action(action, arguments, action(*arguments))
+        finally:
+            self._depth -= 1
+        self.program.actions.append(noted)
+        if noted.result is None:
+            return None
+        return tuple(_live(x, Live(noted, i)) for i, x in enumerate(noted.result))
+
+    def once(self, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Make what stays, without noting how."""
+        self._depth += 1
+        try:
+            return make(*arguments)
+        finally:
+            self._depth -= 1
+
+    def check(
+        self,
+        values: Callable[..., None],
+        arguments: tuple[Any, ...],
+        bounds: tuple[float, float] | None,
+    ) -> None:
+        """Run a check, and note it with the arrays in place of tensors."""
+        self._reading = True
+        try:
+            values(*arguments)
+        finally:
+            self._reading = False
+        taken = mapped(arguments, lambda x: self.value(x.array) if isinstance(x, Tensor) else x)
+        self.program.calls.append(Call("check", (values, *taken), {"bounds": bounds}, (), ()))
+
+
+def _live(x: Any, source: Live) -> Any:
+    made: Any = _LiveInt(x) if isinstance(x, int) else _LiveFloat(x)
+    made.source = source
+    return made
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "strides") and hasattr(x, "nbytes") and not isinstance(x, np.generic)
+
+
+def _root(array: Array) -> Array:
+    """The array that owns the memory."""
+    while _is_array(getattr(array, "base", None)):
+        array = array.base
+    return array
+
+
+def _address(array: Array) -> int:
+    interface = getattr(array, "__array_interface__", None)
+    if interface is None:
+        interface = array.__cuda_array_interface__
+    return int(interface["data"][0])
+
+
+def _by_condition(index: tuple[Any, ...]) -> bool:
+    return any(_is_array(part) and part.dtype.kind == "b" for part in index)

@@ -1,0 +1,115 @@
+"""Replay: a program's calls made again one by one, on memory planned once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from gradnet.backends import Array, Backend, Replay
+from gradnet.captured.plan import Layout
+from gradnet.captured.program import Live, Program, Storage, Value, mapped
+from gradnet.dtypes import uint8 as _BYTE
+from gradnet.tensor import Tensor
+
+
+class Memory:
+    """The arrays of a program: of one arena, of memory that stays, and of each run's own."""
+
+    def __init__(self, backend: Backend, program: Program) -> None:
+        self.backend = backend
+        layout = Layout(program.calls)
+        self.offsets = layout.offsets
+        self.arena = backend.empty((max(1, layout.nbytes),), _BYTE)
+        self._arrays: dict[Value, Array] = {}
+
+    def array(self, value: Value) -> Array:
+        """The array at a place in the arena, or in memory that stays."""
+        found = self._arrays.get(value)
+        if found is None:
+            base, offset = value.storage.array, value.offset
+            if value.storage.kind == "temporary":
+                base, offset = self.arena, offset + self.offsets[value.storage]
+            found = self.backend.window(base, offset, value.shape, value.strides, value.dtype)
+            self._arrays[value] = found
+        return found
+
+
+def changing(value: Any) -> bool:
+    """Whether an argument is another array, or another number, at every run."""
+    return isinstance(value, Live) or (
+        isinstance(value, Value) and value.storage.kind in ("input", "output")
+    )
+
+
+def interpreted(backend: Backend, program: Program) -> Replay:
+    """A replay that calls the backend's methods, with `out` in planned memory."""
+    memory = Memory(backend, program)
+    steps = [_step(backend, memory, call) for call in program.calls]
+
+    def run(arrays: dict[Storage, Array]) -> None:
+        for step in steps:
+            step(arrays)
+
+    return run
+
+
+Step = Callable[[dict[Storage, Array]], None]
+
+
+def _step(backend: Backend, memory: Memory, call: Any) -> Step:
+    """One call, ready to be made."""
+
+    def resolved(tree: Any, arrays: dict[Storage, Array]) -> Any:
+        def found(x: Any) -> Any:
+            if isinstance(x, Live):
+                return x.action.result[x.index]
+            if isinstance(x, Value):
+                if x.storage.kind in ("input", "output"):
+                    base = arrays[x.storage]
+                    return backend.window(base, x.offset, x.shape, x.strides, x.dtype)
+                return memory.array(x)
+            return x
+
+        return mapped(tree, found)
+
+    flat: list[Any] = []
+    mapped((call.args, call.kwargs, call.outs), flat.append)
+    fixed = not any(changing(x) for x in flat)
+    args, kwargs, outs = call.args, dict(call.kwargs), call.outs
+    if call.method == "check":
+        values, *operands = args
+
+        def check(arrays: dict[Storage, Array]) -> None:
+            taken = resolved(tuple(operands), arrays)
+            values(*(Tensor.wrap(x, backend) if _is_place(v) else x
+                     for x, v in zip(taken, operands, strict=True)))  # fmt: skip
+
+        return check
+    method = getattr(backend, call.method)
+    placed = len(outs) == 1 and "out" in _parameters(backend, call.method)
+    if placed:
+        kwargs["out"] = outs[0]
+    if fixed:
+        args, kwargs, outs = resolved((args, kwargs, outs), {})
+
+    def make(arrays: dict[Storage, Array]) -> None:
+        a, k, o = (args, kwargs, outs) if fixed else resolved((args, kwargs, outs), arrays)
+        results = method(*a, **k)
+        if placed or results is None:
+            return
+        for result, out in zip(results if len(o) > 1 else (results,), o, strict=True):
+            if out is not None and result is not out:
+                backend.cast(result, out.dtype, out=out)
+
+    return make
+
+
+def _is_place(x: Any) -> bool:
+    return isinstance(x, Value)
+
+
+@cache
+def _parameters(backend: Backend, method: str) -> Sequence[str]:
+    return tuple(inspect.signature(getattr(type(backend), method)).parameters)
