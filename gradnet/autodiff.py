@@ -356,7 +356,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from gradnet import random
 
-        if not mode.recording or mode.levels:
+        if not mode.recording or mode.keeping or mode.levels:
             return f(*args, **kwargs)
         generator = random.default_generator()
         state = generator.get_state()

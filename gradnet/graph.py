@@ -30,6 +30,7 @@ class _Mode(threading.local):
     """What this thread records: the reverse graph, and which levels of forward mode."""
 
     recording: bool = True
+    keeping: bool = False  # nodes keep copies of all operands and outputs, not only what they need
     levels: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()  # levels that were open when no_grad began
 
@@ -112,6 +113,17 @@ def recording(enabled: bool) -> Iterator[None]:
         yield
     finally:
         mode.recording = previous
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Record a graph that can be read: every node keeps copies of its operands and its outputs."""
+    previous = mode.recording, mode.keeping
+    mode.recording = mode.keeping = True
+    try:
+        yield
+    finally:
+        mode.recording, mode.keeping = previous
 
 
 @contextmanager

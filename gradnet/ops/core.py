@@ -98,6 +98,9 @@ class Op:
 
     def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> Node:
         parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
+        if mode.keeping:
+            copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
+            return Node(self, copies, (-1,) * len(inputs), parents, parameters)
         keep, _ = self.saves(tuple([parent is not None for parent in parents]))
         saved: list[Any] = []
         versions: list[int] = []
@@ -116,7 +119,10 @@ class Op:
         return Node(self, tuple(saved), tuple(versions), parents, parameters)
 
     def _keep_outputs(self, node: Node, outputs: Sequence[Tensor]) -> None:
-        _, keep = self.saves(tuple([parent is not None for parent in node.parents]))
+        if mode.keeping:
+            outputs, keep = [y.preserved(self.name) for y in outputs], True
+        else:
+            _, keep = self.saves(tuple([parent is not None for parent in node.parents]))
         node.outputs = tuple(
             [
                 (y.array, y.backend, y.counter, y.counter[0], y.tangents)
