@@ -22,6 +22,8 @@ from gradnet.nn.activations import elementwise as _elementwise
 from gradnet.nn.activations import find_layer as _find_layer
 from gradnet.nn.activations import maxout as maxout
 from gradnet.nn.activations import prelu as prelu
+from gradnet.nn.batched import BatchedLinear as BatchedLinear
+from gradnet.nn.batched import BatchedMLP as BatchedMLP
 from gradnet.nn.containers import Residual as Residual
 from gradnet.nn.containers import Sequential as Sequential
 from gradnet.nn.distributions import MixtureOutput as MixtureOutput
