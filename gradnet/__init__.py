@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from gradnet import backends as backends
 from gradnet import dtypes as dtypes
-from gradnet import einops_backend as _einops_backend
 from gradnet import ops as ops
 from gradnet.autodiff import (
     checkpoint as checkpoint,
@@ -88,6 +87,7 @@ from gradnet.dtypes import (
 from gradnet.dtypes import (
     uint64 as uint64,
 )
+from gradnet.interop import hooks as _hooks
 from gradnet.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
@@ -116,7 +116,19 @@ _LAZY = {
     "load": "gradnet.io",
 }
 _INNER = {"Any", "ModuleType", "TYPE_CHECKING", "annotations", "importlib", "math"}
-_ROOMS = ("check", "data", "errors", "fft", "io", "linalg", "nn", "optim", "random", "training")
+_ROOMS = (
+    "check",
+    "data",
+    "errors",
+    "fft",
+    "interop",
+    "io",
+    "linalg",
+    "nn",
+    "optim",
+    "random",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -143,7 +155,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_ROOMS, *inner, "bfloat16"} - _INNER)
 
 
-_einops_backend.wait()
+_hooks.wait()
 
 if TYPE_CHECKING:
     from gradnet.check import gradcheck as gradcheck

@@ -73,12 +73,12 @@ class Exchange:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        from gradnet.interop import array_ufunc
+        from gradnet.interop.numpy_functions import array_ufunc
 
         return array_ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self: Any, function: Any, types: Any, args: Any, options: Any) -> Any:
-        from gradnet.interop import array_function
+        from gradnet.interop.numpy_functions import array_function
         from gradnet.tensor import Tensor
 
         if not all(issubclass(t, Tensor | np.ndarray) for t in types):
@@ -106,6 +106,10 @@ class Exchange:
     def __cuda_array_interface__(self: Any) -> dict[str, Any]:
         if self.device == "cpu":
             raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
+        if self.node is not None:
+            raise GraphError(
+                "__cuda_array_interface__ cannot carry the gradient of this tensor; give x.detach()"
+            )
         interface: dict[str, Any] = self.array.__cuda_array_interface__
         return interface
 

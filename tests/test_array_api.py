@@ -51,7 +51,7 @@ STANDARD = words(
     any diff
     """
 )
-BESIDES = words("concatenate einsum transpose dot outer trace diagonal swapaxes split")
+BESIDES = words("concatenate einsum transpose dot outer pad trace diagonal swapaxes split")
 
 # Per function, what is differentiated. A tuple of results is differentiated as one.
 CASES: dict[str, Callable[[], list[Case]]] = {
@@ -115,6 +115,10 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     "min": lambda: [(lambda x: gn.min(x, axis=(0, 1)), (distinct(3, 4),))],
     "moveaxis": lambda: [(lambda x: gn.moveaxis(x, 0, -1), (normal(2, 3, 4),))],
     "outer": lambda: [(gn.outer, (normal(2), normal(3)))],
+    "pad": lambda: [
+        (lambda x: gn.pad(x, ((1, 0), (0, 2)), constant_values=3), (normal(2, 3),)),
+        (lambda x: gn.pad(x, 1), (normal(2, 3),)),
+    ],
     "permute_dims": lambda: [(lambda x: gn.permute_dims(x, (2, 0, 1)), (normal(2, 3, 4),))],
     "prod": lambda: [(lambda x: gn.prod(x, axis=1), (normal(2, 4),))],
     "ravel": lambda: [(gn.ravel, (normal(2, 3),))],

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import gradnet as gn
-from gradnet import interop
 from gradnet.backends import Backend
-from gradnet.errors import GraphError
+from gradnet.errors import GraphError, ShapeError
+from gradnet.interop import numpy_functions
 from gradnet.tensor import Tensor
 
 MATRIX = np.random.default_rng(1).standard_normal((3, 3)) + 3 * np.eye(3)
@@ -70,6 +70,10 @@ def test_methods_of_ufuncs(backend: Backend) -> None:
     check(np.add.reduce, MATRIX, axis=1, keepdims=True)
     check(np.subtract.outer, MATRIX[0], MATRIX[1])
     check(np.add, MATRIX, MATRIX, dtype=np.float32)
+
+
+def gaps(x: Any) -> Any:
+    return np.where(np.eye(3) > 0, np.nan, x)
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -175,12 +179,29 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "fft.irfftn": lambda x: np.fft.irfftn(x),
     "fft.fftshift": lambda x: np.fft.fftshift(x),
     "fft.ifftshift": lambda x: np.fft.ifftshift(x, axes=0),
+    "diag": lambda x: np.diag(x, 1),
+    "kron": lambda x: np.kron(x, x[0]),
+    "median": lambda x: np.median(x, axis=(0, 1), keepdims=True),
+    "nan_to_num": lambda x: np.nan_to_num(gaps(x), nan=2.0, posinf=3.0, neginf=4.0),
+    "pad": lambda x: np.pad(x, ((1, 0), (0, 2)), constant_values=2.0),
+    "nanargmax": lambda x: np.nanargmax(gaps(x), axis=1),
+    "nanargmin": lambda x: np.nanargmin(gaps(x)),
+    "nanmax": lambda x: np.nanmax(gaps(x), 0),
+    "nanmin": lambda x: np.nanmin(gaps(x), axis=1, keepdims=True),
+    "nanmedian": lambda x: np.nanmedian(gaps(x), axis=0),
+    "nanmean": lambda x: np.nanmean(gaps(x), axis=1),
+    "nanprod": lambda x: np.nanprod(gaps(x)),
+    "nansum": lambda x: np.nansum(gaps(x), axis=0),
+    "nanstd": lambda x: np.nanstd(gaps(x), ddof=1),
+    "nanvar": lambda x: np.nanvar(gaps(x), axis=0, keepdims=True),
+    "nancumprod": lambda x: np.nancumprod(gaps(x)),
+    "nancumsum": lambda x: np.nancumsum(gaps(x), axis=1),
 }
 WITHOUT_GRADIENT = {"around", "round", "empty_like", "full_like", "ones_like", "zeros_like"}
 
 
 def test_every_function_known_has_a_case() -> None:
-    assert set(FUNCTIONS) == set(interop._FUNCTIONS)
+    assert set(FUNCTIONS) == set(numpy_functions._FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -197,6 +218,57 @@ def test_functions_of_numpy(name: str, backend: Backend) -> None:
             assert y.requires_grad
 
 
+NAN_FUNCTIONS = ("max", "min", "mean", "median", "prod", "std", "sum", "var", "cumprod", "cumsum")
+
+
+@pytest.mark.parametrize("name", NAN_FUNCTIONS)
+def test_missing_values_get_no_gradient(name: str) -> None:
+    f = getattr(np, f"nan{name}")
+    x = gn.asarray(POSITIVE + np.arange(3) * 2, requires_grad=True)
+    gn.sum(f(gaps(x), axis=0)).backward()
+    assert x.grad is not None
+    g = x.grad.numpy()
+    np.testing.assert_array_equal(np.diag(g), 0)
+    assert np.isfinite(g).all()
+    assert np.abs(g).sum() > 0
+    gn.gradcheck(lambda x: f(gaps(x), axis=0), x.detach())
+
+
+def test_where_nothing_is_left() -> None:
+    x = gn.asarray([[np.nan, np.nan], [1.0, np.nan]])
+    for name in ("max", "min", "mean", "median", "std", "var"):
+        found = getattr(np, f"nan{name}")(x, axis=1).numpy()
+        np.testing.assert_array_equal(np.isnan(found), [True, False])
+    assert np.nansum(x, axis=1).tolist() == [0.0, 1.0]
+    assert np.isnan(np.nanstd(x, axis=1, ddof=1).numpy()).all()
+    np.testing.assert_array_equal(np.isnan(np.median(x, axis=1).numpy()), [True, True])
+    with pytest.raises(ValueError, match="nanargmax got a slice of NaNs alone"):
+        np.nanargmax(x, axis=1)
+
+
+def test_composed_functions_of_other_operands() -> None:
+    row = np.asarray([1.0, 2.0])
+    for k in (-1, 0, 2):
+        np.testing.assert_array_equal(np.diag(gn.asarray(row), k).numpy(), np.diag(row, k))
+    with pytest.raises(ShapeError, match="expected one or two dimensions"):
+        np.diag(gn.ones((2, 2, 2)))
+    whole = gn.asarray([3, 4])
+    assert np.nan_to_num(whole).tolist() == [3, 4]
+    assert np.median(whole).item() == 3.5
+    odd = np.asarray([np.inf, -np.inf, np.nan, 1], np.float32)
+    np.testing.assert_array_equal(np.nan_to_num(gn.asarray(odd)).numpy(), np.nan_to_num(odd))
+    assert [x.tolist() for x in np.where(gn.asarray([[False, True]]))] == [[0], [1]]
+
+
+def test_pad_refuses() -> None:
+    x = gn.ones((2, 3))
+    for width in (-1, (1, 2, 3), ((1, 1), (1, 1), (1, 1))):
+        with pytest.raises(ShapeError, match="pad got the widths"):
+            gn.pad(x, width)
+    with pytest.raises(ValueError, match="pad got the mode 'edge'; there is 'constant'"):
+        np.pad(x, 1, mode="edge")
+
+
 def test_a_loss_written_for_numpy_has_a_gradient(backend: Backend) -> None:
     def loss(w: Any) -> Any:
         z = np.tanh(MATRIX @ w)
@@ -207,12 +279,12 @@ def test_a_loss_written_for_numpy_has_a_gradient(backend: Backend) -> None:
 
 def test_what_gradnet_lacks_is_numpys_without_a_gradient(backend: Backend) -> None:
     x = gn.asarray(POSITIVE)
-    for f in (np.cbrt, np.median, lambda x: np.percentile(x, 30), lambda x: np.round(x, 2)):
+    for f in (np.cbrt, np.ptp, lambda x: np.percentile(x, 30), lambda x: np.round(x, 2)):
         y = f(x)
         assert isinstance(y, Tensor)
         np.testing.assert_allclose(y.numpy(), f(POSITIVE))
     x.requires_grad = True
-    for f, name in ((np.cbrt, "cbrt"), (np.median, "median")):
+    for f, name in ((np.cbrt, "cbrt"), (np.ptp, "ptp")):
         with pytest.raises(GraphError, match=rf"no derivative of numpy\.{name}"):
             f(x)
 

@@ -39,6 +39,7 @@ from gradnet.ops.index import (
     getitem,
     nonzero,
     one_hot,
+    pad,
     scatter_add,
     searchsorted,
     setitem,

@@ -244,6 +244,31 @@ def _along_axis(x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
     return tuple(index)
 
 
+def pad(x: Any, width: Any, /, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
+    """The array with constants around it: `width` of them, (before, after), or such pairs by axis.
+
+    Raises ShapeError for other widths, ValueError for another mode than "constant".
+    """
+    from gradnet.ops.creation import asarray, full
+    from gradnet.ops.shape import is_sequence
+
+    x = asarray(x)
+    if mode != "constant":
+        raise ValueError(f"pad got the mode {mode!r}; there is 'constant'")
+    pairs = [width] if not is_sequence(width) or not any(map(is_sequence, width)) else list(width)
+    pairs = [(n, n) if isinstance(n, int) else tuple(n) * (2 if len(n) == 1 else 1) for n in pairs]
+    pairs = pairs * x.ndim if len(pairs) == 1 else pairs
+    if len(pairs) != x.ndim or not all(len(p) == 2 and min(p) >= 0 for p in pairs):
+        raise ShapeError(
+            f"pad got the widths {width!r} for a tensor of shape {x.shape}; expected a number, "
+            "(before, after), or such a pair for each axis, none negative"
+        )
+    shape = tuple(a + n + b for (a, b), n in zip(pairs, x.shape, strict=True))
+    y = full(shape, constant_values, dtype=x.dtype, backend=x.backend)
+    y[tuple(slice(a, a + n) for (a, _), n in zip(pairs, x.shape, strict=True))] = x
+    return y
+
+
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     """`x` at indices that vary along the other axes too: y[i, j] = x[i, indices[i, j]]."""
     from gradnet.ops.creation import asarray

@@ -21,7 +21,7 @@ from gradnet.backends import Backend
 from gradnet.tensor import Tensor
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4))
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(code: str) -> None:

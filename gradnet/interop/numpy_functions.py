@@ -153,6 +153,32 @@ _FUNCTIONS: dict[str, tuple[str, int, str]] = {
         for name in ("fftn", "ifftn", "rfftn", "irfftn")
     },
     **{f"fft.{name}": (f"fft.{name}", 1, "x axes") for name in ("fftshift", "ifftshift")},
+    # Made of others: in interop/composed.py.
+    "diag": ("interop.composed.diag", 1, "v k"),
+    "kron": ("interop.composed.kron", 2, "a b"),
+    "median": ("interop.composed.median", 1, "a axis out overwrite_input! keepdims"),
+    "nan_to_num": ("interop.composed.nan_to_num", 1, "x copy! nan posinf neginf"),
+    "pad": ("pad", 2, "array pad_width mode constant_values"),
+    **{
+        f"nan{name}": (f"interop.composed.nan{name}", 1, "a axis out keepdims")
+        for name in ("argmax", "argmin", "max", "median", "min")
+    },
+    **{
+        f"nan{name}": (f"interop.composed.nan{name}", 1, "a axis dtype out keepdims")
+        for name in ("mean", "prod", "sum")
+    },
+    **{
+        f"nan{name}": (
+            f"interop.composed.nan{name}",
+            1,
+            "a axis dtype out ddof=correction keepdims",
+        )
+        for name in ("std", "var")
+    },
+    **{
+        f"nancum{name}": (f"interop.composed.nancum{name}", 1, "a axis dtype out")
+        for name in ("prod", "sum")
+    },
 }
 # What describes a tensor or compares values: nothing that has a gradient.
 _DESCRIPTIONS = frozenset(
@@ -257,7 +283,9 @@ def _translated(
     for position, spec in enumerate(names):
         name = spec.rstrip("!")
         if position < count:
-            operands.append(given.pop(name, None))
+            if name not in given:  # such as np.where(condition)
+                return None
+            operands.append(given.pop(name))
             continue
         value = given.pop(name, None)
         if value is None or value is np._NoValue:
@@ -273,7 +301,7 @@ def _translated(
     room, _, name = path.rpartition(".")
     home = importlib.import_module(f"gradnet.{room}") if room else ops
     found = getattr(home, name)
-    if name.startswith("cumulative"):
+    if name.startswith(("cumulative", "nancum")):
         found = functools.partial(_flat, found)
     return found, operands, keywords, out
 
