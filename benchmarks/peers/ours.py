@@ -1,0 +1,134 @@
+"""gradnet: a step written by hand, the same step captured, and gn.fit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import gradnet as gn
+from benchmarks.peers.base import Contender
+from benchmarks.workloads import Workload
+
+
+class Eager(Contender):
+    """Op by op."""
+
+    def prepare(self) -> None:
+        x, y = self.workload.data()
+        self.batches = [
+            (gn.asarray(a, device=self.device), gn.asarray(b, device=self.device))
+            for a, b in zip(x, y, strict=True)
+        ]
+
+    def build(self) -> None:
+        work = self.workload
+        self.model = model = gn.nn.MLP(
+            work.sizes,
+            activation=work.activation,
+            output="softmax" if work.loss == "cross_entropy" else "linear",
+            bias=work.bias,
+            dtype=work.dtype,
+            device=self.device,
+            seed=0,
+        )
+        self.initial = [
+            gn.asarray(value, device=self.device)
+            for layer in work.weights()
+            for value in layer
+            if value is not None
+        ]
+        self.parameters = list(model.parameters())
+        self.reset()
+        if work.optimizer == "adam":
+            opt: Any = gn.optim.Adam(self.parameters, lr=work.lr)
+        else:
+            opt = gn.optim.SGD(self.parameters, lr=work.lr)
+        self.optimizer = opt
+
+        if work.loss == "cross_entropy":
+
+            def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+                loss = gn.nn.cross_entropy(model(x), y)
+                loss.backward()
+                opt.step()
+                opt.zero_grad()
+                return loss
+        else:
+
+            def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+                loss = gn.nn.mse(model(x), y, reduction="sum")
+                loss.backward()
+                opt.step()
+                opt.zero_grad()
+                return loss
+
+        self.step = self.wrapped(step)  # type: ignore[method-assign]
+
+    def wrapped(self, step: Any) -> Any:
+        """The step as this mode takes it."""
+        return step
+
+    def reset(self) -> None:
+        with gn.no_grad():
+            for parameter, value in zip(self.parameters, self.initial, strict=True):
+                parameter.assign_(value)
+
+    def wait(self, loss: Any) -> None:
+        self.parameters[0].backend.synchronize()
+
+
+class Captured(Eager):
+    """The same step, recorded once and replayed."""
+
+    @classmethod
+    def unfit(cls, workload: Workload, device: str) -> str:
+        return "" if hasattr(gn, "capture") else "this version of gradnet has no gn.capture"
+
+    def wrapped(self, step: Any) -> Any:
+        return gn.capture(step)
+
+
+class Fit(Eager):
+    """gn.fit with an optimizer of its own, over as many rows as the batches have; it shuffles."""
+
+    def __init__(self, workload: Workload, device: str) -> None:
+        super().__init__(workload, device)
+        self.stride = workload.batches  # type: ignore[misc]
+
+    def prepare(self) -> None:
+        x, y = self.workload.data()
+        self.x = gn.asarray(x.reshape(-1, x.shape[-1]), device=self.device)
+        self.y = gn.asarray(np.concatenate(list(y)), device=self.device)
+
+    def build(self) -> None:
+        super().build()
+        self.loss = None if self.workload.loss == "cross_entropy" else sum_of_squares
+
+    def fit(self, x: Any, y: Any, epochs: int, shuffle: bool) -> gn.training.History:
+        return gn.fit(
+            self.model,
+            x,
+            y,
+            optimizer=self.optimizer,
+            loss=self.loss,
+            epochs=epochs,
+            batch_size=self.workload.batch,
+            shuffle=shuffle,
+            progress=False,
+        )
+
+    def losses(self, count: int) -> list[float]:
+        """The mean of the losses, which is all that an epoch tells."""
+        rows = count * self.workload.batch
+        return [float(self.fit(self.x[:rows], self.y[:rows], 1, False)["loss"][0])]
+
+    def run(self, steps: int) -> None:
+        self.fit(self.x, self.y, math.ceil(steps / self.stride), True)
+        self.wait(None)
+
+
+def sum_of_squares(z: Any, y: Any, sample_weight: Any = None) -> gn.Tensor:
+    """The sum of all squared errors."""
+    return gn.nn.mse(z, y, reduction="sum")
