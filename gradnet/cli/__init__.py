@@ -1,4 +1,4 @@
-"""The gradnet command: train, predict and devices."""
+"""The gradnet command: train, predict, bench and devices."""
 
 from __future__ import annotations
 

