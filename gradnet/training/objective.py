@@ -93,10 +93,10 @@ class Objective:
         return z if self.unit is None else self.unit.estimate(z)
 
     def classes(self, z: Tensor) -> int:
-        """How many classes raw outputs (n, k) tell apart."""
-        if z.ndim < 2 or z.shape[1] == 1:
+        """How many classes raw outputs (n, k), or (n, members, k), tell apart."""
+        if z.ndim < 2 or z.shape[-1] == 1:
             return 2
-        return z.shape[1]
+        return z.shape[-1]
 
     def targets(self, y: Tensor, z: Tensor) -> Tensor:
         """Targets y, real numbers, in the shape and dtype that the loss of outputs z (1, k) takes.
@@ -108,21 +108,21 @@ class Objective:
         if self.task != "classification":
             integral = self.task is None and kind in ("int", "uint")
             return ops.astype(y, "int64" if integral else z.dtype, copy=False)
-        several = z.ndim == 2 and z.shape[1] > 1
-        if several and y.ndim == 2 and y.shape[1] == z.shape[1]:
+        several = z.ndim > 1 and z.shape[-1] > 1
+        if several and y.ndim == 2 and y.shape[1] == z.shape[-1]:
             return ops.astype(y, z.dtype, copy=False)
         if y.ndim == 2 and y.shape[1] == 1:
             y = ops.reshape(y, (-1,))
         if y.ndim != 1:
             raise DataError(
                 f"y has shape {y.shape} for a model with outputs (n, {z.shape[-1]}); expected "
-                f"classes (n,)" + (f", or probabilities (n, {z.shape[1]})" if several else "")
+                f"classes (n,)" + (f", or probabilities (n, {z.shape[-1]})" if several else "")
             )
         if kind == "float":
             whole = bool((ops.elementwise("floor")(y) == y).all())
             if not whole and several:
                 raise DataError(
-                    f"y holds fractions, but classes are the integers 0 ... {z.shape[1] - 1}; "
+                    f"y holds fractions, but classes are the integers 0 ... {z.shape[-1] - 1}; "
                     'for a regression give the model output="linear"'
                 )
             if not whole:

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
 CLASSES = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
 NUMBERS = np.stack([X[:, 0] * X[:, 1], X[:, 2] ** 2], axis=1)
-R = 4
+R = 2
 CASES: list[tuple[str, str, int, Any, dict[str, Any]]] = [
     ("softmax", "tanh", 3, CLASSES, {}),
     ("sigmoid", "relu", 1, CLASSES > 0, {}),
