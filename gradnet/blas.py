@@ -76,3 +76,25 @@ def prepare(multiply_adds: int) -> None:
     threads = _threads()
     if threads is not None:
         threads.set(multiply_adds < SHARED)
+
+
+@cache
+def address(function: str) -> int | None:
+    """Where a function of NumPy's BLAS is, such as "cblas_sgemm", if its integers have 64 bits."""
+    for path in _libraries():
+        try:
+            library = ctypes.PyDLL(str(path))
+        except OSError:
+            continue
+        for prefix in ("scipy_", ""):
+            found = getattr(library, f"{prefix}{function}64_", None)
+            if found is not None:
+                return ctypes.cast(found, ctypes.c_void_p).value
+    return None
+
+
+def alone() -> None:
+    """Have every product that follows run on the thread that asks for it."""
+    threads = _threads()
+    if threads is not None:
+        threads.set(True)

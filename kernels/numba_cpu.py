@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradnet import binding, formulas, philox
 from gradnet.array_functions import CORRECTED
-from gradnet.backends import Array, Backend, Formula, Index, Scalar, Shape
+from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, bool_, float32, float64, is_half
 from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet
 
@@ -23,6 +23,9 @@ from . import compiler, lowering, operands, threads
 from .compiler import Kernel
 from .templates import elementwise, gather, reductions, softmax
 from .templates import philox as philox_kernels
+
+if TYPE_CHECKING:
+    from gradnet.captured.program import Program
 
 # Elements that one thread takes at least: some 100 microseconds of work, twice what it takes to
 # wake another. Random numbers and rows of softmax are ten times the work.
@@ -272,6 +275,11 @@ class NumbaBackend(NumpyBackend):
         kernel = _formula_kernel(elementwise.update, formula, bits, len(arrays))
         parts = [x.ravel() for x in arrays]
         threads.launch(kernel, parts, _numbers(scalars), parts[0].size, _SHARE)
+
+    def compile(self, program: Program) -> Replay | None:
+        from . import replay
+
+        return replay.compiled(self, program)
 
 
 def _numbers(scalars: Sequence[Any]) -> list[float]:

@@ -38,7 +38,7 @@ def alike(xs: tuple[Any, ...], y: Array) -> Operands:
 
 def broadcast(xs: tuple[Any, ...], shape: Shape, y: Array) -> Operands:
     """Operands that repeat, as rows, columns or single elements; any other way, repeated."""
-    kinds = [_repeats(x.shape, shape) if isinstance(x, np.ndarray) else "s" for x in xs]
+    kinds = [repeats(x.shape, shape) if isinstance(x, np.ndarray) else "s" for x in xs]
     columns = 0
     for x, kind in zip(xs, kinds, strict=True):
         if not columns and kind in ("r", "c"):
@@ -65,7 +65,7 @@ def broadcast(xs: tuple[Any, ...], shape: Shape, y: Array) -> Operands:
 
 
 @lru_cache(maxsize=4096)
-def _repeats(shape: Shape, into: Shape) -> str:
+def repeats(shape: Shape, into: Shape) -> str:
     """Whether an operand is one element, a row or a column of a shape, or all of it."""
     if shape == into:
         return "x"

@@ -17,7 +17,7 @@ Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
 
 
-def _processors() -> int:
+def processors() -> int:
     """The threads to use: $GRADNET_NUM_THREADS, else the processors open to this process."""
     chosen = os.environ.get("GRADNET_NUM_THREADS", "")
     if chosen.isdigit() and int(chosen) > 0:
@@ -31,7 +31,7 @@ class _Pool:
     """Threads that wait for work, started at first use and again in a forked process."""
 
     def __init__(self) -> None:
-        self.size = _processors()
+        self.size = processors()
         self.reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.reset)

@@ -46,11 +46,11 @@ def changing(value: Any) -> bool:
 def interpreted(backend: Backend, program: Program) -> Replay:
     """A replay that calls the backend's methods, with `out` in planned memory."""
     memory = Memory(backend, program)
-    steps = [_step(backend, memory, call) for call in program.calls]
+    steps = [step(backend, memory, call) for call in program.calls]
 
     def run(arrays: dict[Storage, Array]) -> None:
-        for step in steps:
-            step(arrays)
+        for make in steps:
+            make(arrays)
 
     return run
 
@@ -58,7 +58,7 @@ def interpreted(backend: Backend, program: Program) -> Replay:
 Step = Callable[[dict[Storage, Array]], None]
 
 
-def _step(backend: Backend, memory: Memory, call: Any) -> Step:
+def step(backend: Backend, memory: Memory, call: Any) -> Step:
     """One call, ready to be made."""
 
     def resolved(tree: Any, arrays: dict[Storage, Array]) -> Any:

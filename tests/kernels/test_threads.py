@@ -73,9 +73,9 @@ def test_the_number_of_threads_can_be_chosen(
     monkeypatch: pytest.MonkeyPatch, value: str, expected: int
 ) -> None:
     monkeypatch.setenv("GRADNET_NUM_THREADS", value)
-    assert threads._processors() == expected
+    assert threads.processors() == expected
     monkeypatch.setenv("GRADNET_NUM_THREADS", "many")
-    assert threads._processors() >= 1
+    assert threads.processors() >= 1
 
 
 def _in_child() -> None:

@@ -1,0 +1,116 @@
+"""Fusion: a chain of elementwise calls as one, whose formula is made of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradnet import binding
+from gradnet.backends import Formula
+from gradnet.captured.plan import Uses
+from gradnet.captured.program import Call, Storage, Value
+
+# Operands of a fused call at most: each takes a register or two of its loop.
+_MOST = 8
+
+
+def fused(calls: list[Call], compiles: Callable[[Formula], bool]) -> list[Call]:
+    """The calls, with every elementwise result that one later call alone uses put into that."""
+    uses = Uses(calls)
+    makers: dict[Storage, int] = {}
+    found: dict[int, Call] = {}
+    for i, call in enumerate(calls):
+        if call.method == "map" and compiles(call.args[0]):
+            call = _joined(call, i, found, makers, uses, compiles)
+        found[i] = call
+        for value in call.writes:
+            makers[value.storage] = i
+    return [found[i] for i in sorted(found)]
+
+
+def _joined(
+    call: Call,
+    i: int,
+    found: dict[int, Call],
+    makers: dict[Storage, int],
+    uses: Uses,
+    compiles: Callable[[Formula], bool],
+) -> Call:
+    """A call that computes its operands too, where it can; those calls are dropped."""
+    while True:
+        for place, x in enumerate(call.args[1:]):
+            maker = makers.get(x.storage, -1) if isinstance(x, Value) else -1
+            if maker in found and _fits(call, i, x, found[maker], maker, uses, compiles):
+                call = _merged(call, place, found.pop(maker))
+                break
+        else:
+            return call
+
+
+def _fits(
+    call: Call,
+    i: int,
+    x: Value,
+    inner: Call,
+    maker: int,
+    uses: Uses,
+    compiles: Callable[[Formula], bool],
+) -> bool:
+    """Whether an operand's own call can be made part of the call."""
+    if inner.method != "map" or not compiles(inner.args[0]):
+        return False
+    out = inner.outs[0]
+    readers = set(uses.reads.get(x.storage, ()))
+    if (
+        out is None
+        or x != out
+        or x.storage.kind != "temporary"
+        or not out.whole
+        or readers != {i}
+        or len(uses.writes[x.storage]) != 1
+        or call.outs[0] is None
+        or call.outs[0].shape != out.shape
+    ):
+        return False
+    operands = {v for v in (*call.args[1:], *inner.args[1:]) if isinstance(v, Value)} - {x}
+    floats = {v.dtype for v in operands if v.dtype.kind != "b"}
+    if len(operands) > _MOST or len(floats) != 1 or (x.dtype.kind != "b" and x.dtype not in floats):
+        return False
+    # Everything the inner call reads must still be there, and of the shape of the result.
+    return not any(
+        uses.written_within(v.storage, maker, i - 1) for v in inner.reads
+    ) and _broadcasts(call, inner)
+
+
+def _broadcasts(call: Call, inner: Call) -> bool:
+    """Whether some array operand of the two has the shape of the result."""
+    (out,) = call.outs
+    assert out is not None
+    taken = [v for v in (*call.reads, *inner.reads) if v != inner.outs[0]]
+    return any(v.shape == out.shape for v in taken)
+
+
+def _merged(call: Call, place: int, inner: Call) -> Call:
+    """The call with the operand at a place, and wherever it is used, computed within it."""
+    formula, *operands = call.args
+    value = operands[place]
+    names: list[str] = []
+    values: list[Any] = []
+
+    def name(x: Any) -> str:
+        """The argument for an operand; equal arrays share one."""
+        if isinstance(x, Value) and x in values:
+            return names[values.index(x)]
+        values.append(x)
+        names.append(f"x{len(names)}")
+        return names[-1]
+
+    first = [name(x) for x in inner.args[1:]]
+    second = ["inner" if x is value or x == value else name(x) for x in operands]
+    made = binding.combine(
+        "chain",
+        names,
+        (("inner", inner.args[0], first), ("outer", formula, second)),
+        ("outer",),
+    )
+    return Call("map", (made, *values), call.kwargs, call.outs, call.writes)

@@ -1,0 +1,301 @@
+"""Machine code for a replay: calls of compiled kernels and of the BLAS, one after the other.
+
+A program becomes one function for each thread of a team, `step(slots)`, whose calls have their
+arguments written in: addresses in the arena, lengths, constants. What differs from run to run, the
+arrays of the caller and an optimizer's numbers, is read from the slots, 64 bits each. Nothing is
+optimized here, the kernels are; making a function takes some milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from gradnet.backends import Shape
+
+from ..compiler import Kernel
+
+
+class Slot(NamedTuple):
+    """A number in the slots, plus a constant."""
+
+    index: int
+    plus: int = 0
+
+
+class Argument(NamedTuple):
+    """One argument of a native call: its LLVM type, and a constant or where it is read from."""
+
+    kind: str
+    value: int | float | Slot
+
+
+class Native(NamedTuple):
+    """A call of a function at an address; what it returns is not looked at."""
+
+    address: int
+    result: str
+    arguments: tuple[Argument, ...]
+
+
+class Block(NamedTuple):
+    """A contiguous array for a kernel: an address, or a slot that holds one, shape and item size."""
+
+    place: int | Slot
+    shape: Shape
+    itemsize: int
+
+    def part(self, start: int, stop: int) -> Block:
+        """The rows from `start` to `stop`."""
+        row = self.itemsize
+        for n in self.shape[1:]:
+            row *= n
+        return Block(moved(self.place, start * row), (stop - start, *self.shape[1:]), self.itemsize)
+
+    def reshaped(self, *shape: int) -> Block:
+        """The same elements in another shape."""
+        return Block(self.place, shape, self.itemsize)
+
+
+class Barrier:
+    """All threads wait here for one another."""
+
+
+class Guard(NamedTuple):
+    """All threads stop here where the word at an address is not 0."""
+
+    address: int
+
+
+Item = Native | Barrier | Guard
+
+
+def moved(place: int | Slot, nbytes: int) -> int | Slot:
+    """A place so many bytes on."""
+    if isinstance(place, Slot):
+        return Slot(place.index, place.plus + nbytes)
+    return place + nbytes
+
+
+def kernel_call(kernel: Kernel, *operands: Any) -> Native:
+    """A call of a Numba kernel: Blocks for its arrays, then ints, floats, or Slots for floats.
+
+    Numba's functions take where to put the result and the exception, then of each array the
+    owner, its parent, counts, data, shape and strides.
+    """
+    arguments = [Argument("scratch", 0), Argument("scratch", 0)]
+    for x in operands:
+        if isinstance(x, Block):
+            count = 1
+            for n in x.shape:
+                count *= n
+            arguments += [Argument("ptr", 0), Argument("ptr", 0), Argument("i64", count)]
+            arguments += [Argument("i64", x.itemsize), Argument("ptr", x.place)]
+            arguments += [Argument("i64", n) for n in x.shape]
+            stride, strides = x.itemsize, []
+            for n in reversed(x.shape):
+                strides.append(stride)
+                stride *= n
+            arguments += [Argument("i64", stride) for stride in reversed(strides)]
+        elif isinstance(x, Argument):
+            arguments.append(x)
+        elif isinstance(x, float | Slot):
+            arguments.append(Argument("double", x))
+        else:
+            arguments.append(Argument("i64", x))
+    return Native(_entry(kernel), "i32", tuple(arguments))
+
+
+def _entry(kernel: Any) -> int:
+    """The address of a kernel's one compiled function."""
+    (compiled,) = kernel.overloads.values()
+    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return address
+
+
+# Text
+
+
+class _Writer:
+    """The lines of one function."""
+
+    def __init__(self, threads: int, control: int) -> None:
+        self.lines: list[str] = []
+        self.threads = threads
+        self.control = control
+        self.count = 0
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
+    def argument(self, argument: Argument) -> str:
+        kind, value = argument
+        if kind == "scratch":
+            return "ptr %scratch"
+        if isinstance(value, Slot):
+            return self._from_slot(kind, value)
+        if kind == "ptr":
+            return f"ptr inttoptr (i64 {value} to ptr)" if value else "ptr null"
+        if kind in ("double", "float"):
+            number = float(np.float32(value)) if kind == "float" else float(value)
+            (word,) = struct.unpack("<Q", struct.pack("<d", number))
+            return f"{kind} 0x{word:016X}"
+        return f"{kind} {value}"
+
+    def _from_slot(self, kind: str, slot: Slot) -> str:
+        place, word = self.fresh(), self.fresh()
+        self.lines.append(f"{place} = getelementptr i64, ptr %slots, i64 {slot.index}")
+        if kind == "double":
+            self.lines.append(f"{word} = load double, ptr {place}")
+            return f"double {word}"
+        self.lines.append(f"{word} = load i64, ptr {place}")
+        if slot.plus:
+            total = self.fresh()
+            self.lines.append(f"{total} = add i64 {word}, {slot.plus}")
+            word = total
+        if kind == "ptr":
+            pointer = self.fresh()
+            self.lines.append(f"{pointer} = inttoptr i64 {word} to ptr")
+            return f"ptr {pointer}"
+        return f"i64 {word}"
+
+    def item(self, item: Item) -> None:
+        if isinstance(item, Barrier):
+            if self.threads > 1:
+                self.lines.append(
+                    f"call void @barrier(ptr inttoptr (i64 {self.control} to ptr), "
+                    f"i64 {self.threads})"
+                )
+        elif isinstance(item, Guard):
+            word, wrong, go_on = self.fresh(), self.fresh(), f"go{self.count}"
+            self.lines.append(
+                f"{word} = load volatile i64, ptr inttoptr (i64 {item.address} to ptr)"
+            )
+            self.lines.append(f"{wrong} = icmp ne i64 {word}, 0")
+            self.lines.append(f"br i1 {wrong}, label %stop, label %{go_on}")
+            self.lines.append(f"{go_on}:")
+        else:
+            given = ", ".join([self.argument(argument) for argument in item.arguments])
+            call = f"call {item.result} inttoptr (i64 {item.address} to ptr)({given})"
+            result = "" if item.result == "void" else f"{self.fresh()} = "
+            self.lines.append(result + call)
+
+
+def _function(name: str, items: Sequence[Item], threads: int, control: int) -> str:
+    writer = _Writer(threads, control)
+    for item in items:
+        writer.item(item)
+    body = "\n".join(writer.lines)
+    return (
+        f"define void @{name}(ptr %slots) {{\nentry:\n%scratch = alloca [2 x i64]\n{body}\n"
+        "br label %stop\nstop:\nret void\n}\n"
+    )
+
+
+def _pause() -> str:
+    """An instruction that tells the processor of a waiting loop."""
+    machine = llvm.get_process_triple().partition("-")[0]
+    if machine in ("x86_64", "i686", "amd64"):
+        return 'call void asm sideeffect "pause", ""()'
+    if machine in ("aarch64", "arm64"):
+        return 'call void asm sideeffect "yield", ""()'
+    return ""
+
+
+@cache
+def _yields() -> bool:
+    """Whether a waiting thread can let another program run."""
+    return llvm.address_of_symbol("sched_yield") is not None
+
+
+def waiting(condition: str, done: str) -> str:
+    """A loop that runs the lines of `condition`, which set %done, until it holds."""
+    give_way = "%ignored = call i32 @sched_yield()" if _yields() else ""
+    return f"""
+br label %look
+look:
+%turn = phi i64 [ 0, %wait ], [ %next, %again ], [ %next, %rest ]
+{condition}
+br i1 %done, label %{done}, label %more
+more:
+{_pause()}
+%next = add i64 %turn, 1
+%low = and i64 %next, 8191
+%tired = icmp eq i64 %low, 0
+br i1 %tired, label %rest, label %again
+rest:
+{give_way}
+br label %look
+again:
+br label %look
+"""
+
+
+def _barrier() -> str:
+    condition = """%now = load atomic i64, ptr %place acquire, align 8
+%done = icmp ne i64 %now, %generation"""
+    return f"""
+define internal void @barrier(ptr %control, i64 %threads) noinline {{
+%place = getelementptr i8, ptr %control, i64 64
+%generation = load atomic i64, ptr %place acquire, align 8
+%before = atomicrmw add ptr %control, i64 1 acq_rel
+%arrived = add i64 %before, 1
+%last = icmp eq i64 %arrived, %threads
+br i1 %last, label %open, label %wait
+open:
+store atomic i64 0, ptr %control monotonic, align 8
+%after = add i64 %generation, 1
+store atomic i64 %after, ptr %place release, align 8
+ret void
+wait:
+{waiting(condition, "out")}
+out:
+ret void
+}}
+"""
+
+
+# Code
+
+
+class Code:
+    """Functions of a text of LLVM's language, compiled, for as long as this object lives."""
+
+    def __init__(self, text: str) -> None:
+        head = "declare i32 @sched_yield()\n" if _yields() else ""
+        module = llvm.parse_assembly(head + text)
+        module.verify()
+        self.engine = llvm.create_mcjit_compiler(module, _target())
+        self.engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function is."""
+        return int(self.engine.get_function_address(name))
+
+
+def _target() -> Any:
+    """A target for code that is made quickly; MCJIT takes it over, so each has its own."""
+    llvm.initialize_native_asmparser()  # for the one instruction of waiting loops
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), opt=1
+    )
+
+
+def steps(ranks: Sequence[Sequence[Item]], control: int) -> tuple[Code, list[int]]:
+    """The function of each thread, which makes that thread's calls."""
+    text = _barrier() if len(ranks) > 1 else ""
+    for rank, items in enumerate(ranks):
+        text += _function(f"step{rank}", items, len(ranks), control)
+    code = Code(text)
+    return code, [code.address(f"step{rank}") for rank in range(len(ranks))]
+
+
+# Called without the interpreter's lock.
+STEP: Callable[[int], Callable[[int], None]] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -1,0 +1,166 @@
+"""A team of threads that run one step together, and wait for the next without the interpreter.
+
+Between steps that follow at once a member spins, for waking a thread takes longer than a small
+step; after a millisecond without work it sleeps until it is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .. import threads
+from . import machine
+
+# Turns of a waiting loop, of some 50 nanoseconds each.
+_PATIENCE = 20_000
+# Each member's box: its state, and 64 bytes on the function and the slots of its next step.
+_BOX = 128
+_READY, _ASSIGNED, _ASLEEP = 0, 1, 2
+
+
+def _text() -> str:
+    arrived = """%state = load atomic i64, ptr %box acquire, align 8
+%assigned = icmp eq i64 %state, 1
+%late = icmp sge i64 %turn, %patience
+%done = or i1 %assigned, %late"""
+    free = """%old = load atomic i64, ptr %box acquire, align 8
+%done = icmp ne i64 %old, 1"""
+    return f"""
+define void @serve(ptr %box, i64 %patience) {{
+br label %wait
+wait:
+{machine.waiting(arrived, "out")}
+out:
+br i1 %assigned, label %work, label %leave
+work:
+%place = getelementptr i8, ptr %box, i64 64
+%function = load ptr, ptr %place
+%second = getelementptr i8, ptr %box, i64 72
+%slots = load ptr, ptr %second
+call void %function(ptr %slots)
+store atomic i64 {_READY}, ptr %box release, align 8
+br label %wait
+leave:
+%exchanged = cmpxchg ptr %box, i64 {_READY}, i64 {_ASLEEP} acq_rel monotonic
+%slept = extractvalue {{ i64, i1 }} %exchanged, 1
+br i1 %slept, label %end, label %work
+end:
+ret void
+}}
+
+define i64 @give(ptr %box, i64 %function, i64 %slots) noinline {{
+br label %wait
+wait:
+{machine.waiting(free, "out")}
+out:
+%place = getelementptr i8, ptr %box, i64 64
+store i64 %function, ptr %place
+%second = getelementptr i8, ptr %box, i64 72
+store i64 %slots, ptr %second
+%before = atomicrmw xchg ptr %box, i64 {_ASSIGNED} acq_rel
+%asleep = icmp eq i64 %before, {_ASLEEP}
+%answer = zext i1 %asleep to i64
+ret i64 %answer
+}}
+
+define i64 @go(ptr %boxes, i64 %members, ptr %functions, i64 %slots) {{
+entry:
+br label %each
+each:
+%i = phi i64 [ 0, %entry ], [ %following, %next ]
+%asleep = phi i64 [ 0, %entry ], [ %mask, %next ]
+%more = icmp slt i64 %i, %members
+br i1 %more, label %next, label %own
+next:
+%following = add i64 %i, 1
+%bytes = mul i64 %i, {_BOX}
+%box = getelementptr i8, ptr %boxes, i64 %bytes
+%at = getelementptr i64, ptr %functions, i64 %following
+%function = load i64, ptr %at
+%bit = call i64 @give(ptr %box, i64 %function, i64 %slots)
+%shifted = shl i64 %bit, %i
+%mask = or i64 %asleep, %shifted
+br label %each
+own:
+%ready = icmp eq i64 %asleep, 0
+br i1 %ready, label %run, label %end
+run:
+%mine = load ptr, ptr %functions
+%given = inttoptr i64 %slots to ptr
+call void %mine(ptr %given)
+br label %end
+end:
+ret i64 %asleep
+}}
+"""
+
+
+class Team:
+    """The calling thread and the members that it is joined by."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.lock = threading.Lock()
+        self._code = machine.Code(_text())
+        self._memory = np.zeros((size + 2) * _BOX // 8 + 16, np.int64)
+        start = -(-self._memory.ctypes.data // _BOX) * _BOX
+        # Two lines for the barrier, then the boxes.
+        self.control, self._boxes = start, start + 2 * _BOX
+        self._states = np.frombuffer(
+            (ctypes.c_int64 * ((size + 2) * _BOX // 8)).from_address(start), np.int64
+        )
+        self._go = ctypes.CFUNCTYPE(
+            ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+        )(self._code.address("go"))
+        self._serve = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
+            self._code.address("serve")
+        )
+        self._events = [threading.Event() for _ in range(size - 1)]
+        for i in range(size - 1):
+            self._states[(2 + i) * _BOX // 8] = _ASLEEP
+            thread = threading.Thread(
+                target=self._member, args=(i,), name=f"gradnet-step-{i + 1}", daemon=True
+            )
+            thread.start()
+
+    def _member(self, i: int) -> None:
+        event, box = self._events[i], self._boxes + i * _BOX
+        while True:
+            event.wait()
+            event.clear()
+            self._serve(box, _PATIENCE)
+
+    def run(self, functions: int, own: Any, slots: int) -> None:
+        """Run a step: `functions` is the address of one address per thread, `own` the first."""
+        with self.lock:
+            asleep = self._go(self._boxes, self.size - 1, functions, slots)
+            if asleep:
+                for i, event in enumerate(self._events):
+                    if asleep >> i & 1:
+                        event.set()
+                own(slots)
+
+
+@cache
+def team(process: int) -> Team | None:
+    """The team of a process, or None where it has one processor."""
+    size = threads.processors()
+    return Team(size) if size > 1 else None
+
+
+def current() -> Team | None:
+    """This process's team; a forked process has its own."""
+    return team(os.getpid())
+
+
+def ranges(total: int, parts: int, step: int = 1) -> Sequence[tuple[int, int]]:
+    """0 ... total in so many ranges, the first ones multiples of `step`; the last may be empty."""
+    each = -(-total // (parts * step)) * step
+    return [(min(i * each, total), min((i + 1) * each, total)) for i in range(parts)]

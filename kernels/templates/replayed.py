@@ -1,0 +1,64 @@
+"""Loops that only replays need: sums that end in the array they are for, checks of values."""
+
+from __future__ import annotations
+
+from .elementwise import Text, head, helpers
+from .reductions import BLOCK
+
+
+def row_sums(bits: int, wide: bool) -> Text:
+    """The sum of each row, in blocks joined in float64; `wide` results are float64."""
+    text = f"""
+def kernel(x, y):
+    for i in range(x.shape[0]):
+        v = 0.0
+        for start in range(0, x.shape[1], {BLOCK}):
+            part = T(0)
+            end = start + {BLOCK}
+            for j in range(start, end if end < x.shape[1] else x.shape[1]):
+                part = lane_add(part, x[i, U(j)])
+            v += part
+        y[i] = {"v" if wide else "T(v)"}
+"""
+    result = "Out(1, types.float64)" if wide else "Out(1)"
+    return head(bits) + helpers(bits, "lane_add") + text, f"In(2), {result}"
+
+
+def total(bits: int) -> Text:
+    """The sum of float64 terms, in order, as one element."""
+    text = """
+def kernel(x, y):
+    v = 0.0
+    for i in range(x.size):
+        v += x[i]
+    y[0] = T(v)
+"""
+    return head(bits) + text, "In(1, types.float64), Out(1)"
+
+
+def joined(bits: int) -> Text:
+    """The sums of the columns of `x (n, m)`, added in float64."""
+    text = """
+def kernel(x, y):
+    for j in range(y.size):
+        v = 0.0
+        for i in range(x.shape[0]):
+            v += x[i, j]
+        y[j] = T(v)
+"""
+    return head(bits) + text, "In(2), Out(1)"
+
+
+def within(kind: str, whole: bool) -> Text:
+    """Set `found[0]` to 1 where a value of that NumPy type is not in low ... high."""
+    bound = "types.int64" if whole else "scalar"
+    text = """
+def kernel(x, found, low, high):
+    out = 0
+    for i in range(x.size):
+        out |= not (x[i] >= low and x[i] <= high)
+    if out:
+        found[0] = 1
+"""
+    signature = f"In(1, types.{kind}), Out(1, types.int64), {bound}, {bound}"
+    return head(64) + text, signature
