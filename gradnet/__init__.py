@@ -111,6 +111,7 @@ _LAZY = {
     "op": "gradnet.ops.custom",
     "wrap": "gradnet.ops.custom",
     "Trainer": "gradnet.training",
+    "explain": "gradnet.explainer",
     "fit": "gradnet.training",
     "gradcheck": "gradnet.check",
     "load": "gradnet.io",

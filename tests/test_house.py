@@ -41,8 +41,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "training": (*CORE, "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
 }
 UPPER = (
-    *("nn", "optim", "data", "training", "io", "estimators", "cli", "plots", "explain"),
-    "distributed",
+    *("nn", "optim", "data", "training", "io", "estimators", "cli", "plots", "explainer"),
+    *("distributed", "lectures"),
 )
 # What a room asks of a higher one when it is used, never when it is imported: `model.save`.
 LATER = {"nn": ("gradnet.io.save",)}

@@ -48,13 +48,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    makers = {"train": _train, "predict": _predict, "bench": _bench, "devices": _devices}
+    makers = {
+        "train": _train,
+        "predict": _predict,
+        "explain": _explain,
+        "lectures": _lectures,
+        "bench": _bench,
+        "devices": _devices,
+    }
     choices = parser.add_subparsers(
         dest="command", metavar="COMMAND", parser_class=Parser, title="commands"
     )
     commands = {name: make(choices) for name, make in makers.items()}
     if not arguments:
         parser.error(f"there is no command; expected {', '.join(commands)}")
+    if arguments[0] == "explain":
+        # An expression may begin with a minus, which argparse would take for a flag.
+        arguments = [f" {a}" if re.match(r"-(?!-|h$)", a) else a for a in arguments]
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         command = commands.get(options.command, parser)
@@ -184,6 +194,49 @@ def _devices(choices: argparse._SubParsersAction[Parser]) -> Parser:
         description="Run a real operation on each backend: PASS, or FAIL with the remedy.",
         allow_abbrev=False,
     )
+
+
+def _explain(choices: argparse._SubParsersAction[Parser]) -> Parser:
+    parser = choices.add_parser(
+        "explain",
+        help="show how an expression is computed and differentiated",
+        description="Show an expression's steps, their derivatives in forward and in backward "
+        "mode, and the circuit with the value above and the gradient below each edge.",
+        epilog="Example: gradnet explain '-y*log(sigmoid(w*x))' --at x=3,y=1,w=3",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "expression",
+        metavar="EXPR",
+        help="numbers, variables, + - * / ** @, and functions such as exp, sigmoid, max, sum",
+    )
+    parser.add_argument("--at", metavar="NAME=VALUE,...", help="values, such as x=3,w=[1,2]")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="save the circuit (.svg, .png, .pdf, .dot) or all of it (.html, .md, .txt)",
+    )
+    parser.add_argument("--theme", choices=("light", "dark"), default="light")
+    parser.add_argument(
+        "--engine", choices=("own", "graphviz"), default="own", help="what draws the circuit"
+    )
+    return parser
+
+
+def _lectures(choices: argparse._SubParsersAction[Parser]) -> Parser:
+    parser = choices.add_parser(
+        "lectures",
+        help="run the worked examples of the lectures",
+        description="Run worked examples: what the lecture shows beside what is computed here.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "which",
+        metavar="DECK|EXAMPLE",
+        nargs="*",
+        help="such as 3, 3.2 or all (default: list them)",
+    )
+    return parser
 
 
 def number(

@@ -1,0 +1,1 @@
+"""The worked examples of the lectures, deck by deck, each beside what is computed here."""
