@@ -6,12 +6,12 @@ output Tensor, so that a graph is freed by reference counts as soon as nobody us
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradnet.backends import Shape
@@ -91,6 +91,16 @@ class Node:
         self.outputs = ()
         self.parents = ()
 
+    def output(self, index: int) -> Any:
+        """The array of a saved output. Raises GraphError where it was changed in place since."""
+        array, _, counter, version, _ = self.outputs[index]
+        if counter[0] != version:
+            raise GraphError(
+                f"the output of {self.name}, shape {tuple(array.shape)}, was changed in place, and "
+                "its old values are needed for the derivative; change a copy instead"
+            )
+        return array
+
 
 def leaf(tensor: Tensor) -> Node:
     """The node of a tensor that gradients are collected for."""
@@ -104,15 +114,22 @@ def next_id() -> int:
     return next(_serial)
 
 
-@contextmanager
-def recording(enabled: bool) -> Iterator[None]:
+class recording:
     """Record the reverse graph in this thread, or do not, within a `with` block."""
-    previous = mode.recording
-    mode.recording = enabled
-    try:
-        yield
-    finally:
-        mode.recording = previous
+
+    # A class, for each op that is changed in place and each walk enters one: a generator's frame
+    # takes longer than a small array's sum.
+    __slots__ = ("enabled", "previous")
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def __enter__(self) -> None:
+        self.previous = mode.recording
+        mode.recording = self.enabled
+
+    def __exit__(self, *raised: object) -> None:
+        mode.recording = self.previous
 
 
 @contextmanager
@@ -190,21 +207,9 @@ def backpropagate(
 
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
-    pending: dict[int, list[Tensor | None]] = {}
-    nodes: dict[int, Node] = {}
+    # By the negative of a node's id, so that the heap gives the newest first.
+    pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
     heap: list[int] = []
-
-    def give(edge: Edge, g: Tensor) -> None:
-        node, index = edge
-        slots = pending.get(node.id)
-        if slots is None:
-            slots = pending[node.id] = [None] * max(1, len(node.outputs))
-            nodes[node.id] = node
-            heapq.heappush(heap, -node.id)
-        earlier = slots[index]
-        # Gradients add where a value is used more than once.
-        slots[index] = g if earlier is None else earlier + g
-
     stops: dict[int, list[int]] = {}
     useful: set[int] | None = None
     for position, (node, _) in enumerate(targets or ()):
@@ -212,36 +217,53 @@ def backpropagate(
     found: list[Tensor | None] = [None] * len(targets or ())
     if targets is not None:
         useful = _useful([edge[0] for edge, _ in outputs], set(stops), floor)
+    arrays_suffice = not differentiable and useful is None and not mode.levels
+    parents: Sequence[Edge | None] = [edge for edge, _ in outputs]
+    gradients: Sequence[Tensor | None] = [g for _, g in outputs]
 
     with recording(differentiable):
-        for edge, g in outputs:
-            if useful is None or edge[0].id in useful:
-                give(edge, g)
-        while heap:
-            number = -heapq.heappop(heap)
-            node, gs = nodes.pop(number), pending.pop(number)
-            for index, hook in node.hooks or ():
-                g_index = gs[index]
-                if g_index is not None:
-                    gs[index] = _hooked(hook, g_index, node)
-            for position in stops.get(number, ()):
-                found[position] = gs[(targets or ())[position][1]]
+        while True:
+            for parent, g in zip(parents, gradients, strict=True):
+                if g is None or parent is None:
+                    continue
+                node, index = parent
+                number = node.id
+                if useful is not None and number not in useful:
+                    continue
+                held = pending.get(-number)
+                if held is None:
+                    slots: list[Tensor | None] = [None] * (len(node.outputs) or 1)
+                    slots[index] = g
+                    pending[-number] = node, slots
+                    heappush(heap, -number)
+                else:
+                    # Gradients add where a value is used more than once.
+                    slots = held[1]
+                    earlier = slots[index]
+                    slots[index] = g if earlier is None else earlier + g
+            parents = ()
+            gradients = ()
+            if not heap:
+                return found
+            node, gs = pending.pop(heappop(heap))
+            if node.hooks:
+                for index, hook in node.hooks:
+                    g = gs[index]
+                    if g is not None:
+                        gs[index] = _hooked(hook, g, node)
+            if stops:
+                for position in stops.get(node.id, ()):
+                    found[position] = gs[(targets or ())[position][1]]
             if node.op is None:
                 if targets is None and gs[0] is not None:
                     _collect(node, gs[0])
                 continue
-            if number <= floor or (useful is not None and not _leads_on(node, useful)):
+            if node.id <= floor or (useful is not None and not _leads_on(node, useful)):
                 continue
-            for parent, g_parent in zip(node.parents, _vjp(node, gs, useful), strict=True):
-                if (
-                    g_parent is not None
-                    and parent is not None
-                    and (useful is None or parent[0].id in useful)
-                ):
-                    give(parent, g_parent)
+            gradients = _vjp(node, gs, useful, arrays_suffice)
+            parents = node.parents
             if not keep:
                 node.release()
-    return found
 
 
 def _leads_on(node: Node, useful: set[int]) -> bool:
@@ -266,9 +288,11 @@ def _collect(node: Node, g: Tensor) -> None:
         tensor.accumulate_grad(g)
 
 
-def _vjp(node: Node, gs: list[Tensor | None], useful: set[int] | None) -> Sequence[Tensor | None]:
+def _vjp(
+    node: Node, gs: list[Tensor | None], useful: set[int] | None, arrays_suffice: bool
+) -> Sequence[Tensor | None]:
     """The cotangents of a node's inputs."""
-    op, inputs = node.op, node.inputs
+    op, inputs, parents = node.op, node.inputs, node.parents
     assert op is not None
     if inputs is None:
         raise GraphError(
@@ -276,13 +300,15 @@ def _vjp(node: Node, gs: list[Tensor | None], useful: set[int] | None) -> Sequen
             "there, or compute the value again"
         )
     for x, version in zip(inputs, node.versions, strict=True):
-        if version >= 0 and x.version != version:
+        if version >= 0 and x.counter[0] != version:
             raise GraphError(
                 f"an operand of {op.name}, shape {x.shape}, was changed in place after it was "
                 "used, and its old values are needed for the derivative; change a copy instead"
             )
+    if arrays_suffice and op.pull is not None:
+        return op.pull(node, gs[0])
     needs = tuple(
-        parent is not None and (useful is None or parent[0].id in useful) for parent in node.parents
+        [parent is not None and (useful is None or parent[0].id in useful) for parent in parents]
     )
     context = Context(node, inputs, needs, node.parameters)
     return op.vjp(context, gs if op.multiple else gs[0])
@@ -318,10 +344,6 @@ class Context:
         """An output as a Tensor that is still joined to the graph."""
         from gradnet.tensor import Tensor
 
-        array, backend, counter, version, tangents = self._node.outputs[index]
-        if counter[0] != version:
-            raise GraphError(
-                f"the output of {self._node.name}, shape {tuple(array.shape)}, was changed in "
-                "place, and its old values are needed for the derivative; change a copy instead"
-            )
+        array = self._node.output(index)
+        _, backend, counter, _, tangents = self._node.outputs[index]
         return Tensor.wrap(array, backend, (self._node, index), counter, tangents)

@@ -99,11 +99,10 @@ def _direct(formula: Formula, dtype: DType) -> np.ufunc | None:
 
 def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
     """The result as a new array of that shape and dtype, or in `out`."""
-    with np.errstate(all="ignore"):
-        if out is not None:
-            np.copyto(out, result, casting="unsafe")
-            return out
-        result = np.asarray(result, dtype=dtype)
+    if out is not None:
+        quiet.call(np.copyto, out, result, casting="unsafe")
+        return out
+    result = quiet.call(np.asarray, result, dtype=dtype)
     return result if result.shape == shape else np.broadcast_to(result, shape).copy()
 
 
@@ -151,7 +150,7 @@ class NumpyBackend:
 
     def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
         if out is None:
-            out = np.empty(x.shape, dtype)
+            return quiet.call(x.astype, dtype, order="C")
         quiet.call(np.copyto, out, x, casting="unsafe")
         return out
 
@@ -166,7 +165,7 @@ class NumpyBackend:
 
     def view(self, x: Array, index: Index) -> Array:
         # The Ellipsis makes a 0-d result an array that shares memory, not a scalar.
-        return x[index if any(i is Ellipsis for i in index) else (*index, ...)]
+        return x[index if Ellipsis in index else (*index, ...)]
 
     def bits(self, x: Array, dtype: DType) -> Array:
         return x.view(dtype)
@@ -209,23 +208,22 @@ class NumpyBackend:
         out: Array | None = None,
     ) -> Array:
         ufunc, accumulated = _REDUCERS[kind], compute_dtype(dtype)
-        with np.errstate(all="ignore"):
-            if kind == "sum" and is_floating(dtype):
-                x = _partial_sums(x, axes, accumulated)
-            if kind in ("max", "min", "any", "all"):
-                result = ufunc.reduce(x, axis=axes, keepdims=keepdims)
-            else:
-                result = ufunc.reduce(x, axis=axes, keepdims=keepdims, dtype=accumulated)
+        options: dict[str, Any] = {"axis": axes, "keepdims": keepdims}
+        if kind in ("sum", "prod"):
+            options["dtype"] = accumulated
+        if kind == "sum" and is_floating(dtype):
+            x = quiet.call(_partial_sums, x, axes, accumulated)
+        result = quiet.call(ufunc.reduce, x, **options)
         return _filled(result, np.shape(result), dtype, out)
 
     def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
-        found = (np.argmax if kind == "max" else np.argmin)(x, axis=axis)
+        found = x.argmax(axis) if kind == "max" else x.argmin(axis)
         return _filled(found, np.shape(found), np.dtype(np.int64), out)
 
     def scan(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
         working = x.astype(compute_dtype(x.dtype), copy=False)
-        with np.errstate(all="ignore"):
-            result = _REDUCERS[kind].accumulate(working, axis=axis, dtype=working.dtype)
+        accumulate = _REDUCERS[kind].accumulate
+        result = quiet.call(accumulate, working, axis=axis, dtype=working.dtype)
         return _filled(result, x.shape, x.dtype, out)
 
     def sort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:

@@ -84,9 +84,8 @@ class Tensor(Exchange, Operators):
         self._grad: Tensor | None = None
         self._grad_buffer: Array | None = None
 
-    @classmethod
+    @staticmethod
     def wrap(
-        cls,
         array: Array,
         backend: Backend,
         node: Edge | None = None,

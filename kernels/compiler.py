@@ -80,6 +80,17 @@ def compiled(text: str, signature: str) -> Kernel:
     return found
 
 
+def entry(kernel: Kernel) -> Kernel:
+    """A kernel's machine code, without the look at the arguments' types.
+
+    That look takes longer than a small array's loop. Whoever calls the code must know that every
+    array has the dtype, the count of axes and the layout that the signature says.
+    """
+    (result,) = kernel.overloads.values()  # type: ignore[attr-defined]
+    found: Kernel = result.entry_point
+    return found
+
+
 def _load(text: str) -> Kernel:
     name = f"gradnet_kernel_{hashlib.sha256((_versions() + text).encode()).hexdigest()[:24]}"
     path = _kept(name, text)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _SHARE = 1 << 18
 _SHARE_HEAVY = 1 << 15
 
+# Threads cut what a ufunc computes where its vector loops begin anew.
+_STEP = 256
+
 # A row of so many elements is summed in blocks, whatever the number of threads.
 _LONG_ROW = 1 << 19
 
@@ -39,22 +42,43 @@ _FLOATS = {float32: 32, float64: 64}
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
-_LOOP = "loop"
+class _Loops(dict[tuple[str, DType, DType], Kernel]):
+    """The compiled loops of a formula, by pattern of operands, their dtype and the result's."""
+
+    def __init__(self, formula: Formula) -> None:
+        super().__init__()
+        self.formula = formula
+
+    def __missing__(self, key: tuple[str, DType, DType]) -> Kernel:
+        pattern, common, dtype = key
+        kernel = _formula_kernel(
+            elementwise.map_kernel, self.formula, _FLOATS[common], pattern, dtype == bool_
+        )
+        self[key] = kernel
+        return kernel
 
 
-@cache
-def _route(formula: Formula) -> np.ufunc | str | None:
-    """How a formula of floats is computed: by NumPy's function, its own loop, or neither."""
-    name = formula.__name__
-    known = formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula)
-    if known and name in UFUNCS and name not in CORRECTED:
-        return UFUNCS[name]
-    return _LOOP if lowering.refusal(binding.source(formula)) is None else None
+class _Routes(dict[Formula, "np.ufunc | _Loops | None"]):
+    """How a formula of floats is computed: by NumPy's function, its own loops, or neither."""
+
+    def __missing__(self, formula: Formula) -> np.ufunc | _Loops | None:
+        name = formula.__name__
+        known = formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula)
+        route: np.ufunc | _Loops | None = None
+        if known and name in UFUNCS and name not in CORRECTED:
+            route = UFUNCS[name]
+        elif lowering.refusal(binding.source(formula)) is None:
+            route = _Loops(formula)
+        self[formula] = route
+        return route
+
+
+_routes = _Routes()
 
 
 def _compiles(formula: Formula) -> bool:
     """Whether a formula is a loop of its own here."""
-    return _route(formula) is _LOOP
+    return type(_routes[formula]) is _Loops
 
 
 @cache
@@ -62,13 +86,13 @@ def _formula_kernel(
     build: Callable[..., elementwise.Text], formula: Formula, *arguments: Any, **options: Any
 ) -> Kernel:
     """The kernel that a template builds from a formula."""
-    return compiler.compiled(*build(binding.source(formula), *arguments, **options))
+    return compiler.entry(compiler.compiled(*build(binding.source(formula), *arguments, **options)))
 
 
 @cache
 def _kernel(build: Callable[..., elementwise.Text], *arguments: Any, **options: Any) -> Kernel:
     """The kernel that a template builds."""
-    return compiler.compiled(*build(*arguments, **options))
+    return compiler.entry(compiler.compiled(*build(*arguments, **options)))
 
 
 class NumbaBackend(NumpyBackend):
@@ -83,34 +107,33 @@ class NumbaBackend(NumpyBackend):
     def map(
         self, formula: Formula, *xs: Array | Scalar, dtype: DType, out: Array | None = None
     ) -> Array:
-        route = _route(formula)
-        arrays = [x for x in xs if isinstance(x, np.ndarray)]
-        common = arrays[0].dtype
-        if common == bool_:
-            common = next((x.dtype for x in arrays if x.dtype != bool_), common)
-        bits = _FLOATS.get(common)
-        condition = dtype == bool_
-        if route is None or bits is None or not (condition or dtype == common):
+        route = _routes[formula]
+        common = bool_
+        for x in xs:
+            if isinstance(x, np.ndarray):
+                common = x.dtype
+                if common != bool_:
+                    break
+        if route is None or common not in _FLOATS or (dtype != common and dtype != bool_):
             return super().map(formula, *xs, dtype=dtype, out=out)
-        if isinstance(route, np.ufunc):
-            if len(arrays) < len(xs):
-                xs = tuple(x if isinstance(x, np.ndarray) else common.type(x) for x in xs)
-            result = quiet.call(route, *xs, out=out)
-            return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
-        shape, alike = arrays[0].shape, True
-        for x in arrays:
-            alike = alike and x.shape == shape
-        if not alike:
-            shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        if type(route) is not _Loops:
+            return _by_ufunc(route, xs, dtype, out)
+        shape, alike = _shape(xs)
         y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
-        if y is out and any(x is not y and np.may_share_memory(x, y) for x in arrays):
+        if y is out and any(
+            x is not y and isinstance(x, np.ndarray) and np.may_share_memory(x, y) for x in xs
+        ):
             # An operand in memory that the loop writes to, other than element for element.
             xs = tuple(x.copy() if isinstance(x, np.ndarray) and x is not y else x for x in xs)
-        if y.size:
+        size = y.size
+        if size:
             found = operands.alike(xs, y) if alike else operands.broadcast(xs, shape, y)
             pattern, parts, rest = found
-            kernel = _formula_kernel(elementwise.map_kernel, formula, bits, pattern, condition)
-            threads.launch(kernel, parts, rest, y.size, _SHARE)
+            kernel = route[pattern, common, dtype]
+            if size < 2 * _SHARE:
+                kernel(*parts, *rest)
+            else:
+                threads.launch(kernel, parts, rest, size, _SHARE)
         return y if out is None else _placed(y, shape, dtype, out)
 
     def reduce(
@@ -129,13 +152,14 @@ class NumbaBackend(NumpyBackend):
         order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
         if order is not None:
             x = x.transpose(order)
-        table = np.ascontiguousarray(x).reshape(outer, count, inner)
+        x = np.ascontiguousarray(x)
         if inner == 1:
-            result = _reduced_rows(kind, table[:, :, 0], bits)
+            result = _reduced_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":
-            result = _summed_columns(table, bits)
+            result = _summed_columns(x.reshape(outer, count, inner), bits)
         else:
-            result = (np.maximum if kind == "max" else np.minimum).reduce(table, axis=1)
+            join = np.maximum if kind == "max" else np.minimum
+            result = join.reduce(x.reshape(outer, count, inner), axis=1)
         return _placed(result, shape, dtype, out)
 
     def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
@@ -280,6 +304,44 @@ class NumbaBackend(NumpyBackend):
         from . import replay
 
         return replay.compiled(self, program)
+
+
+def _shape(xs: tuple[Any, ...]) -> tuple[Shape, bool]:
+    """The shape that operands broadcast to, and whether all arrays have it."""
+    shape = None
+    for x in xs:
+        if isinstance(x, np.ndarray):
+            if shape is None:
+                shape = x.shape
+            elif x.shape != shape:
+                shapes = [x.shape for x in xs if isinstance(x, np.ndarray)]
+                return operands.joined(*shapes), False
+    assert shape is not None
+    return shape, True
+
+
+def _by_ufunc(ufunc: Any, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
+    """A formula that is a ufunc of NumPy's: large arrays of one layout on several threads."""
+    if len(xs) > 1:
+        # Python's floats are weak and rounded as the kernels round them; NumPy's are neither.
+        xs = tuple([x if isinstance(x, np.ndarray) else float(x) for x in xs])
+    size = xs[0].size if isinstance(xs[0], np.ndarray) else 0
+    if size < 2 * _SHARE or out is not None or not _shape(xs)[1] or not _contiguous(xs):
+        result = quiet.call(ufunc, *xs, out=out)
+        return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
+    y = np.empty(xs[0].shape, dtype)
+    flat = [x.reshape(-1) if isinstance(x, np.ndarray) else x for x in (*xs, y)]
+
+    def work(start: int, stop: int) -> None:
+        *cut, part = [x[start:stop] if isinstance(x, np.ndarray) else x for x in flat]
+        quiet.call(ufunc, *cut, out=part)
+
+    threads.share(work, size, _SHARE, _STEP)
+    return y
+
+
+def _contiguous(xs: tuple[Any, ...]) -> bool:
+    return all(x.flags.c_contiguous for x in xs if isinstance(x, np.ndarray))
 
 
 def _numbers(scalars: Sequence[Any]) -> list[float]:

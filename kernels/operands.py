@@ -32,7 +32,9 @@ def alike(xs: tuple[Any, ...], y: Array) -> Operands:
         else:
             pattern += "X" if x.dtype == bool_ else "x"
             parts.append(x.ravel())
-    parts.append(y.ravel())
+    if y.ndim != 1:
+        y = y.ravel()
+    parts.append(y)
     return pattern, parts, rest
 
 
@@ -62,6 +64,12 @@ def broadcast(xs: tuple[Any, ...], shape: Shape, y: Array) -> Operands:
             (parts if kind in CUT else rest).append(flat.reshape(loop) if kind == "x" else flat)
     parts.append(y.reshape(loop))
     return pattern, parts, rest
+
+
+@lru_cache(maxsize=4096)
+def joined(*shapes: Shape) -> Shape:
+    """The shape that shapes broadcast to."""
+    return np.broadcast_shapes(*shapes)
 
 
 @lru_cache(maxsize=4096)

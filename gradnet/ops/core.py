@@ -7,7 +7,7 @@ from linearity (`multilinear`), or from an expression of other ops (`composed`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradnet.backends import Backend, Shape
@@ -16,6 +16,8 @@ from gradnet.graph import Context, Edge, Node, Spec, backpropagate, level, mode,
 from gradnet.tensor import Tensor
 
 Cost = tuple[float, float]
+
+_wrap = Tensor.wrap
 
 
 def size(shape: Shape) -> float:
@@ -33,8 +35,12 @@ class Op:
     view: bool = False  # whether the output may share its operand's memory
     differentiable: bool = True  # whether gradients flow, if only as zeros
 
+    # `vjp` of a node for one that is not differentiated again, on arrays; None where `vjp` serves.
+    pull: Callable[[Node, Any], Sequence[Tensor | None]] | None = None
+
     def __init__(self, name: str) -> None:
         self.name = name
+        self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -62,78 +68,92 @@ class Op:
     def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         backend = common_backend(self.name, inputs)
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        return self.apply(backend, inputs, arrays, parameters)
+        result = self.forward(backend, *arrays, **parameters)
+        if self.multiple:
+            return self._several(backend, inputs, result, parameters)
+        return self.finish(backend, inputs, result, parameters)
 
-    def apply(
+    def finish(
+        self, backend: Backend, inputs: tuple[Any, ...], result: Any, parameters: dict[str, Any]
+    ) -> Tensor:
+        """The one result of `forward` as a Tensor, recorded and pushed forward as the mode says."""
+        edge = None
+        if self.differentiable:
+            for x in inputs:
+                if isinstance(x, Tensor) and x.node is not None:
+                    if mode.recording:
+                        edge = self._record(inputs, parameters), 0
+                    break
+        y = _wrap(result, backend, edge, inputs[0].counter if self.view else None)
+        if mode.levels and self.differentiable:
+            self._push_forward(inputs, parameters, [y])
+        if edge is not None:
+            node = edge[0]
+            node.outputs = (self._kept(node, y),)
+        return y
+
+    def _several(
         self,
         backend: Backend,
         inputs: tuple[Any, ...],
-        arrays: list[Any],
+        results: Sequence[Any],
         parameters: dict[str, Any],
-    ) -> Tensor:
-        """Run on operands that are known to fit, record and push forward as the mode says.
-
-        Returns a tuple of Tensors where `multiple`, which unpacks as a Tensor does.
-        """
-        result = self.forward(backend, *arrays, **parameters)
+    ) -> Any:
+        """As `finish`, for an op whose `forward` returns several results."""
         node = None
-        if mode.recording and self.differentiable:
-            for x in inputs:
-                if isinstance(x, Tensor) and x.node is not None:
-                    node = self._record(inputs, parameters)
-                    break
-        counter = inputs[0].counter if self.view else None
-        if self.multiple:
-            outputs = [
-                Tensor.wrap(array, backend, None if node is None else (node, i), counter)
-                for i, array in enumerate(result)
+        if mode.recording and any(isinstance(x, Tensor) and x.node is not None for x in inputs):
+            node = self._record(inputs, parameters)
+        outputs = tuple(
+            [
+                _wrap(array, backend, None if node is None else (node, i))
+                for i, array in enumerate(results)
             ]
-        else:
-            outputs = [Tensor.wrap(result, backend, None if node is None else (node, 0), counter)]
-        if mode.levels and self.differentiable:
+        )
+        if mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
-            self._keep_outputs(node, outputs)
-        return tuple(outputs) if self.multiple else outputs[0]  # type: ignore[return-value]
+            node.outputs = tuple([self._kept(node, y) for y in outputs])
+        return outputs
 
     def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> Node:
         parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
         if mode.keeping:
             copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
             return Node(self, copies, (-1,) * len(inputs), parents, parameters)
-        keep, _ = self.saves(tuple([parent is not None for parent in parents]))
         saved: list[Any] = []
         versions: list[int] = []
-        for x, kept in zip(inputs, keep, strict=True):
-            if not isinstance(x, Tensor):
-                saved.append(x)
-                versions.append(-1)
-                continue
-            x.check_current(self.name)
-            if kept:
-                saved.append(x)
-                versions.append(x.counter[0])
-            else:
-                saved.append(Spec(x.array.shape, x.array.dtype))
-                versions.append(-1)
+        for x, kept in zip(inputs, self._uses(parents)[0], strict=True):
+            version = -1
+            if isinstance(x, Tensor):
+                current = x.counter[0]
+                if current != x._seen:
+                    x.check_current(self.name)
+                if kept:
+                    version = current
+                else:
+                    x = Spec(x.array.shape, x.array.dtype)
+            saved.append(x)
+            versions.append(version)
         return Node(self, tuple(saved), tuple(versions), parents, parameters)
 
-    def _keep_outputs(self, node: Node, outputs: Sequence[Tensor]) -> None:
+    def _uses(self, parents: tuple[Edge | None, ...]) -> tuple[tuple[bool, ...], bool]:
+        """What `saves` says for operands of which some need a gradient, asked once."""
+        needs = tuple([parent is not None for parent in parents])
+        found = self._saves.get(needs)
+        if found is None:
+            found = self._saves[needs] = self.saves(needs)
+        return found
+
+    def _kept(self, node: Node, y: Tensor) -> Any:
+        """What a node keeps of an output."""
         if mode.keeping:
-            outputs, keep = [y.preserved(self.name) for y in outputs], True
-        else:
-            _, keep = self.saves(tuple([parent is not None for parent in node.parents]))
-        node.outputs = tuple(
-            [
-                (y.array, y.backend, y.counter, y.counter[0], y.tangents)
-                if keep
-                else Spec(y.array.shape, y.array.dtype)
-                for y in outputs
-            ]
-        )
+            y = y.preserved(self.name)
+        elif not self._uses(node.parents)[1]:
+            return Spec(y.array.shape, y.array.dtype)
+        return y.array, y.backend, y.counter, y.counter[0], y.tangents
 
     def _push_forward(
-        self, inputs: tuple[Any, ...], parameters: dict[str, Any], outputs: list[Tensor]
+        self, inputs: tuple[Any, ...], parameters: dict[str, Any], outputs: Sequence[Tensor]
     ) -> None:
         """Give the outputs their tangents at each open level of forward mode, outermost first.
 

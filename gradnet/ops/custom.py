@@ -151,6 +151,7 @@ class Traced(Elementwise, Composed):
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         return (True,) * len(needs), False
 
+    pull = None  # type: ignore[assignment]  # the derivatives are those of the expression
     vjp = Composed.vjp
     jvp = Composed.jvp
 

@@ -7,6 +7,7 @@ higher ones are those of the same formula bound to Tensors, where it is an expre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -18,7 +19,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
-from gradnet.graph import Context
+from gradnet.graph import Context, Node
 from gradnet.ops.core import Composed, Cost, Op, common_backend, size
 from gradnet.ops.creation import asarray, astype
 from gradnet.tensor import Tensor
@@ -42,7 +43,7 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
 def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
     """The shape that shapes broadcast to. Raises ShapeError, naming the op and the shapes."""
     try:
-        return np.broadcast_shapes(*shapes)
+        return _joined(*shapes)
     except ValueError:
         listed = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ShapeError(
@@ -50,6 +51,10 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
             "aligned at the right, lengths must be equal or 1"
         ) from None
 
+
+_joined = lru_cache(maxsize=4096)(np.broadcast_shapes)
+
+_wrap = Tensor.wrap
 
 # The ops that leave integers as they are.
 _ROUNDING = ("round", "floor", "ceil", "trunc")
@@ -83,6 +88,12 @@ class Mapped(Composed):
         self.formula = formula
         self.flops = flops
 
+    def __call__(self, *inputs: Any, dtype: DType) -> Tensor:
+        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+        backend = inputs[0].backend
+        result = backend.map(self.formula, *arrays, dtype=dtype)
+        return self.finish(backend, inputs, result, {"dtype": dtype})
+
     def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
         return backend.map(self.formula, *xs, dtype=dtype)
 
@@ -93,6 +104,15 @@ class Mapped(Composed):
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
         return elementwise_cost(self.flops, shapes, itemsize)
+
+
+def _multiple(g: Tensor, factor: float) -> Tensor | None:
+    """`g` times a derivative that is one number; None for zero."""
+    if factor == 0:
+        return None
+    if factor == 1:
+        return g
+    return NEGATIVE(g) if factor == -1 else MULTIPLY(g, factor)
 
 
 class Elementwise(Op):
@@ -119,23 +139,30 @@ class Elementwise(Op):
             ]
         )
         self.arity = len(self.names)
-        # Operand dtypes that need no thought, with the dtype of their result.
-        self._simple: dict[DType, DType] = {}
+        self.formula = row.formula
+        # Dtypes of operands that need no thought, with the parameters of `forward` for them.
+        self._simple: dict[DType, dict[str, Any]] = {}
         self.selects = row.name == "where"
-        if self.differentiable and not self.selects:
-            self._simple = {d: d for d in (dtypes.float32, dtypes.float64)}
+        if row.kind in ("float", "numeric", "compare"):
+            for dtype in (dtypes.float32, dtypes.float64):
+                self._simple[dtype] = {"dtype": self.result_dtype(dtype)}
         self.uses: list[tuple[str, ...] | None] = []
         self.products: list[Mapped | float | None] = []
+        # Where a derivative's arguments are found: at an operand's place, or -1 for the output.
+        self._places: list[tuple[int, ...]] = []
         for name, derivative in zip(self.names, row.derivatives, strict=True):
-            self.uses.append(None if derivative is None else binding.arguments(derivative))
+            uses = None if derivative is None else binding.arguments(derivative)
+            self.uses.append(uses)
+            self._places.append(
+                tuple(-1 if use == "y" else self.names.index(use) for use in uses or ())
+            )
             if derivative is None:
                 self.products.append(None)
-            elif binding.arguments(derivative) == ():
+            elif uses == ():
                 self.products.append(float(derivative()))
             else:
                 product = binding.vjp(derivative)
                 self.products.append(Mapped(f"{row.name}_d{name}", product, row.flops + 1))
-        self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
         # What complex operands take in place of this op, or of its derivative in x.
         self.on_complex: Op | None = None
         holomorphic = HOLOMORPHIC.get(row.name)
@@ -147,41 +174,54 @@ class Elementwise(Op):
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
         if not named and len(operands) == self.arity:
-            # The common case, in few steps: tensors of one shape and dtype, and Python scalars.
-            first = operands[0]
+            # The common case, in few steps: tensors of one dtype, and Python's scalars.
+            first = operands[self.selects]
             if isinstance(first, Tensor):
-                array, backend = first.array, first.backend
-                dtype = self._simple.get(array.dtype)
-                if dtype is not None:
-                    arrays = [array]
-                    for x in operands[1:]:
-                        if isinstance(x, Tensor):
-                            other = x.array
-                            if (
-                                other.dtype is not array.dtype
-                                or other.shape != array.shape
-                                or x.backend is not backend
-                            ):
-                                break
-                            arrays.append(other)
-                        elif type(x) is float or type(x) is int:
-                            arrays.append(x)
-                        else:
-                            break
-                    else:
-                        return self.apply(backend, operands, arrays, {"dtype": dtype})
+                parameters = self._simple.get(first.array.dtype)
+                if parameters is not None:
+                    if len(operands) == 1:
+                        backend = first.backend
+                        result = backend.map(self.formula, first.array, **parameters)
+                        return self.finish(backend, operands, result, parameters)
+                    arrays = self._arrays(first, operands)
+                    if arrays is not None:
+                        backend = first.backend
+                        result = backend.map(self.formula, *arrays, **parameters)
+                        return self.finish(backend, operands, result, parameters)
         if len(operands) < self.arity:
             operands = self._complete(operands, named)
         elif named or len(operands) > self.arity:
             raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
-        from gradnet.ops.creation import astype
-
         inputs, dtype = self.prepare(operands)
         if self.on_complex is not None and dtype.kind == "c":
             return self.on_complex(*inputs)
         if self.name in _ROUNDING and dtype.kind in "iu":
             return astype(inputs[0], dtype)
         return super().__call__(*inputs, dtype=dtype)
+
+    def _arrays(self, first: Tensor, operands: tuple[Any, ...]) -> list[Any] | None:
+        """What `forward` takes for operands that need no conversion; None where one does."""
+        backend, shape, dtype = first.backend, first.array.shape, first.array.dtype
+        arrays = []
+        mixed = False
+        for x in operands:
+            if isinstance(x, Tensor):
+                array = x.array
+                if x.backend is not backend or (
+                    array.dtype is not dtype
+                    and not (self.selects and x is operands[0] and array.dtype == dtypes.bool_)
+                ):
+                    return None
+                if array.shape != shape:
+                    mixed = True
+                arrays.append(array)
+            elif (type(x) is float or type(x) is int) and not (self.selects and x is operands[0]):
+                arrays.append(x)
+            else:
+                return None
+        if mixed:
+            broadcast_shape(self.name, [x.shape for x in operands if isinstance(x, Tensor)])
+        return arrays
 
     def _complete(self, operands: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """Positional operands, those given by name, and the row's defaults."""
@@ -276,17 +316,13 @@ class Elementwise(Op):
         return backend.map(self.row.formula, *xs, dtype=dtype)
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
-        found = self._saves.get(needs)
-        if found is None:
-            used = {
-                name
-                for need, names in zip(needs, self.uses, strict=True)
-                if need and names is not None
-                for name in names
-            }
-            found = (tuple(name in used for name in self.names), "y" in used)
-            self._saves[needs] = found
-        return found
+        used = {
+            name
+            for need, names in zip(needs, self.uses, strict=True)
+            if need and names is not None
+            for name in names
+        }
+        return tuple(name in used for name in self.names), "y" in used
 
     def _arguments(self, context: Context, names: tuple[str, ...]) -> list[Any]:
         return [
@@ -302,12 +338,34 @@ class Elementwise(Op):
         if self._holomorphic is not None and g.array.dtype.kind == "c":
             return self._holomorphic(g, *context.inputs, dtype=g.dtype)
         if isinstance(product, float):
-            if product == 0:
-                return None
-            if product == 1:
-                return g
-            return NEGATIVE(g) if product == -1 else MULTIPLY(g, product)
+            return _multiple(g, product)
         return product(g, *self._arguments(context, names), dtype=g.dtype)
+
+    def pull(self, node: Node, g: Any) -> Sequence[Tensor | None]:
+        """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
+        array, backend = g.array, g.backend
+        inputs, parents, dtype = node.inputs, node.parents, array.dtype
+        assert inputs is not None
+        if dtype.kind == "c":
+            needs = tuple([parent is not None for parent in parents])
+            return self._complex_vjp(Context(node, inputs, needs, node.parameters), g)
+        found: list[Tensor | None] = []
+        for parent, product, places, x in zip(
+            parents, self.products, self._places, inputs, strict=True
+        ):
+            if parent is None or product is None:
+                found.append(None)
+                continue
+            if isinstance(product, float):
+                y = _multiple(g, product)
+            else:
+                arrays = []
+                for place in places:
+                    value = node.output(0) if place < 0 else inputs[place]
+                    arrays.append(value.array if isinstance(value, Tensor) else value)
+                y = _wrap(backend.map(product.formula, array, *arrays, dtype=dtype), backend)
+            found.append(y if y is None or y.array.shape == x.shape else sum_to(y, x.shape))
+        return found
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
         if g.array.dtype.kind == "c":
