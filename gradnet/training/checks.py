@@ -94,8 +94,8 @@ def all_finite(xs: Sequence[Tensor]) -> bool:
 
 
 def numbers(xs: Sequence[Tensor]) -> list[float]:
-    """The values of scalars, fetched from the device together."""
-    return [float(xs[0])] if len(xs) == 1 else ops.stack(list(xs)).numpy().tolist()
+    """The values of scalars, fetched from the device together where there are several."""
+    return [float(x) for x in xs] if len(xs) < 3 else ops.stack(list(xs)).numpy().tolist()
 
 
 def finite(name: str, x: Tensor, given: Any = None) -> None:

@@ -1,0 +1,12 @@
+"""scikit-learn estimators: multilayer perceptrons for pipelines, searches and cross-validation.
+
+from gradnet.estimators import MLPClassifier, TabularMLPClassifier
+
+MLPClassifier((64, 64), early_stopping=True, dropout=0.1).fit(X, y).predict(X)
+"""
+
+from __future__ import annotations
+
+from gradnet.estimators.mlp import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
