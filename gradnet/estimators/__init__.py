@@ -7,6 +7,7 @@ MLPClassifier((64, 64), early_stopping=True, dropout=0.1).fit(X, y).predict(X)
 
 from __future__ import annotations
 
-from gradnet.estimators.mlp import MLPClassifier, MLPRegressor
+from gradnet.estimators.classifier import MLPClassifier
+from gradnet.estimators.regressor import MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

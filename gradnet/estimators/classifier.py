@@ -1,4 +1,4 @@
-"""MLPClassifier and MLPRegressor: scikit-learn's multilayer perceptrons, trained by gradnet."""
+"""MLPClassifier: scikit-learn's multilayer perceptron for classes, trained by gradnet."""
 
 from __future__ import annotations
 
@@ -6,58 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gradnet import ops
 from gradnet.estimators.base import BaseMLP
 from gradnet.estimators.network import Array
 from gradnet.estimators.protocol import with_callbacks
+from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
 from gradnet.tensor import Tensor
 from gradnet.training import Metric, metric
-
-_PARAMETERS = """
-    hidden_layer_sizes   units of each hidden layer, an integer or a sequence; () for none
-    activation           "relu", "logistic", "tanh", "identity", or any of
-                         `gradnet.nn.activations.names()`
-    solver               "adam", "sgd", "lbfgs", or any of `gradnet.optim.names()`
-    alpha                strength of the L2 penalty, alpha / 2 sum w^2 over the rows of a batch;
-                         biases are left alone
-    batch_size           rows of a step; "auto" is the smaller of 200 and all rows
-    learning_rate        "constant"; for "sgd" also "invscaling" (learning_rate_init / t^power_t, t
-                         the rows seen) and "adaptive" (a fifth, each time the loss stands still);
-                         or any of `gradnet.optim.schedule_names()`
-    learning_rate_init   the learning rate, at first
-    max_iter             epochs at most; iterations at most where the solver searches along lines
-    max_fun              evaluations at most, of such a solver
-    shuffle              rows in another order in each epoch
-    random_state         decides weights, validation rows, order of rows and dropout
-    tol                  the improvement that counts; of "lbfgs" the largest gradient at a minimum
-    n_iter_no_change     epochs without such an improvement until a fit ends; may be infinite
-    verbose              print the loss of each epoch
-    warm_start           `fit` goes on where the last one ended: weights, moments, learning rate
-    momentum, nesterovs_momentum   of "sgd"
-    beta_1, beta_2, epsilon        of "adam", "adamw" and "nadam"
-    early_stopping       watch a score of validation rows, not the training loss, and end with the
-                         weights of the best epoch
-    validation_fraction  rows held out for that, of classes in equal shares, unless `fit` is given
-                         X_val, y_val
-    monitor              the score: any of `gradnet.training.metric_names()`, "loss", or a function
-                         of (y, prediction); by default {score}
-    dropout              probability of dropping a hidden unit in training
-    device               "cpu", "cuda", "cuda:1": where to compute
-"""
-
-_ATTRIBUTES = """
-    Attributes: coefs_, intercepts_ (lists of arrays, in the dtype of X: float64 or float32), loss_,
-    loss_curve_, best_loss_, validation_scores_, best_validation_score_, n_iter_, t_ (rows seen),
-    learning_rate_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_,
-    early_stopped_ (whether a `partial_fit` that watches X_val has come to its end){more}.
-    The weights may be set; what is predicted follows them.
-"""
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
@@ -66,10 +27,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     scikit-learn's interface and defaults, and more: see `gradnet.estimators`.
 """
-        + _PARAMETERS.format(score='"accuracy"')
+        + PARAMETERS.format(score='"accuracy"')
         + """    class_weight         "balanced", or a mapping of classes to weights
 """
-        + _ATTRIBUTES.format(more=", classes_")
+        + ATTRIBUTES.format(more=", classes_")
     )
 
     _score_name = "accuracy"
@@ -326,160 +287,3 @@ def _all_labels_right(y: Tensor, prediction: Tensor, weight: Tensor | None) -> T
     if weight is None:
         return ops.mean(right)
     return ops.sum(right * weight) / ops.sum(weight)
-
-
-class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
-    __doc__ = (
-        """A multilayer perceptron for numbers, one or several for each row.
-
-    scikit-learn's interface and defaults, and more: see `gradnet.estimators`.
-
-    loss                 "squared_error", half of it, summed over the columns of y; or "poisson",
-                         half the deviance of counts, of which the network gives the logarithm
-"""
-        + _PARAMETERS.format(score='"r2"').lstrip("\n")
-        + _ATTRIBUTES.format(more="")
-    )
-
-    _score_name = "r2"
-
-    def __init__(
-        self,
-        loss: str = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        monitor: Any = None,
-        dropout: float = 0.0,
-        device: str | None = None,
-    ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.monitor = monitor
-        self.dropout = dropout
-        self.device = device
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Train on rows X (n, features) and numbers y (n,) or (n, m).
-
-        X may be sparse, and is made dense. A row of weight 2 counts as two rows. `X_val`, `y_val`
-        are the rows that early stopping watches. Raises ValueError and TypeError.
-        """
-        found: MLPRegressor = self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
-        return found
-
-    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Train for one epoch on rows X, going on where the last call ended.
-
-        With early_stopping, `X_val` and `y_val` are watched from call to call; after
-        n_iter_no_change calls without a better score the weights are those of the best call, and
-        `early_stopped_` says that further ones do nothing.
-        """
-        found: MLPRegressor = self._fit(
-            X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True
-        )
-        return found
-
-    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Array, Any]:
-        if self.loss not in ("squared_error", "poisson"):
-            raise ValueError(f"loss must be 'squared_error' or 'poisson', got {self.loss!r}")
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=True,
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if self.loss == "poisson" and y.min() < 0:
-            raise ValueError(f"loss='poisson' is for counts of at least 0, but y has {y.min()}")
-        return X, y
-
-    def _encoded(self, y: Array, first: bool, incremental: bool) -> Array:
-        columns = 1 if y.ndim == 1 else y.shape[1]
-        if not first and columns != self.n_outputs_:
-            raise ValueError(
-                f"y has {columns} columns, but the estimator was fitted to {self.n_outputs_}"
-            )
-        return y.reshape(len(y), columns)
-
-    def _encoded_validation(self, y: Any) -> Array:
-        values = np.asarray(check_array(y, ensure_2d=False, dtype="numeric"))
-        return values.reshape(len(values), -1)
-
-    def _shape_of_targets(self, y: Array) -> tuple[int, str]:
-        return y.shape[1], "exp" if self.loss == "poisson" else "identity"
-
-    def predict(self, X: Any) -> Array:
-        """The number of each row, (n,), or its numbers, (n, m)."""
-        check_is_fitted(self)
-        found = self._outputs(X)
-        return found[:, 0] if found.shape[1] == 1 else found

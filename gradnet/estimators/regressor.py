@@ -1,0 +1,172 @@
+"""MLPRegressor: scikit-learn's multilayer perceptron for numbers, trained by gradnet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
+
+from gradnet.estimators.base import BaseMLP
+from gradnet.estimators.network import Array
+from gradnet.estimators.protocol import with_callbacks
+from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    __doc__ = (
+        """A multilayer perceptron for numbers, one or several for each row.
+
+    scikit-learn's interface and defaults, and more: see `gradnet.estimators`.
+
+    loss                 "squared_error", half of it, summed over the columns of y; or "poisson",
+                         half the deviance of counts, of which the network gives the logarithm
+"""
+        + PARAMETERS.format(score='"r2"').lstrip("\n")
+        + ATTRIBUTES.format(more="")
+    )
+
+    _score_name = "r2"
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        monitor: Any = None,
+        dropout: float = 0.0,
+        device: str | None = None,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.monitor = monitor
+        self.dropout = dropout
+        self.device = device
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Train on rows X (n, features) and numbers y (n,) or (n, m).
+
+        X may be sparse, and is made dense. A row of weight 2 counts as two rows. `X_val`, `y_val`
+        are the rows that early stopping watches. Raises ValueError and TypeError.
+        """
+        found: MLPRegressor = self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return found
+
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> MLPRegressor:
+        """Train for one epoch on rows X, going on where the last call ended.
+
+        With early_stopping, `X_val` and `y_val` are watched from call to call; after
+        n_iter_no_change calls without a better score the weights are those of the best call, and
+        `early_stopped_` says that further ones do nothing.
+        """
+        found: MLPRegressor = self._fit(
+            X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True
+        )
+        return found
+
+    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Array, Any]:
+        if self.loss not in ("squared_error", "poisson"):
+            raise ValueError(f"loss must be 'squared_error' or 'poisson', got {self.loss!r}")
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=["csr", "csc"],
+            multi_output=True,
+            y_numeric=True,
+            dtype=(np.float64, np.float32),
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self.loss == "poisson" and y.min() < 0:
+            raise ValueError(f"loss='poisson' is for counts of at least 0, but y has {y.min()}")
+        return X, y
+
+    def _encoded(self, y: Array, first: bool, incremental: bool) -> Array:
+        columns = 1 if y.ndim == 1 else y.shape[1]
+        if not first and columns != self.n_outputs_:
+            raise ValueError(
+                f"y has {columns} columns, but the estimator was fitted to {self.n_outputs_}"
+            )
+        return y.reshape(len(y), columns)
+
+    def _encoded_validation(self, y: Any) -> Array:
+        values = np.asarray(check_array(y, ensure_2d=False, dtype="numeric"))
+        return values.reshape(len(values), -1)
+
+    def _shape_of_targets(self, y: Array) -> tuple[int, str]:
+        return y.shape[1], "exp" if self.loss == "poisson" else "identity"
+
+    def predict(self, X: Any) -> Array:
+        """The number of each row, (n,), or its numbers, (n, m)."""
+        check_is_fitted(self)
+        found = self._outputs(X)
+        return found[:, 0] if found.shape[1] == 1 else found
