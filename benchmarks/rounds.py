@@ -9,15 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.peers import EAGER, FIT, FLOOR
+from benchmarks.peers import EAGER
 from benchmarks.pool import Worker, WorkerError
 
 CHECKED = 3
 TOLERANCE = {"float32": 2e-4, "float64": 1e-9}
 """How far the first losses may be from ours: rounding, which Adam's first steps make larger."""
 AT_A_TIME = 2  # workers that start side by side
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -73,14 +71,14 @@ def measure(
     rounds: int,
     seconds: float,
     workers: dict[str, Worker] | None = None,
-    check: bool = True,
-    say: Say = lambda text: None,
+    reference: str = EAGER,
+    tolerance: float | None = None,
 ) -> Measured:
     """Time these contenders on one workload.
 
     Every round times every contender for about `seconds`, in an order that turns from round to
     round. `workers`, where given, are used and kept; else each is started here and ended.
-    Raises WorkerError where a contender fails, or where its losses are not ours.
+    Raises WorkerError where a contender fails, or where its first losses are not the reference's.
     """
     found = Measured()
     with ExitStack() as stack:
@@ -94,14 +92,13 @@ def measure(
             answer = present[name].ask("build", work=record, device=device)
             if "unfit" in answer:
                 found.left_out[name] = answer["unfit"]
-            elif check:
+            else:
                 found.losses[name] = present[name].ask("losses", count=CHECKED)["losses"]
             present[name].pause()
 
         together(lambda name=name: build(name) for name in names)  # type: ignore[misc]
         runs = [name for name in names if name not in found.left_out]
-        if check:
-            compare(found.losses, TOLERANCE[record["dtype"]])
+        compare(found.losses, reference, tolerance or TOLERANCE[record["dtype"]])
         for name in runs:
             present[name].go_on()
             found.info[name] = present[name].ask("calibrate")["info"]
@@ -114,21 +111,15 @@ def measure(
                 answer = present[name].ask("time", seconds=seconds)
                 present[name].pause()
                 found.seconds[name].append(answer["seconds"])
-            say(f"round {turn + 1} of {rounds}")
     return found
 
 
-def compare(losses: dict[str, list[float]], tolerance: float) -> None:
-    """Raise WorkerError for a contender whose first losses are not ours."""
-    reference = losses.get(EAGER)
-    if reference is None:
-        return
+def compare(losses: dict[str, list[float]], reference: str, tolerance: float) -> None:
+    """Raise WorkerError for a contender whose first losses are not the reference's."""
+    expected = losses.get(reference, [])
     for name, values in losses.items():
-        if name in (FLOOR, EAGER):
-            continue
-        if differing(values, reference, tolerance):
-            expected = "their mean" if name == FIT else "the losses"
+        if expected and values and differing(values, expected, tolerance):
             raise WorkerError(
-                f"{name}: it computes something else: its first losses are {values}, {expected} "
-                f"of {EAGER} {reference}"
+                f"{name} computes something else: its first losses (or their mean) are {values}, "
+                f"those of {reference} {expected}"
             )

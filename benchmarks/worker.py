@@ -50,6 +50,7 @@ class Server:
 
     def calibrate(self, least: float = LEAST_SECONDS) -> dict[str, Any]:
         """Warm up, and estimate the seconds of a step."""
+        self.contender.tune()
         self.contender.reset()
         steps = self.contender.stride
         self.contender.run(steps)

@@ -88,7 +88,6 @@ class Workload:
 
     def cost(self) -> tuple[float, float]:
         """(floating-point operations, bytes) of a step, by the costs that our ops declare."""
-        from gradnet.formulas import UPDATES
         from gradnet.ops.elementwise import op
         from gradnet.ops.fused import _BIAS_BACKWARD, CROSS_ENTROPY, LINEAR
         from gradnet.ops.multilinear import MATMUL
@@ -108,11 +107,17 @@ class Workload:
             if i:
                 costs.append(MATMUL.cost(z, w[::-1], itemsize=itemsize))
         costs.append(CROSS_ENTROPY.cost(z, itemsize=itemsize))
-        state = len(UPDATES[self.optimizer].state)
-        arrays = 3 + 2 * state  # value and gradient read, value written; moments read and written
-        flops = {"adam": 15, "sgd": 4}[self.optimizer]
-        costs.append((flops * self.parameters, arrays * itemsize * self.parameters))
+        costs.append(update_cost(self.optimizer, self.parameters, itemsize))
         return sum(flops for flops, _ in costs), sum(moved for _, moved in costs)
+
+
+def update_cost(name: str, parameters: int, itemsize: int) -> tuple[float, float]:
+    """(operations, bytes) of an optimizer's update: values, gradients and moments, one pass."""
+    from gradnet.formulas import UPDATES
+
+    update = UPDATES[name]
+    arrays = 3 + 2 * len(update.state)  # all are read, and all but the gradients written
+    return float(update.flops * parameters), float(arrays * itemsize * parameters)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 FLOOR = "gemm"
@@ -50,14 +50,16 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def chosen(wanted: Iterable[str] | None, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+def chosen(
+    wanted: Iterable[str] | None, names: Iterable[str], among: Mapping[str, Entry] = CONTENDERS
+) -> tuple[list[str], dict[str, str]]:
     """Contenders of `names` that run, and those left out with the reason.
 
     `wanted` has families or contenders, or is None for all; the floor and ours always run.
     """
     runs, out = [], {}
     for name in names:
-        entry = CONTENDERS[name]
+        entry = among[name]
         asked = wanted is None or entry.family in wanted or name in wanted
         if entry.family not in ("floor", OURS) and not asked:
             out[name] = "not chosen"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from itertools import cycle, islice
 from typing import Any, ClassVar
 
@@ -52,6 +54,9 @@ class Contender:
     def wait(self, loss: Any) -> None:
         """Wait until what led to this loss is done."""
 
+    def tune(self) -> None:
+        """Choose between ways to do the same, by trying; called once before timing."""
+
     def losses(self, count: int) -> list[float]:
         """The losses of the first steps after `build`."""
         return [float(self.step(x, y)) for x, y in islice(cycle(self.batches), count)]
@@ -62,3 +67,16 @@ class Contender:
         for x, y in islice(cycle(self.batches), steps):
             loss = step(x, y)
         self.wait(loss)
+
+
+def quickest(run: Callable[[int], object], least: float = 0.01, trials: int = 5) -> float:
+    """The seconds of a step in the best of a few trials of at least so many seconds."""
+    run(2)
+    found = []
+    for _ in range(trials):
+        count, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < least or not count:
+            run(1)
+            count += 1
+        found.append(elapsed / count)
+    return min(found)

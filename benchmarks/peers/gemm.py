@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import time
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.base import Contender
+from benchmarks.peers.base import Contender, quickest
 from gradnet import blas
 
 ALONE, TOGETHER = 0, 1 << 62  # multiply-adds for which `blas.prepare` takes one thread, or all
@@ -39,23 +38,15 @@ class Gemm(Contender):
         self.forward = [xp.empty_like(value) for value in self.values]
         self.outer = [xp.empty_like(w) for w in self.weights]
         self.inner = [xp.empty_like(value) for value in self.values[:-1]]
-        if self.device == "cpu":
-            self._choose_threads()
 
-    def _choose_threads(self) -> None:
+    def tune(self) -> None:
         """Keep one thread or all of them, whichever is faster for this step."""
+        if self.device != "cpu":
+            return
         seconds = {}
         for label, choice in (("one", ALONE), ("all", TOGETHER)):
             blas.prepare(choice)
-            self.run(2)
-            best = float("inf")
-            for _ in range(5):
-                count, start = 0, time.perf_counter()
-                while (elapsed := time.perf_counter() - start) < 0.01 or not count:
-                    self.run(1)
-                    count += 1
-                best = min(best, elapsed / count)
-            seconds[label] = best
+            seconds[label] = quickest(self.run)
         self.info["threads"] = min(seconds, key=seconds.__getitem__)
         blas.prepare(ALONE if self.info["threads"] == "one" else TOGETHER)
 
