@@ -1,0 +1,311 @@
+"""The CUDA backend's arrays: storage, views, gathering, order, random numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradnet import philox
+from gradnet.backends import Array, Index, Scalar, Shape
+from gradnet.dtypes import DType, bool_, compute_dtype, int64, is_floating, is_half
+
+from .cuda_device import on_device
+from .cuda_layout import BITS, code_of
+from .cuda_rows import Rows
+from .cuda_templates import gather
+from .cuda_templates import philox as philox_programs
+from .cuda_templates.program import blocks_for
+
+_take_rows = cache(gather.take_rows)
+_place_rows = cache(gather.place_rows)
+_random = cache(philox_programs.random)
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+
+
+class Arrays(Rows):
+    """What makes arrays, looks at them and moves their elements. Part of the CUDA backend."""
+
+    # Storage
+
+    @on_device
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        return self._device.empty(shape, dtype)
+
+    @on_device
+    def full(self, shape: Shape, value: Scalar, dtype: DType, *, out: Array | None = None) -> Array:
+        y = self._device.empty(shape, dtype) if out is None else out
+        y.fill(value)
+        return y
+
+    @on_device
+    def arange(self, start: Scalar, step: Scalar, count: int, dtype: DType) -> Array:
+        cupy = self._device.cupy
+        if is_floating(dtype):
+            numbers = start + step * cupy.arange(count, dtype=np.float64)
+        else:
+            numbers = start + step * cupy.arange(count, dtype=np.int64)
+        return self._cast(numbers, dtype, None)
+
+    @on_device
+    def from_host(self, x: np.ndarray[Any, Any], *, copy: bool) -> Array:
+        y = self._device.empty(x.shape, x.dtype)
+        if y.size:
+            y.set(np.ascontiguousarray(x))
+        return y
+
+    @on_device
+    def to_host(self, x: Array) -> np.ndarray[Any, Any]:
+        host: np.ndarray[Any, Any] = self._dense(x).get()
+        self._device.check_faults()
+        return host
+
+    # Views
+
+    @on_device
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        return x.reshape(shape)
+
+    @on_device
+    def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
+        return x.transpose(axes)
+
+    @on_device
+    def broadcast(self, x: Array, shape: Shape) -> Array:
+        return self._device.cupy.broadcast_to(x, shape)
+
+    @on_device
+    def view(self, x: Array, index: Index) -> Array:
+        return x[index]
+
+    @on_device
+    def bits(self, x: Array, dtype: DType) -> Array:
+        return x.view(dtype)
+
+    # Gathering
+
+    @on_device
+    def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:
+        rows = self._row_index(x, index)
+        if rows is None:
+            found = x[self._checked(x, index)]
+            return found.copy() if out is None else self._copied(found, out)
+        shape = (*rows.shape, *x.shape[1:])
+        whole = out is not None and out.flags.c_contiguous
+        y = out if whole else self._device.empty(shape, x.dtype)
+        assert y is not None
+        if y.size:
+            code, wide = _moved(x.dtype)
+            m = math.prod(x.shape[1:]) * wide
+            arrays = (self._dense(x), self._dense(rows), y, self._device.faults())
+            n = math.prod(rows.shape)
+            program = _take_rows(code)
+            self._launch(program, blocks_for(n * m), *arrays, n, x.shape[0], m, _fill(x.dtype))
+        return y if out is None or y is out else self._copied(y, out)
+
+    def _row_index(self, x: Array, index: Index) -> Array | None:
+        """The int64 index array where an index is one along the first axis, else None."""
+        rows = index[0] if len(index) == 1 else None
+        if not isinstance(rows, self._device.cupy.ndarray) or rows.dtype.kind not in "iu":
+            return None
+        return rows if rows.dtype == int64 else self._cast(rows, int64, None)
+
+    def _checked(self, x: Array, index: Index) -> Index:
+        """An index whose out-of-range integers are refused: CuPy would wrap them around."""
+        ndarray = self._device.cupy.ndarray
+        axis = 0
+        known = sum(
+            i.ndim if isinstance(i, ndarray) and i.dtype == bool_ else 1
+            for i in index
+            if i is not None and i is not Ellipsis
+        )
+        for i in index:
+            if i is Ellipsis:
+                axis += x.ndim - known
+            elif isinstance(i, ndarray) and i.dtype == bool_:
+                if i.shape != x.shape[axis : axis + i.ndim]:
+                    raise IndexError(
+                        f"a mask of shape {i.shape} does not fit the axes of length "
+                        f"{x.shape[axis : axis + i.ndim]} that it selects from"
+                    )
+                axis += i.ndim
+            elif isinstance(i, ndarray):
+                self._refuse_beyond(i, x.shape[axis])
+                axis += 1
+            elif i is not None:
+                axis += 1
+        return index
+
+    def _refuse_beyond(self, index: Array, count: int) -> None:
+        """Raise IndexError for an index out of range; this waits for the device."""
+        if index.size:
+            low, high = int(index.min()), int(index.max())
+            if low < -count or high >= count:
+                bad = low if low < -count else high
+                raise IndexError(f"index {bad} is out of bounds for an axis of size {count}")
+
+    @on_device
+    def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
+        cupy = self._device.cupy
+        arrays = [i for i in index if isinstance(i, cupy.ndarray)]
+        repeats = any(i.dtype != bool_ for i in arrays)
+        if not isinstance(values, cupy.ndarray):
+            values = cupy.asarray(values, dtype=x.dtype)
+        if not repeats:
+            index = self._checked(x, index)
+            if add:
+                x[index] = x[index] + values
+            else:
+                x[index] = values
+            return
+        if not x.size:
+            return
+        if not x.flags.c_contiguous:
+            whole = self._cast(x, x.dtype, None)
+            self.put(whole, index, values, add=add)
+            self._copied(whole, x)
+            return
+        rows = self._row_index(x, index)
+        if rows is not None:
+            self._refuse_beyond(rows, x.shape[0])
+            places = cupy.where(rows < 0, rows + x.shape[0], rows)
+            shape, m = (*rows.shape, *x.shape[1:]), math.prod(x.shape[1:])
+        else:
+            # Where each element goes, as a place in the flat array.
+            flat = cupy.arange(x.size, dtype=np.int64).reshape(x.shape)
+            places = flat[self._checked(x, index)]
+            shape, m = places.shape, 1
+        if not math.prod(shape):
+            cupy.broadcast_to(values, shape)
+            return
+        values = self._cast(cupy.broadcast_to(values, shape), x.dtype, None)
+        places = places.reshape(-1)
+        order = cupy.argsort(places, kind="stable")
+        self._placed(x, places[order], order, values, m, add)
+
+    def _placed(
+        self, x: Array, places: Array, order: Array, values: Array, m: int, add: bool
+    ) -> None:
+        code, wide = _moved(x.dtype)
+        bits = 32
+        if add:
+            code, wide = code_of(x.dtype), 1
+            if x.dtype.kind == "c":
+                # Real and imaginary parts add up by themselves.
+                code, wide = f"f{x.dtype.itemsize // 2}", 2
+            bits = BITS.get(code, 32)
+        n = places.size
+        program = _place_rows(code, bits, add)
+        self._launch(program, blocks_for(n * m * wide), x, places, order, values, n, m * wide)
+
+    @on_device
+    def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:
+        axis %= xs[0].ndim
+        shape = list(xs[0].shape)
+        shape[axis] = sum(x.shape[axis] for x in xs)
+        y = self._device.empty(tuple(shape), xs[0].dtype) if out is None else out
+        begin = 0
+        for x in xs:
+            end = begin + x.shape[axis]
+            self._copied(x, y[(slice(None),) * axis + (slice(begin, end),)])
+            begin = end
+        return y
+
+    @on_device
+    def nonzero(self, x: Array) -> tuple[Array, ...]:
+        found: tuple[Array, ...] = self._device.cupy.nonzero(x)
+        return found
+
+    @on_device
+    def searchsorted(self, sorted_values: Array, x: Array, side: str) -> Array:
+        cupy = self._device.cupy
+        if is_half(x.dtype):
+            sorted_values, x = (
+                self._cast(v, compute_dtype(v.dtype), None) for v in (sorted_values, x)
+            )
+        found = cupy.searchsorted(sorted_values, x, side=side)
+        return self._cast(found, int64, None) if found.dtype != int64 else found
+
+    # Order
+
+    @on_device
+    def sort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
+        cupy = self._device.cupy
+        if descending:
+            found = cupy.take_along_axis(x, self._order(x, axis, True), axis)
+        else:
+            working = self._cast(x, compute_dtype(x.dtype), None) if is_half(x.dtype) else x
+            found = cupy.sort(working, axis=axis)
+        y = self._device.empty(x.shape, x.dtype) if out is None else out
+        return self._copied(found, y)
+
+    @on_device
+    def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
+        found = self._order(x, axis, descending)
+        return found if out is None else self._copied(found, out)
+
+    def _order(self, x: Array, axis: int, descending: bool) -> Array:
+        """The stable order of each line, NaN last."""
+        cupy = self._device.cupy
+        x = self._cast(x, compute_dtype(x.dtype), None) if is_half(x.dtype) else x
+        if not descending:
+            return self._cast(cupy.argsort(x, axis=axis, kind="stable"), int64, None)
+        # As the NumPy backend: sort the reversed lines, and put their NaNs, now first, to the end.
+        count = x.shape[axis]
+        flipped = cupy.argsort(cupy.flip(x, axis), axis=axis, kind="stable")
+        order = count - 1 - cupy.flip(flipped, axis)
+        if x.dtype.kind in "fc":
+            missing = cupy.isnan(x).sum(axis=axis, keepdims=True)
+            along = [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
+            places = (cupy.arange(count).reshape(along) + missing) % max(count, 1)
+            order = cupy.take_along_axis(order, places, axis)
+        return self._cast(order, int64, None)
+
+    # Random
+
+    @on_device
+    def random(
+        self,
+        kind: str,
+        key: int,
+        counter: int,
+        shape: Shape,
+        dtype: DType,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        philox.check(kind, dtype)
+        whole = out is not None and out.flags.c_contiguous
+        y = out if whole else self._device.empty(shape, dtype)
+        assert y is not None
+        if y.size:
+            bits = 64 if dtype.itemsize == 8 else 32
+            used = philox.UNIFORM_BITS.get(dtype.name, bits) if kind == "uniform" else bits
+            program = _random(kind, bits, used, code_of(dtype))
+            blocks = blocks_for(-(-y.size * bits // 128))
+            low, high = counter & _WORD, counter >> 64 & _WORD
+            self._launch(program, blocks, y, y.size, key & _WORD, low, high)
+        return y if out is None or y is out else self._copied(y, out)
+
+
+def _moved(dtype: DType) -> tuple[str, int]:
+    """The code of an integer as wide as an element, or half an element, and how many it takes."""
+    if dtype.itemsize == 16:
+        return "u8", 2
+    return f"u{dtype.itemsize}", 1
+
+
+def _fill(dtype: DType) -> int:
+    """What a row gets that an index out of range asked for: NaN, or 0 for integers, as bits."""
+    if dtype.kind == "c":
+        dtype = np.dtype(f"f{dtype.itemsize // 2}")
+        pair = np.full(2, np.nan, dtype)
+        word = pair[:1] if dtype.itemsize == 8 else pair
+    else:
+        floats = is_floating(dtype) if dtype.kind not in "biu" else False
+        word = np.full(1, np.nan if floats else 0, dtype)
+    return int.from_bytes(word.tobytes(), "little")

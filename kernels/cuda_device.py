@@ -1,0 +1,184 @@
+"""The device under the CUDA backend: CuPy, memory, and one clear line for what is missing.
+
+All memory that the backend asks for itself comes through `Device.empty`, and all work goes to
+CuPy's current stream: who captures a step puts an arena and a stream of its own in their place.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradnet.backends import Array, Shape
+from gradnet.dtypes import DType
+from gradnet.errors import DeviceError
+
+from .launch import Launcher
+
+INSTALL = "pip install 'gradnet-backend[cuda13]' (or [cuda12] for a driver older than 580)"
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The device has not the memory that was asked for."""
+
+
+def cupy_packages() -> list[str]:
+    """The installed distributions that bring a `cupy` module, with their versions."""
+    found = importlib.metadata.packages_distributions().get("cupy", [])
+    return [f"{name} {importlib.metadata.version(name)}" for name in sorted(set(found))]
+
+
+def load_cupy() -> Any:
+    """The module `cupy`, where it can be used at all.
+
+    Raises DeviceError where it is missing, is there twice, or does not fit this machine.
+    """
+    packages = cupy_packages()
+    if len(packages) > 1:
+        raise DeviceError(
+            f"several CuPy packages share one folder ({', '.join(packages)}); run pip uninstall "
+            f"{' '.join(name.partition(' ')[0] for name in packages)}, then install one of them"
+        )
+    try:
+        import cupy
+    except ImportError as error:
+        if error.name == "cupy":
+            raise DeviceError(f"CuPy is not installed; {INSTALL}") from error
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise DeviceError(
+            f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: {reason}; it "
+            "must be the one for this machine's CUDA version"
+        ) from error
+    return cupy
+
+
+def check(cupy: Any, index: int) -> None:
+    """Raise DeviceError where there is no driver, no device, or none of that index."""
+    runtime = cupy.cuda.runtime
+    try:
+        driver = runtime.driverGetVersion()
+        if driver == 0:
+            raise DeviceError(
+                "there is no NVIDIA driver on this machine; install it, or use device='cpu'"
+            )
+        built = runtime.runtimeGetVersion()
+        if built // 1000 > driver // 1000:
+            raise DeviceError(
+                f"CuPy is for CUDA {_version(built)}, and the driver supports CUDA "
+                f"{_version(driver)} at most; install cupy-cuda{driver // 1000}x, or a newer driver"
+            )
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"the CUDA driver does not answer ({error}); check that nvidia-smi lists a GPU, and "
+            "CUDA_VISIBLE_DEVICES"
+        ) from error
+    if count == 0:
+        raise DeviceError(
+            "there is no CUDA device; check that nvidia-smi lists a GPU, and CUDA_VISIBLE_DEVICES"
+        )
+    if not 0 <= index < count:
+        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise DeviceError(f"there is no device cuda:{index}; this machine has {there}")
+
+
+def _version(number: int) -> str:
+    """12040 as "12.4"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+class Device:
+    """One GPU: its memory, its launches, and the errors of both."""
+
+    def __init__(self, cupy: Any, index: int, launch: Callable[..., None]) -> None:
+        self.cupy = cupy
+        self.index = index
+        self.launch = launch
+        self.several = cupy.cuda.runtime.getDeviceCount() > 1
+        # What takes the place of the pool while a step is captured.
+        self.arena: Callable[[Shape, DType], Array] | None = None
+        self._faults: Array | None = None
+        self._suspected = False
+
+    def empty(self, shape: Shape, dtype: DType) -> Array:
+        """An uninitialised contiguous array, from the arena where there is one."""
+        if self.arena is not None:
+            return self.arena(shape, dtype)
+        try:
+            return self.cupy.empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            raise self.out_of_memory(math.prod(shape) * dtype.itemsize) from error
+
+    def out_of_memory(self, wanted: int | None) -> DeviceMemoryError:
+        """What to raise when the device has no more memory, and what to do about it."""
+        free, total = self.cupy.cuda.runtime.memGetInfo()
+        pool = self.cupy.get_default_memory_pool()
+        asked = f"{_size(wanted)} was asked for" if wanted is not None else "a work area"
+        return DeviceMemoryError(
+            f"cuda:{self.index} is out of memory: {asked}, with {_size(free)} of {_size(total)} "
+            f"free and {_size(pool.used_bytes())} of the pool's {_size(pool.total_bytes())} in "
+            "use; take a smaller batch, a narrower network or precision='bfloat16', or end other "
+            "programs on this device"
+        )
+
+    # Indices out of range: noticed by kernels, told when the host waits for the device anyway
+
+    def faults(self) -> Array:
+        """The two numbers that a kernel sets where an index is out of range: index and size."""
+        if self._faults is None:
+            self._faults = self.cupy.zeros(2, np.int64)
+        self._suspected = True
+        return self._faults
+
+    def check_faults(self) -> None:
+        """Raise IndexError where a kernel met an index out of range since the last look."""
+        if not self._suspected or self._faults is None:
+            return
+        self._suspected = False
+        index, size = (int(number) for number in self._faults.get())
+        if size:
+            self._faults.fill(0)
+            raise IndexError(
+                f"index {index} is out of bounds for an axis of size {size}, in an operation on "
+                f"cuda:{self.index} before this one"
+            )
+
+
+def _size(count: int) -> str:
+    """Bytes for people: 1536 as "1.5 KiB"."""
+    number, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def found(index: int) -> Device:
+    """The device of that index. Raises DeviceError with the reason where it cannot be used."""
+    cupy = load_cupy()
+    check(cupy, index)
+    major, minor = divmod(int(cupy.cuda.Device(index).compute_capability), 10)
+    return Device(cupy, index, Launcher(cupy, (major, minor)))
+
+
+def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A backend's method that runs on the backend's own device and tells of memory that lacks."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        device: Device = self._device
+        try:
+            if device.several:
+                with device.cupy.cuda.Device(device.index):
+                    return method(self, *arguments, **options)
+            return method(self, *arguments, **options)
+        except device.cupy.cuda.memory.OutOfMemoryError as error:
+            raise device.out_of_memory(None) from error
+
+    return call

@@ -1,0 +1,43 @@
+"""Formulas by CuPy's functions, for what has no kernel of its own: integers, complex numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradnet.dtypes import DType
+from gradnet.numpy_backend import UFUNCS
+
+_spaces: dict[tuple[int, DType], dict[str, Any]] = {}
+
+
+def namespace(cupy: Any, dtype: DType) -> dict[str, Any]:
+    """What formulas call, for a dtype of the computation, which literals in `where` take."""
+    key = (id(cupy), dtype)
+    if key not in _spaces:
+        _spaces[key] = _namespace(cupy, dtype)
+    return _spaces[key]
+
+
+def _namespace(cupy: Any, dtype: DType) -> dict[str, Any]:
+    def where(condition: Any, a: Any, b: Any) -> Any:
+        if not isinstance(a, cupy.ndarray) and not isinstance(b, cupy.ndarray):
+            a = dtype.type(a)
+        return cupy.where(condition, a, b)
+
+    def floor_divide(a: Any, b: Any) -> Any:
+        """floor(a / b) with its limits at infinities: inf // 1 is inf."""
+        y = cupy.floor_divide(a, b)
+        if dtype.kind != "f":
+            return y
+        unbounded = cupy.isinf(a) | cupy.isinf(b)
+        return cupy.where(unbounded, cupy.floor(cupy.true_divide(a, b)), y)
+
+    names = {
+        ours: getattr(cupy, ufunc.__name__)
+        for ours, ufunc in UFUNCS.items()
+        if hasattr(cupy, ufunc.__name__)
+    }
+    names |= {"where": where, "floor_divide": floor_divide}
+    if dtype.kind == "c":
+        names |= {"real": lambda z: z.real.copy(), "imag": lambda z: z.imag.copy()}
+    return names

@@ -1,0 +1,284 @@
+"""Reductions in two phases: over rows, over columns, with the place of the extreme, and scans.
+
+No order depends on anything but the shape. A thread adds at most TERMS terms one after the other;
+what the threads of a block have is joined in a tree, and what the blocks have by a second launch.
+"""
+
+from __future__ import annotations
+
+from gradnet import binding, formulas
+
+from .elementwise import scalar_code
+from .program import THREADS, Program, definitions, indented, loaded, stored
+
+TERMS = 32
+
+_JOIN = {
+    "sum": "{a} + {b}",
+    "prod": "{a} * {b}",
+    "max": "f_maximum({a}, {b})",
+    "min": "f_minimum({a}, {b})",
+    "any": "{a} | {b}",
+    "all": "{a} & {b}",
+}
+_START = {"sum": "T(0)", "prod": "T(1)", "max": "T(-np.inf)", "min": "T(np.inf)"}
+_START |= {"any": "np.uint8(0)", "all": "np.uint8(1)"}
+_FORMULAS = {"max": formulas.FORMULAS["maximum"], "min": formulas.FORMULAS["minimum"]}
+
+
+def join(kind: str, a: str, b: str) -> str:
+    """Two values of a reduction as one."""
+    return _JOIN[kind].format(a=a, b=b)
+
+
+def start(kind: str) -> str:
+    """What no values reduce to."""
+    return _START[kind]
+
+
+def formulas_of(*kinds: str) -> str:
+    """The definitions that `join` calls for these kinds."""
+    return definitions(*(binding.source(_FORMULAS[k]) for k in kinds if k in _FORMULAS))
+
+
+def tree(kind: str, value: str, shared: str, lane: str, lanes: int, stride: int = 1) -> list[str]:
+    """Lines that join `value` of `lanes` threads: all of them then hold the result.
+
+    `lane` is a thread's number among them; threads next to each other there lie `stride` apart in
+    the block, and `t` is the thread's number in the block. All threads of the block must come by.
+    """
+    lines = [f"{shared}[t] = {value}", "cuda.syncthreads()"]
+    half = lanes // 2
+    while half:
+        both = join(kind, f"{shared}[t]", f"{shared}[t + {half * stride}]")
+        lines += [f"if {lane} < {half}:", f"    {shared}[t] = {both}", "cuda.syncthreads()"]
+        half //= 2
+    lines += [f"{value} = {shared}[t - {lane} * {stride}]", "cuda.syncthreads()"]
+    return lines
+
+
+def _types(kind: str, bits: int) -> tuple[str, str]:
+    """The type of a kind's values, in a text and in a signature."""
+    return ("np.uint8", "u1") if kind in ("any", "all") else ("T", scalar_code(bits))
+
+
+def _value(kind: str, code: str, place: str) -> str:
+    if kind in ("any", "all"):
+        return f"np.uint8({place} != 0)"
+    return loaded(code, place)
+
+
+def segments(count: int, lanes: int) -> int:
+    """How many parts a reduction of `count` terms by `lanes` threads is cut into."""
+    return max(1, -(-count // (lanes * TERMS)))
+
+
+def lanes_for(count: int) -> int:
+    """The threads that share a row of that length: a power of 2, 2 at least."""
+    lanes = 2
+    while lanes < THREADS and lanes * 4 < count:
+        lanes *= 2
+    return lanes
+
+
+def rows(kind: str, bits: int, source: str, target: str, lanes: int) -> Program:
+    """The reduction of each part of each row of `x (n, count)` into `y (n, parts)`.
+
+    Parameters: x, y, n, count, parts. `lanes` threads work on a part. Blocks: n * parts * lanes
+    threads. `source` and `target` are the codes of the arrays.
+    """
+    name, _ = _types(kind, bits)
+    own = THREADS // lanes
+    lines = [
+        f"shared = cuda.shared.array({THREADS}, {name})",
+        "t = cuda.threadIdx.x",
+        f"lane = t % {lanes}",
+        f"base = cuda.blockIdx.x * {own}",
+        f"step = cuda.gridDim.x * {own}",
+        "while base < n * parts:",
+        f"    item = base + t // {lanes}",
+        f"    v = {start(kind)}",
+        "    if item < n * parts:",
+        "        row = item // parts",
+        f"        first = (item - row * parts) * {lanes * TERMS}",
+        f"        end = min(first + {lanes * TERMS}, count)",
+        "        j = first + lane",
+        "        while j < end:",
+        f"            v = {join(kind, 'v', _value(kind, source, 'x[row * count + j]'))}",
+        f"            j = j + {lanes}",
+        *(f"    {line}" for line in tree(kind, "v", "shared", "lane", lanes)),
+        "    if item < n * parts and lane == 0:",
+        f"        y[item] = {stored(target, 'v')}",
+        "    base = base + step",
+    ]
+    text = formulas_of(kind) + "def kernel(x, y, n, count, parts):\n" + indented(lines, 1)
+    return Program("rows", text, (f"{source}*", f"{target}*", "i8", "i8", "i8"), bits)
+
+
+def columns(
+    kind: str, bits: int, source: str, target: str, lanes: int, formula: binding.Source | None
+) -> Program:
+    """The reduction of the middle axis of `x (n, count, m)` into `y (n, parts, m)`.
+
+    A block has THREADS / lanes columns side by side and `lanes` threads for each, and takes
+    lanes * TERMS rows. Parameters: x, y, n, count, m, parts.
+
+    With a formula the terms are `dz = formula(g, saved, *scalars)`, which are stored too;
+    parameters: g, saved, dz, y, n, count, m, parts, scalars.
+    """
+    name, _ = _types(kind, bits)
+    wide = THREADS // lanes
+    scalars = [f"p{k}" for k in range(len(formula.arguments) - 2)] if formula else []
+    if formula:
+        taken = ", ".join(["g_0", "saved_0", *scalars])
+        term = [
+            f"g_0 = {loaded(source, 'g[at]')}",
+            f"saved_0 = {loaded(source, 'saved[at]')}",
+            f"term = {formula.name}({taken})",
+            f"dz[at] = {stored(source, 'term')}",
+        ]
+        arrays = ["g", "saved", "dz"]
+    else:
+        term = [f"term = {_value(kind, source, 'x[at]')}"]
+        arrays = ["x"]
+    lines = [
+        f"shared = cuda.shared.array({THREADS}, {name})",
+        "t = cuda.threadIdx.x",
+        f"lane = t // {wide}",
+        f"tiles = (m + {wide - 1}) // {wide}",
+        "tile = cuda.blockIdx.x",
+        "while tile < n * parts * tiles:",
+        "    item = tile // tiles",
+        f"    j = (tile - item * tiles) * {wide} + t % {wide}",
+        f"    v = {start(kind)}",
+        "    if j < m:",
+        "        outer = item // parts",
+        f"        first = (item - outer * parts) * {lanes * TERMS}",
+        f"        end = min(first + {lanes * TERMS}, count)",
+        "        i = first + lane",
+        "        while i < end:",
+        "            at = (outer * count + i) * m + j",
+        *(f"            {line}" for line in term),
+        f"            v = {join(kind, 'v', 'term')}",
+        f"            i = i + {lanes}",
+        *(f"    {line}" for line in tree(kind, "v", "shared", "lane", lanes, wide)),
+        "    if j < m and lane == 0:",
+        f"        y[item * m + j] = {stored(target, 'v')}",
+        "    tile = tile + cuda.gridDim.x",
+    ]
+    text = formulas_of(kind) + (definitions(formula) if formula else "")
+    names = [*arrays, "y", "n", "count", "m", "parts", *scalars]
+    text += f"def kernel({', '.join(names)}):\n" + indented(lines, 1)
+    signature = [*[f"{source}*"] * len(arrays), f"{target}*", *["i8"] * 4]
+    signature += [scalar_code(bits)] * len(scalars)
+    return Program("columns" if formula is None else "backward", text, signature, bits)
+
+
+# What comes first among two places of a row: the extreme, or NaN, or the earlier of equals.
+_AHEAD = """
+@device
+def ahead(a, i, b, j):
+    same = (a == b) | ((a != a) & (b != b))
+    return i < j if same else ((a != a) | ((b == b) & (a {sign} b)))
+
+
+"""
+
+
+def argreduce(kind: str, bits: int, source: str, lanes: int) -> Program:
+    """The place of the first "max" or "min" along the middle axis of `x (n, count, m)`.
+
+    Parameters: x, y, n, count, m. Each place of the result has `lanes` threads; count is above 0.
+    """
+    own = THREADS // lanes
+    lines = [
+        f"values = cuda.shared.array({THREADS}, T)",
+        f"places = cuda.shared.array({THREADS}, I)",
+        "t = cuda.threadIdx.x",
+        f"lane = t % {lanes}",
+        f"base = cuda.blockIdx.x * {own}",
+        "while base < n * m:",
+        f"    item = base + t // {lanes}",
+        "    best = I(count)",
+        f"    v = {start(kind)}",
+        "    if item < n * m:",
+        "        outer = item // m",
+        "        first = outer * count * m + item - outer * m",
+        "        j = lane",
+        "        while j < count:",
+        f"            term = {loaded(source, 'x[first + j * m]')}",
+        "            if best == count or ahead(term, j, v, best):",
+        "                v = term",
+        "                best = I(j)",
+        f"            j = j + {lanes}",
+        "    values[t] = v",
+        "    places[t] = best",
+        "    cuda.syncthreads()",
+    ]
+    half = lanes // 2
+    while half:
+        lines += [
+            f"    if lane < {half} and places[t + {half}] < count:",
+            f"        if ahead(values[t + {half}], places[t + {half}], values[t], places[t]):",
+            f"            values[t] = values[t + {half}]",
+            f"            places[t] = places[t + {half}]",
+            "    cuda.syncthreads()",
+        ]
+        half //= 2
+    lines += [
+        "    if item < n * m and lane == 0:",
+        "        y[item] = places[t]",
+        "    cuda.syncthreads()",
+        f"    base = base + cuda.gridDim.x * {own}",
+    ]
+    text = _AHEAD.format(sign=">" if kind == "max" else "<")
+    text += "def kernel(x, y, n, count, m):\n" + indented(lines, 1)
+    return Program("argreduce", text, (f"{source}*", "i8*", "i8", "i8", "i8"), bits)
+
+
+def scan(kind: str, bits: int, source: str) -> Program:
+    """The running reduction along the middle axis of `x (n, count, m)`, a block for each line.
+
+    A thread runs through its part of the line, the totals of the parts are scanned, and the
+    thread runs through its part again. Parameters: x, y, n, count, m.
+    """
+    lines = [
+        f"shared = cuda.shared.array({THREADS}, T)",
+        "t = cuda.threadIdx.x",
+        f"share = (count + {THREADS - 1}) // {THREADS}",
+        "line = cuda.blockIdx.x",
+        "while line < n * m:",
+        "    outer = line // m",
+        "    base = outer * count * m + line - outer * m",
+        "    first = min(t * share, count)",
+        "    end = min(first + share, count)",
+        f"    v = {start(kind)}",
+        "    i = first",
+        "    while i < end:",
+        f"        v = {join(kind, 'v', loaded(source, 'x[base + i * m]'))}",
+        "        i = i + 1",
+        "    shared[t] = v",
+        "    cuda.syncthreads()",
+        "    reach = 1",
+        f"    while reach < {THREADS}:",
+        "        v = shared[t]",
+        "        if t >= reach:",
+        f"            v = {join(kind, 'shared[t - reach]', 'v')}",
+        "        cuda.syncthreads()",
+        "        shared[t] = v",
+        "        cuda.syncthreads()",
+        "        reach = reach * 2",
+        f"    v = {start(kind)}",
+        "    if t > 0:",
+        "        v = shared[t - 1]",
+        "    i = first",
+        "    while i < end:",
+        "        at = base + i * m",
+        f"        v = {join(kind, 'v', loaded(source, 'x[at]'))}",
+        f"        y[at] = {stored(source, 'v')}",
+        "        i = i + 1",
+        "    cuda.syncthreads()",
+        "    line = line + cuda.gridDim.x",
+    ]
+    text = formulas_of(kind) + "def kernel(x, y, n, count, m):\n" + indented(lines, 1)
+    return Program("scan", text, (f"{source}*", f"{source}*", "i8", "i8", "i8"), bits)

@@ -1,0 +1,148 @@
+"""Rows of logits: softmax, and cross-entropy with its gradient, in one launch for any row length.
+
+A row is shared by `lanes` threads, which meet in shared memory; its arithmetic is that of the
+formulas which the compiled CPU kernels are made of.
+"""
+
+from __future__ import annotations
+
+from gradnet import binding
+
+from ..templates.softmax import exponential, shifted, slope, surprise
+from .elementwise import scalar_code
+from .program import THREADS, Program, definitions, indented, loaded, stored
+from .reductions import formulas_of, tree
+
+_PARTS = {"f_shifted": shifted, "f_exponential": exponential, "f_surprise": surprise}
+_PARTS |= {"f_slope": slope}
+
+
+def _open(lanes: int) -> list[str]:
+    """The start of a kernel, and of its loop over rows: `item` is the row, `x[at + j]` a logit."""
+    own = THREADS // lanes
+    return [
+        f"shared = cuda.shared.array({THREADS}, T)",
+        "t = cuda.threadIdx.x",
+        f"lane = t % {lanes}",
+        f"base = cuda.blockIdx.x * {own}",
+        "while base < n:",
+        f"    item = base + t // {lanes}",
+        "    size = k if item < n else 0",
+        "    at = item * k",
+    ]
+
+
+def _close(lanes: int) -> list[str]:
+    return [f"    base = base + cuda.gridDim.x * {THREADS // lanes}"]
+
+
+def _each(lanes: int, lines: list[str]) -> list[str]:
+    """A loop over the elements of the row that are this thread's."""
+    body = [f"        {line}" for line in lines]
+    return ["    j = lane", "    while j < size:", *body, f"        j = j + {lanes}"]
+
+
+def _top(code: str, lanes: int) -> list[str]:
+    value = loaded(code, "x[at + j]")
+    return [
+        "    top = T(-np.inf)",
+        *_each(lanes, [f"top = f_maximum(top, {value})"]),
+        *(f"    {line}" for line in tree("max", "top", "shared", "lane", lanes)),
+    ]
+
+
+def _sums(lanes: int, terms: dict[str, str], before: list[str]) -> list[str]:
+    """Sums over the row, by name; a thread's terms are added in blocks of 32."""
+    lines = [f"    {name} = T(0)" for name in terms]
+    lines += [f"    {name}_part = T(0)" for name in terms] + ["    taken = 0"]
+    body = [*before, *(f"{name}_part = {name}_part + {term}" for name, term in terms.items())]
+    body += ["taken = taken + 1", "if taken == 32:", "    taken = 0"]
+    for name in terms:
+        body += [f"    {name} = {name} + {name}_part", f"    {name}_part = T(0)"]
+    lines += _each(lanes, body)
+    for name in terms:
+        lines.append(f"    {name} = {name} + {name}_part")
+        lines += [f"    {line}" for line in tree("sum", name, "shared", "lane", lanes)]
+    return lines
+
+
+def _program(kind: str, lines: list[str], names: str, signature: list[str], bits: int) -> Program:
+    body = indented(lines, 1)
+    used = [binding.source(formula) for name, formula in _PARTS.items() if f"{name}(" in body]
+    text = formulas_of("max") + definitions(*used) + f"def kernel({names}):\n{body}"
+    return Program(kind, text, signature, bits)
+
+
+def softmax(bits: int, code: str, log: bool, lanes: int) -> Program:
+    """`y = exp(x) / sum(exp(x))` of each row, or its logarithm; parameters: x, y, n, k."""
+    x = loaded(code, "x[at + j]")
+    value = f"f_shifted({x}, top) - whole" if log else f"f_exponential({x}, top) / whole"
+    lines = [
+        *_open(lanes),
+        *_top(code, lanes),
+        *_sums(lanes, {"whole": f"f_exponential({x}, top)"}, []),
+        *(["    whole = log(whole)"] if log else []),
+        *_each(lanes, [f"y[at + j] = {stored(code, value)}"]),
+        *_close(lanes),
+    ]
+    return _program("softmax", lines, "x, y, n, k", [f"{code}*", f"{code}*", "i8", "i8"], bits)
+
+
+def cross_entropy(
+    bits: int, code: str, lanes: int, *, classes: bool, smooth: bool, weighted: bool
+) -> Program:
+    """Each row's loss and its gradient; parameters: x, target, scale, loss, dx, n, k, kept, spread.
+
+    `target` holds classes, or a probability for each class; `scale` is an array where `weighted`,
+    else a number. For class probabilities p, mixed as kept p + spread, whose sum is the mass, and
+    the scale s, the gradient is s (mass softmax - p).
+    """
+    x = loaded(code, "x[at + j]")
+    lines = [*_open(lanes), *_top(code, lanes)]
+    s = loaded(code, "scale[item]") if weighted else "scale"
+    lines += ["    s = T(0)", "    if item < n:", f"        s = {s}"]
+    terms = {"total": f"f_exponential({x}, top)"}
+    if classes and smooth:
+        terms["depth"] = f"f_shifted({x}, top)"
+    lines += [*_sums(lanes, terms, []), "    log_total = log(total)"]
+    if classes:
+        # A class out of range gives NaN, which nobody can overlook.
+        lines += [
+            "    c = I(0)",
+            "    if item < n:",
+            "        c = target[item]",
+            "    if c < 0 or c >= k:",
+            "        if s != T(0):",
+            "            s = T(np.nan)",
+            "        c = I(0)",
+            "    v = T(0)",
+            "    if item < n:",
+            f"        v = log_total - f_shifted({loaded(code, 'x[at + c]')}, top)",
+        ]
+        if smooth:
+            rest = "spread * (T(k) * log_total - depth)"
+            lines.append(f"    v = (T(0) if kept == T(0) else kept * v) + {rest}")
+        share, mass = ("s * spread" if smooth else "T(0)"), ""
+        hit = "s * kept" if smooth else "s"
+    else:
+        p = loaded(code, "target[at + j]")
+        p = f"{p} * kept + spread" if smooth else p
+        surprise_ = f"f_surprise(p, {x}, top, log_total)"
+        lines += _sums(lanes, {"mass": "p", "v": surprise_}, [f"p = {p}"])
+        share, mass, hit = f"({p}) * s", "mass * ", ""
+    gradient = [f"d = f_slope(f_exponential({x}, top), factor, {share}, s)"]
+    if hit:
+        gradient += ["if j == c:", f"    d = d - {hit}"]
+    loss = stored(code, "T(0) if s == T(0) else v * s")
+    lines += [
+        f"    factor = {mass}s / total",
+        *_each(lanes, [*gradient, f"dx[at + j] = {stored(code, 'd')}"]),
+        "    if item < n and lane == 0:",
+        f"        loss[item] = {loss}",
+        *_close(lanes),
+    ]
+    number = scalar_code(bits)
+    signature = [f"{code}*", "i8*" if classes else f"{code}*", f"{code}*" if weighted else number]
+    signature += [f"{code}*", f"{code}*", "i8", "i8", number, number]
+    names = "x, target, scale, loss, dx, n, k, kept, spread"
+    return _program("cross_entropy", lines, names, signature, bits)

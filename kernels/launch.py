@@ -1,0 +1,205 @@
+# mypy: disable-error-code="no-untyped-call, attr-defined"
+"""Kernels from text to launch: Numba compiles PTX, CuPy loads it and launches on its stream.
+
+Numba's own launcher takes ten times as long and may wait for the device, so it only compiles, and
+only what is not in the cache folder (see `compiler.cache_directory`). A file there is named after
+the hash of the kernel's text and signature, the architecture and the versions of the compiler.
+Where there is no compiler, a file that was compiled elsewhere for that text will do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradnet.errors import DeviceError
+
+from . import cuda_names
+from .compiler import cache_directory
+from .cuda_templates.program import Program
+
+# What a program's parameters are: NumPy's types of the numbers. Pointers are arrays.
+NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "f4": np.float32,
+    "f8": np.float64,
+    "i4": np.int32,
+    "i8": np.int64,
+    "u4": np.uint32,
+    "u8": np.uint64,
+}
+
+_ENTRY = re.compile(rb"\.visible \.entry (\w+)\(")
+_lock = threading.RLock()
+
+
+def function(program: Program, names: dict[str, Any]) -> Callable[..., None]:
+    """The text of a program as a Python function over those names."""
+    scope = dict(names)
+    exec(compile(program.text, f"<{program.kind} kernel>", "exec"), scope)
+    kernel: Callable[..., None] = scope["kernel"]
+    return kernel
+
+
+def plain(program: Program) -> Any:
+    """The kernel as a plain `@cuda.jit` kernel, for debugging and for Numba's simulator.
+
+    Called as `plain(program)[blocks, program.threads](*arguments)` on flat arrays and numbers.
+    """
+    from numba import cuda
+
+    if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
+        names = {**cuda_names.host_names(program.bits), "cuda": cuda}
+    else:
+        names = cuda_names.device_names(program.bits)
+    return cuda.jit(function(program, names))
+
+
+def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
+    """The PTX of a program, made by Numba without a device.
+
+    Raises DeviceError where Numba's CUDA target or NVIDIA's compiler library is missing.
+    """
+    try:
+        from numba import cuda, types
+
+        names = cuda_names.device_names(program.bits)
+    except ImportError as error:
+        raise DeviceError(
+            f"CUDA kernels need numba-cuda ({error}); run pip install 'gradnet-backend[cuda13]'"
+        ) from error
+    known = {
+        **{code: getattr(types, np.dtype(code).name) for code in (*NUMBERS, "f2", "i1", "i2")},
+        **{code: getattr(types, np.dtype(code).name) for code in ("u1", "u2")},
+        "b2": types.uint16,
+    }
+    parameters = [
+        types.CPointer(known[code[:-1]]) if code.endswith("*") else known[code]
+        for code in program.signature
+    ]
+    try:
+        text, _ = cuda.compile(
+            function(program, names),
+            types.void(*parameters),
+            device=False,
+            abi="numba",
+            cc=architecture,
+            output="ptx",
+            launch_bounds=program.threads,
+        )
+    except (OSError, RuntimeError, FileNotFoundError, ImportError) as error:
+        if type(error).__module__.startswith("numba") and "nvvm" not in str(error).lower():
+            raise
+        raise DeviceError(
+            f"NVIDIA's compiler library libNVVM is missing ({str(error).strip().splitlines()[0]}); "
+            "run pip install 'gradnet-backend[cuda13]', or set CUDA_HOME to a CUDA toolkit"
+        ) from error
+    ptx: bytes = text.encode() if isinstance(text, str) else text
+    return ptx
+
+
+@cache
+def _versions() -> str:
+    """The versions that PTX depends on, beside its program."""
+    found = []
+    packages = ("numba-cuda", "numba", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12", "cuda-toolkit")
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    names = Path(cuda_names.__file__).read_text(encoding="utf-8")
+    return " ".join(found) + names
+
+
+def place_of(program: Program, architecture: tuple[int, int]) -> tuple[str, str]:
+    """The start of the name of a program's files in the cache, and the end of this compiler's."""
+    digest = hashlib.sha256(program.key.encode()).hexdigest()[:24]
+    made_by = hashlib.sha256(_versions().encode()).hexdigest()[:12]
+    major, minor = architecture
+    return f"gradnet_cuda_{program.kind}_{digest}_sm{major}{minor}", f"_{made_by}.ptx"
+
+
+def kept(program: Program, architecture: tuple[int, int]) -> Path:
+    """The file that holds a program's PTX: the cache's, or a temporary one where that fails."""
+    start, end = place_of(program, architecture)
+    folder = cache_directory()
+    path = folder / (start + end)
+    with contextlib.suppress(OSError):
+        if _ENTRY.search(path.read_bytes()):
+            return path
+    try:
+        text = compiled(program, architecture)
+    except DeviceError:
+        for other in sorted(folder.glob(f"{start}_*.ptx")):
+            with contextlib.suppress(OSError):
+                if _ENTRY.search(other.read_bytes()):
+                    return other
+        raise
+    return _written(text, path)
+
+
+def _written(text: bytes, path: Path) -> Path:
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(suffix=".ptx", dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                file.write(text)
+            if folder != path.parent:
+                return Path(temporary)
+            os.replace(temporary, path)
+            return path
+    raise DeviceError(
+        f"the CUDA kernel {path.name} can be written neither to {path.parent} nor to "
+        f"{tempfile.gettempdir()}; set GRADNET_CACHE_DIR to a folder that can be written to"
+    )
+
+
+def entry(ptx: bytes) -> str:
+    """The name of the one kernel in a PTX text."""
+    found = _ENTRY.findall(ptx)
+    if len(found) != 1:
+        raise DeviceError(f"a CUDA kernel's PTX has {len(found)} entries where it should have one")
+    return str(found[0].decode())
+
+
+def numbers(program: Program, arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """Arguments as the launch takes them: numbers as the typed ones of the signature."""
+    return tuple(
+        value if code[-1] == "*" else NUMBERS[code](value)
+        for code, value in zip(program.signature, arguments, strict=True)
+    )
+
+
+class Launcher:
+    """Launches programs on the current stream of CuPy, loading each at its first use."""
+
+    def __init__(self, cupy: Any, architecture: tuple[int, int]) -> None:
+        self.cupy = cupy
+        self.architecture = architecture
+        self.loaded: dict[Program, Any] = {}
+
+    def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
+        """Give a program's work to the device: `blocks` of `program.threads` threads."""
+        kernel = self.loaded.get(program)
+        if kernel is None:
+            kernel = self.load(program)
+        kernel((blocks,), (program.threads,), numbers(program, arguments))
+
+    def load(self, program: Program) -> Any:
+        """The program on the device, without launching it."""
+        with _lock:
+            if program not in self.loaded:
+                path = kept(program, self.architecture)
+                module = self.cupy.RawModule(path=str(path))
+                self.loaded[program] = module.get_function(entry(path.read_bytes()))
+            return self.loaded[program]
