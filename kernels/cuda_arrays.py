@@ -55,7 +55,7 @@ class Arrays(Rows):
     def from_host(self, x: np.ndarray[Any, Any], *, copy: bool) -> Array:
         y = self._device.empty(x.shape, x.dtype)
         if y.size:
-            y.set(np.ascontiguousarray(x))
+            y.set(np.asarray(x, order="C"))
         return y
 
     @on_device

@@ -132,7 +132,9 @@ class Elementwise:
         )
         code = code_of(y.dtype)
         result = f"{next(kinds)}.{code}"
-        if result[0] == "e":
+        if result[0] != "c" and any(
+            s == 0 and n > 1 for s, n in zip(y.strides, y.shape, strict=True)
+        ):
             raise ValueError("map cannot write to a broadcast array, whose elements share memory")
         source = binding.source(formula)
         wide = all(o in ("s", f"c.{code}", f"e.{code}") for o in (*operands, result))

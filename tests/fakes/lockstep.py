@@ -1,0 +1,172 @@
+"""Runs the text of a CUDA kernel on the CPU, the threads of a block in step between barriers.
+
+Each thread is a generator that stops at every `cuda.syncthreads()`. Between two barriers the
+threads run one after the other, in an order that can be turned round: a kernel that lacks a
+barrier gives other results then. Addresses are checked against the allocation that they are in.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from gradnet.kernels import cuda_names, launch
+from gradnet.kernels.cuda_templates.program import Program
+
+ELEMENTS = {"b2": np.dtype(ml_dtypes.bfloat16)}
+
+
+def owner(host: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array whose memory an array is a view of."""
+    while isinstance(host.base, np.ndarray):
+        host = host.base
+    return host
+
+
+class Divergence(AssertionError):
+    """Some threads of a block came to a barrier that others never reach."""
+
+
+class Pointer:
+    """The memory from an array's first element on, as far as its allocation goes."""
+
+    __slots__ = ("begin", "flat", "size")
+
+    def __init__(self, host: np.ndarray[Any, Any], code: str) -> None:
+        dtype = ELEMENTS.get(code[:-1]) or np.dtype(code[:-1])
+        if host.dtype.itemsize != dtype.itemsize:
+            raise TypeError(f"a kernel takes {code} and got an array of {host.dtype}")
+        owner_ = owner(host)
+        self.flat = owner_.reshape(-1).view(np.uint8)
+        if self.flat.size % dtype.itemsize:
+            raise ValueError(f"an allocation of {self.flat.size} bytes cannot hold {dtype}")
+        self.flat = self.flat.view(dtype)
+        place = host.__array_interface__["data"][0] - owner_.__array_interface__["data"][0]
+        self.begin = place // dtype.itemsize
+        self.size = self.flat.size
+
+    def __getitem__(self, i: int) -> Any:
+        place = self.begin + i
+        if not 0 <= place < self.size:
+            raise IndexError(f"a kernel reads element {place} of {self.size}")
+        return self.flat[place]
+
+    def __setitem__(self, i: int, value: Any) -> None:
+        place = self.begin + i
+        if not 0 <= place < self.size:
+            raise IndexError(f"a kernel writes element {place} of {self.size}")
+        self.flat[place] = value
+
+    def check(self, place: int, width: int) -> None:
+        if (self.begin + place) % width:
+            raise ValueError(f"{width} elements from {self.begin + place} on are not aligned")
+
+
+class Cuda:
+    """What `cuda` is to a kernel: where its thread is, and its block's shared memory."""
+
+    def __init__(self, blocks: int, threads: int) -> None:
+        self.blockDim = SimpleNamespace(x=threads)
+        self.gridDim = SimpleNamespace(x=blocks)
+        self.threadIdx = SimpleNamespace(x=0)
+        self.blockIdx = SimpleNamespace(x=0)
+        self.shared = SimpleNamespace(array=self._array)
+        self.arrays: list[np.ndarray[Any, Any]] = []
+        self.asked = 0
+
+    def grid(self, dimensions: int) -> int:
+        return int(self.blockIdx.x * self.blockDim.x + self.threadIdx.x)
+
+    def gridsize(self, dimensions: int) -> int:
+        return int(self.gridDim.x * self.blockDim.x)
+
+    def _array(self, size: int, dtype: Any) -> np.ndarray[Any, Any]:
+        if self.asked == len(self.arrays):
+            bytes_ = np.full(size * np.dtype(dtype).itemsize, 0xFF, np.uint8)
+            self.arrays.append(bytes_.view(dtype))
+        self.asked += 1
+        return self.arrays[self.asked - 1]
+
+
+class _Barriers(ast.NodeTransformer):
+    """`cuda.syncthreads()` as `yield`."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+        if ast.unparse(node) == "cuda.syncthreads()":
+            return ast.Expr(ast.Yield())
+        return node
+
+
+def _load(width: int) -> Callable[..., Any]:
+    def load(array: Pointer, place: int) -> tuple[Any, ...]:
+        array.check(place, width)
+        return tuple(array[place + k] for k in range(width))
+
+    return load
+
+
+def _store(width: int) -> Callable[..., Any]:
+    def store(array: Pointer, place: int, lanes: Sequence[Any]) -> None:
+        array.check(place, width)
+        for k in range(width):
+            array[place + k] = lanes[k]
+
+    return store
+
+
+@cache
+def _function(program: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
+    """The kernel, its names, and whether it has barriers."""
+    tree = ast.fix_missing_locations(_Barriers().visit(ast.parse(program.text)))
+    scope = dict(cuda_names.host_names(program.bits))
+    for width in (2, 4):
+        scope[f"load{width}"], scope[f"store{width}"] = _load(width), _store(width)
+    exec(compile(tree, f"<{program.kind} in step>", "exec"), scope)
+    return scope["kernel"], scope, "cuda.syncthreads()" in program.text
+
+
+def run(program: Program, blocks: int, arguments: Sequence[Any], *, backwards: bool) -> None:
+    """Run a launch; arguments are NumPy arrays for pointers, and numbers."""
+    kernel, scope, barriers = _function(program)
+    values = []
+    typed = launch.numbers(program, arguments)
+    for code, value in zip(program.signature, typed, strict=True):
+        if code.endswith("*"):
+            values.append(Pointer(value, code))
+        else:
+            values.append(int(value) if code == "i8" else value)
+    order = range(program.threads)[:: -1 if backwards else 1]
+    with np.errstate(all="ignore"):
+        for block in range(blocks)[:: -1 if backwards else 1]:
+            cuda = scope["cuda"] = Cuda(blocks, program.threads)
+            cuda.blockIdx.x = block
+            if barriers:
+                _in_step(kernel, values, cuda, order)
+            else:
+                for t in order:
+                    cuda.threadIdx.x = t
+                    kernel(*values)
+
+
+def _in_step(
+    kernel: Callable[..., Iterator[None]], values: list[Any], cuda: Cuda, order: Sequence[int]
+) -> None:
+    running = {t: kernel(*values) for t in order}
+    while running:
+        ended = []
+        for t, thread in running.items():
+            cuda.threadIdx.x = t
+            cuda.asked = 0
+            try:
+                next(thread)
+            except StopIteration:
+                ended.append(t)
+        if ended and len(ended) < len(running):
+            raise Divergence(f"threads {ended[:4]}... ended, and others wait at a barrier")
+        if ended:
+            return

@@ -1,0 +1,24 @@
+"""The CUDA backend over a device made of NumPy, in the place of the CPU's backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fakes.cupy_over_numpy import fake_backend
+from gradnet.kernels.cuda_backend import CudaBackend
+
+from gradnet import backends
+
+
+@pytest.fixture
+def cuda() -> CudaBackend:
+    """The CUDA backend on a device of its own."""
+    return fake_backend()
+
+
+@pytest.fixture
+def backend(cuda: CudaBackend) -> Iterator[CudaBackend]:
+    """The same, as the one that new tensors are made on."""
+    with backends.use(cuda):
+        yield cuda
