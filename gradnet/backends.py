@@ -27,7 +27,6 @@ Scalar = bool | int | float | complex
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
 Formula = Callable[..., Any]
-Replay = Callable[[dict[Any, Array]], None]
 
 
 @runtime_checkable
@@ -244,8 +243,32 @@ class Backend(Protocol):
     def compile(self, program: Program) -> Replay | None:
         """A function that runs a recorded program, or None where its calls are to be made again.
 
-        It takes the arrays of the program's inputs and outputs, by storage.
+        It takes the arrays of the program's inputs, then of its outputs.
         """
+
+
+class Replay(Protocol):
+    """A recorded program, ready to run on the arrays of its inputs, then of its outputs."""
+
+    def __call__(self, arrays: list[Array], /) -> None:
+        """Run once. Raises what a check of values raises."""
+
+    def series(
+        self, places: list[tuple[int, int]], count: int, advance: Callable[[], None], /
+    ) -> int:
+        """Run up to `count` times in a row, and return how often: 0 where it cannot.
+
+        `places` has the address of each array of the first run, and how many bytes further it is
+        in the next. `advance` moves the numbers of the program's actions on to the next run; where
+        it raises Stale, the series ends before.
+        """
+
+    def verify(self, arrays: list[Array], /) -> None:
+        """After a series: repeat the checks of values on the arrays of one run."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check of values has ended the last series."""
 
 
 _MODULES = {

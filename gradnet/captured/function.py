@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from gradnet import host
+from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
 from gradnet.captured.plan import simplified
-from gradnet.captured.program import Action, Call, Program, Storage, Value, mapped
-from gradnet.captured.record import Recorder
-from gradnet.captured.replay import interpreted
+from gradnet.captured.program import Storage, Value, mapped
+from gradnet.captured.record import Recorder, address
+from gradnet.captured.replay import Interpreted
 from gradnet.captured.watch import Watch
 from gradnet.dtypes import uint8 as _BYTE
-from gradnet.errors import CaptureError
+from gradnet.errors import CaptureError, ShapeError
 from gradnet.graph import mode
 from gradnet.tensor import Tensor
 
@@ -60,6 +60,7 @@ class Captured(Generic[P, R]):
         functools.update_wrapper(self, function)
         self._function = function
         self._known: dict[Any, Recording] = {}
+        self._last: Recording | None = None
         self._lock = threading.RLock()
         self.recordings = 0
         self.replays = 0
@@ -67,40 +68,73 @@ class Captured(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if mode.levels or host.state.recorder is not None:
             return self._function(*args, **kwargs)
-        tensors: list[Tensor] = []
-        key = [mode.recording]
-        for x in args:
-            if type(x) is Tensor:
-                key.append((x.array.shape, x.array.dtype, x.array.strides, id(x.backend)))
-                tensors.append(x)
-            else:
-                key.append(_described(x, tensors))
-        if kwargs:
-            key.append(_described(kwargs, tensors))
-        for x in tensors:
-            if x.node is not None and mode.recording:
-                return self._function(*args, **kwargs)
         with self._lock:
-            signature = tuple(key)
-            found = self._known.get(signature)
-            if found is not None and found.holds():
+            last = self._last
+            if last is not None and not kwargs and last.fits(args):
+                found: Recording | None = last
+                tensors: Any = args
+                signature: Any = None
+            else:
+                tensors = []
+                signature = (mode.recording, _described((args, kwargs), tensors))
+                if mode.recording and any(x.node is not None for x in tensors):
+                    return self._function(*args, **kwargs)
+                found = self._known.get(signature)
+                if found is not None and not found.holds():
+                    found = None
+            if found is not None:
                 try:
-                    result = found.replay(tensors)
+                    result: R = found.replay(tensors)
                 except host.Stale:
-                    pass
+                    tensors = []
+                    signature = (mode.recording, _described((args, kwargs), tensors))
                 else:
                     self.replays += 1
+                    self._last = found
                     return result
             return self._record(signature, args, kwargs, tensors)
 
+    def each(self, *args: Tensor, rows: int) -> Tensor:
+        """The function on one part of so many rows after the other, of all arguments.
+
+        `(count * rows, ...)` for each argument; the results, one tensor of each call, stacked:
+        `(count, ...)`. Replays follow one another without Python in between where they can.
+        Raises ShapeError where the arguments have other numbers of rows.
+        """
+        total = args[0].shape[0]
+        if rows < 1 or total % rows or any(x.shape[0] != total for x in args):
+            raise ShapeError(
+                f"each takes tensors of equally many rows, a multiple of {rows}, got shapes "
+                f"{', '.join(str(x.shape) for x in args)}"
+            )
+        function: Any = self
+        made: list[Tensor] = []
+        done = 0
+        while done < total // rows:
+            parts = tuple([x[done * rows : (done + 1) * rows] for x in args])
+            with self._lock:
+                last = self._last
+                ready = last is not None and not mode.levels and last.fits(parts)
+                series = last.series(args, rows, done) if last and ready else None
+            if series is None:
+                made.append(ops.expand_dims(function(*parts), 0))
+                done += 1
+            else:
+                made.append(series)
+                done += series.shape[0]
+                self.replays += series.shape[0]
+        return made[0] if len(made) == 1 else ops.concat(made)
+
     def _record(self, signature: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> R:
         self._known.pop(signature, None)
+        self._last = None
         recording = Recording(self._function, args, kwargs, tensors)
         self.recordings += 1
         while len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
-        self._known[signature] = recording
-        return recording.first()
+        self._known[signature] = self._last = recording
+        result: R = recording.first()
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
@@ -147,8 +181,10 @@ class Recording:
         backend = _backend(function, tensors, watched)
         self.backend = backend
         self._version = host.version[0]
-        self._absent = tuple(x._grad is None for x in watched)
-        self._watched = watched
+        self._watched = [(x, x._grad is None) for x in watched]
+        self._recording = mode.recording
+        flat = not kwargs and len(args) == len(tensors)
+        self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors] if flat else [None]
         grads = [x._grad for x in watched]
         counts = [x.counter[0] for x in watched]
         arrays = [x.array for x in tensors]
@@ -161,7 +197,7 @@ class Recording:
                 "not; return the value, or change it outside"
             )
         self._program = recorder.program
-        self._inputs = [recorder.value(x).storage for x in arrays]
+        self._program.inputs = [recorder.value(x).storage for x in arrays]
         self._result = mapped(result, lambda x: self._output(x, recorder))
         # Gradients that the run leaves behind.
         self._grads = [
@@ -174,16 +210,19 @@ class Recording:
             for x, before in zip(watched, counts, strict=True)
             if x.counter[0] != before
         ]
-        self._outputs = self._returned()
+        self._program.outputs = self._outputs = self._returned()
         recorder.restore()
         self._version = host.version[0]
         program = simplified(self._program)
         self.program = program
         for storage in recorder.temporaries():
             storage.array = None
-        self._replay: Replay = backend.compile(program) or interpreted(backend, program)
+        self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self._actions = program.actions
-        self._first = tensors
+        self._first: Sequence[Tensor] = tensors
+        # Nothing but one new tensor comes of a run.
+        self._single = self._result is self._outputs[-1] if len(self._outputs) == 1 else False
+        self._single = self._single and not self._grads and self._outputs[0].whole
 
     def _output(self, x: Any, recorder: Recorder) -> Any:
         if not isinstance(x, Tensor):
@@ -201,22 +240,39 @@ class Recording:
             )
         return recorder.value(x.array, "temporary")
 
-    def _returned(self) -> list[tuple[Storage, int]]:
-        """The storages that each run makes anew, for they are the caller's then."""
+    def _returned(self) -> list[Value]:
+        """The memory that each run makes anew, for it is the caller's then."""
         values: list[Any] = []
         mapped(self._result, values.append)
         values += [value for _, value in self._grads]
-        found: dict[Storage, int] = {}
+        found: dict[Storage, Value] = {}
         for value in values:
-            if isinstance(value, Value) and value.storage.kind == "temporary":
-                found[value.storage] = value.storage.nbytes
-        for storage in found:
-            storage.kind = "output"
-        return list(found.items())
+            if isinstance(value, Value) and value.storage.kind in ("temporary", "output"):
+                storage = value.storage
+                storage.kind = "output"
+                # As the array that is returned, if that is all of it.
+                whole = Value(storage, 0, (storage.nbytes,), (1,), _BYTE)
+                found.setdefault(storage, value if value.whole else whole)
+        return list(found.values())
+
+    def fits(self, args: tuple[Any, ...]) -> bool:
+        """Whether the arguments are tensors like those recorded, and all else is as it was."""
+        if len(args) != len(self._expected) or mode.recording is not self._recording:
+            return False
+        backend = self.backend
+        for x, (shape, dtype, strides) in zip(args, self._expected, strict=False):
+            if type(x) is not Tensor or x.backend is not backend:
+                return False
+            array = x.array
+            if array.shape != shape or array.dtype is not dtype or array.strides != strides:
+                return False
+            if x.node is not None and self._recording:
+                return False
+        return self.holds()
 
     def holds(self) -> bool:
         """Whether the Python values, tensors and gradients it relies on are as they were."""
-        for x, absent in zip(self._watched, self._absent, strict=True):
+        for x, absent in self._watched:
             if (x._grad is None) is not absent:
                 return False
         if host.version[0] == self._version:
@@ -228,27 +284,63 @@ class Recording:
 
     def first(self) -> Any:
         """The recorded run itself, by a replay with the numbers that its actions gave."""
-        tensors, self._first = self._first, []
+        tensors, self._first = self._first, ()
         return self._run(tensors)
 
-    def replay(self, tensors: list[Tensor]) -> Any:
-        """The function's result for these tensors. Raises Stale where it must be recorded anew."""
+    def series(self, tensors: Sequence[Tensor], rows: int, begin: int) -> Tensor | None:
+        """The results for the parts of so many rows from the number `begin` on, or for some.
+
+        None where runs cannot be joined; an argument's rows must follow one another in memory.
+        """
+        count = tensors[0].shape[0] // rows - begin
+        if not self._single or count < 2:
+            return None
+        places = []
+        for x in tensors:
+            row = x.array.strides[0] if x.ndim else 0
+            places.append((address(x.array) + begin * rows * row, rows * row))
+        (value,) = self._outputs
+        made = self.backend.empty((count, *value.shape), value.dtype)
+        places.append((address(made), value.storage.nbytes))
+        try:
+            self._advance()
+        except host.Stale:
+            return None
+        done = self._replay.series(places, count, self._advance)
+        if self._replay.failed:
+            for i in range(begin, begin + count):
+                parts = [x[i * rows : (i + 1) * rows].array for x in tensors]
+                self._replay.verify([*parts, made[0]])
+        if not done:
+            # The numbers have gone on: use them.
+            part = [x[begin * rows : (begin + 1) * rows] for x in tensors]
+            return ops.expand_dims(self._run(part), 0)
+        result = Tensor.wrap(made, self.backend)
+        return result if done == count else result[:done]
+
+    def _advance(self) -> None:
+        """Move all that changes on the host on to the next run."""
         for action in self._actions:
             action.result = action.function(*action.arguments)
-        for counter, count in self._counted:
-            counter[0] += count
+        for counter, more in self._counted:
+            counter[0] += more
+
+    def replay(self, tensors: Sequence[Tensor]) -> Any:
+        """The function's result for these tensors. Raises Stale where it must be recorded anew."""
+        self._advance()
         return self._run(tensors)
 
-    def _run(self, tensors: list[Tensor]) -> Any:
-        arrays: dict[Storage, Array] = {
-            storage: x.array for storage, x in zip(self._inputs, tensors, strict=True)
-        }
-        for storage, nbytes in self._outputs:
-            arrays[storage] = self.backend.empty((nbytes,), _BYTE)
+    def _run(self, tensors: Sequence[Tensor]) -> Any:
+        arrays: list[Array] = [x.array for x in tensors]
+        for value in self._outputs:
+            arrays.append(self.backend.empty(value.shape, value.dtype))
         self._replay(arrays)
+        if self._single:
+            return Tensor.wrap(arrays[-1], self.backend)
+        made = dict(zip(self.program.places(), arrays, strict=True))
         for x, value in self._grads:
-            x._grad = None if value is None else self._tensor(value, arrays)
-        return mapped(self._result, lambda v: self._tensor(v, arrays))
+            x._grad = None if value is None else self._tensor(value, made)
+        return mapped(self._result, lambda v: self._tensor(v, made))
 
     def _tensor(self, value: Any, arrays: dict[Storage, Array]) -> Any:
         """A result as a Tensor."""

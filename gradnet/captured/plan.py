@@ -19,7 +19,7 @@ def simplified(program: Program) -> Program:
     calls = program.calls
     for improve in (_without_constants, _without_copies, _without_moves):
         calls = _alive(improve(calls))
-    return Program(calls, program.actions)
+    return program.with_calls(calls)
 
 
 class Uses:

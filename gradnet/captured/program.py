@@ -131,7 +131,20 @@ def mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
 
 @dataclass(eq=False, slots=True)
 class Program:
-    """Calls in order, and the actions whose numbers they use."""
+    """Calls in order, the actions whose numbers they use, and the memory that each run brings.
+
+    `inputs` are arrays of the caller; `outputs` are made for each run, with that shape and dtype.
+    """
 
     calls: list[Call]
     actions: list[Action]
+    inputs: list[Storage] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+
+    def with_calls(self, calls: list[Call]) -> Program:
+        """The same program with other calls."""
+        return Program(calls, self.actions, self.inputs, self.outputs)
+
+    def places(self) -> list[Storage]:
+        """The storages of the arrays that a replay is given, in that order."""
+        return [*self.inputs, *(value.storage for value in self.outputs)]

@@ -68,7 +68,7 @@ class Recorder:
     def value(self, array: Array, kind: str = "external") -> Value:
         """An array as a place in memory; of memory not seen before, of that kind."""
         storage = self._storage(array, kind)
-        offset = _address(array) - _address(storage.array)
+        offset = address(array) - address(storage.array)
         return Value(storage, offset, tuple(array.shape), tuple(array.strides), array.dtype)
 
     def _argument(self, x: Any) -> Any:
@@ -249,7 +249,8 @@ def _root(array: Array) -> Array:
     return array
 
 
-def _address(array: Array) -> int:
+def address(array: Array) -> int:
+    """Where an array's first element is."""
     interface = getattr(array, "__array_interface__", None)
     if interface is None:
         interface = array.__cuda_array_interface__

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from gradnet.backends import Array, Backend, Replay
+from gradnet.backends import Array, Backend
 from gradnet.captured.plan import Layout
 from gradnet.captured.program import Live, Program, Storage, Value, mapped
 from gradnet.dtypes import uint8 as _BYTE
@@ -43,16 +43,29 @@ def changing(value: Any) -> bool:
     )
 
 
-def interpreted(backend: Backend, program: Program) -> Replay:
+class Interpreted:
     """A replay that calls the backend's methods, with `out` in planned memory."""
-    memory = Memory(backend, program)
-    steps = [step(backend, memory, call) for call in program.calls]
 
-    def run(arrays: dict[Storage, Array]) -> None:
-        for make in steps:
+    failed = False
+
+    def __init__(self, backend: Backend, program: Program) -> None:
+        memory = Memory(backend, program)
+        self._steps = [step(backend, memory, call) for call in program.calls]
+        self._places = program.places()
+
+    def __call__(self, given: list[Array]) -> None:
+        arrays = dict(zip(self._places, given, strict=True))
+        for make in self._steps:
             make(arrays)
 
-    return run
+    def series(
+        self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]
+    ) -> int:
+        """Nothing is gained: each run is on its own."""
+        return 0
+
+    def verify(self, given: list[Array]) -> None:
+        """Nothing to repeat: every check was made in its place."""
 
 
 Step = Callable[[dict[Storage, Array]], None]

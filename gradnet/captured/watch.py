@@ -120,6 +120,8 @@ class Watch:
         # Modules tell of every change.
         notes = self._settings if hasattr(type(x), "register_forward_hook") else self._items
         for name, value in attributes.items():
+            if name == "_members" and notes is self._settings:
+                continue
             notes.append((attributes, name, value, f"{path}.{name}"))
             yield value, f"{path}.{name}"
 

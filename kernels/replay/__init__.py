@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import binding, blas
+from gradnet import binding, blas, host
 from gradnet.backends import Array, Backend, Formula, Replay
 from gradnet.captured.program import Call, Live, Program, Storage, Value
 from gradnet.captured.replay import Memory, Step, step
@@ -66,13 +66,13 @@ class _Slots:
 
 def compiled(backend: Backend, program: Program) -> Replay | None:
     """A replay by machine code, of all calls that have kernels; None where none has."""
-    program = Program(fused(program.calls, _compiles), program.actions)
+    program = program.with_calls(fused(program.calls, _compiles))
     memory = Memory(backend, program)
     slots = _Slots()
 
     def place(value: Value) -> int | Slot:
         if value.storage.kind in ("input", "output"):
-            return Slot(slots.place(value.storage), value.offset)
+            return Slot(slots.place(value.storage), value.offset, array=True)
         array = memory.array(value)
         return int(array.__array_interface__["data"][0])
 
@@ -83,7 +83,7 @@ def compiled(backend: Backend, program: Program) -> Replay | None:
         lower, parts = _lowered(backend, program, Lowering(memory, 1, place, slots.number, _kernel))
     if not any(isinstance(part, list) for part in parts):
         return None
-    return _Run(lower, slots, parts, crew)
+    return _Run(program, lower, slots, parts, crew)
 
 
 Part = list[Ranks] | Step
@@ -108,74 +108,125 @@ def _lowered(
     return lower, parts
 
 
+def _launcher(crew: team.Team | None, addresses: list[int]) -> Callable[[int], None]:
+    """A call of functions with one argument, each by its thread."""
+    own = machine.STEP(addresses[0])
+    if crew is None:
+        return own
+    functions = np.array(addresses, np.int64)
+    place, run = functions.ctypes.data, crew.run
+
+    def launch(argument: int, kept: Any = functions) -> None:
+        run(place, own, argument)
+
+    return launch
+
+
 class _Run:
     """Machine code and its slots, filled anew for each run."""
 
     def __init__(
         self,
+        program: Program,
         lower: Lowering,
         slots: _Slots,
         parts: list[list[Ranks] | Step],
         crew: team.Team | None,
     ) -> None:
-        self._kept = (lower.kept, lower.memory)
+        self._kept = (lower.kept, lower.memory, lower.status)
         self._crew = crew
-        self._status = lower.status
+        self._status = (ctypes.c_int64 * 1).from_address(lower.status.ctypes.data)
         self._checks = lower.checks
         words = (ctypes.c_uint64 * max(slots.count, 1))()
         self._words = words
         self._doubles = (ctypes.c_double * max(slots.count, 1)).from_buffer(words)
         self._address = ctypes.addressof(words)
-        self._storages = list(slots.storages.items())
-        self._whole = [(live, i) for live, i in slots.numbers.items() if _is_whole(live)]
-        self._floats = [(live, i) for live, i in slots.numbers.items() if not _is_whole(live)]
+        self._places = program.places()
+        self._given = [(i, self._places.index(s)) for s, i in slots.storages.items()]
+        numbers = [(i, live.action, live.index) for live, i in slots.numbers.items()]
+        self._whole = [n for n in numbers if isinstance(n[1].result[n[2]], int)]
+        self._floats = [n for n in numbers if not isinstance(n[1].result[n[2]], int)]
+        self._by_storage = not all(isinstance(part, list) for part in parts)
         self._parts = [
             self._machine(part, lower.threads) if isinstance(part, list) else part for part in parts
         ]
 
     def _machine(self, calls: list[Ranks], threads: int) -> Step:
         """A run of calls as one function of the slots."""
-        code, addresses = machine.steps(
-            _woven(calls, threads), self._crew.control if self._crew else 0
-        )
-        own = machine.STEP(addresses[0])
-        slots, crew = self._address, self._crew
-        if threads == 1 or crew is None:
+        crew = self._crew if threads > 1 else None
+        status = ctypes.addressof(self._status)
+        made = machine.steps(_woven(calls, threads), crew.control if crew else 0, status)
+        once, several = (_launcher(crew, addresses) for addresses in (made.once, made.several))
+        slots = self._address
+        self._several = several
 
-            def alone(arrays: dict[Storage, Array], code: Any = code) -> None:
-                own(slots)
+        def run(arrays: dict[Storage, Array], kept: Any = made.code) -> None:
+            once(slots)
 
-            return alone
-        functions = np.array(addresses, np.int64)
-        place = functions.ctypes.data
-        run = crew.run
+        return run
 
-        def together(arrays: dict[Storage, Array], kept: Any = (code, functions)) -> None:
-            run(place, own, slots)
-
-        return together
-
-    def __call__(self, arrays: dict[Storage, Array]) -> None:
+    def __call__(self, given: list[Array]) -> None:
         words, doubles = self._words, self._doubles
-        for storage, i in self._storages:
-            words[i] = arrays[storage].__array_interface__["data"][0]
-        for live, i in self._whole:
-            words[i] = live.action.result[live.index]
-        for live, i in self._floats:
-            doubles[i] = live.action.result[live.index]
+        for i, position in self._given:
+            words[i] = machine.handle(given[position])
+        for i, action, k in self._whole:
+            words[i] = action.result[k]
+        for i, action, k in self._floats:
+            doubles[i] = action.result[k]
         blas.alone()
-        status = self._status
+        arrays = dict(zip(self._places, given, strict=True)) if self._by_storage else {}
         for part in self._parts:
             part(arrays)
-            if status[0]:
-                status[0] = 0
-                for check in self._checks:
-                    check(arrays)
-                raise AssertionError("a check of values failed and passed when repeated")
+            if self._status[0]:
+                self.verify(given)
+                raise AssertionError("a check of values failed, and passes when it is repeated")
 
+    def series(
+        self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]
+    ) -> int:
+        """As one call of machine code; nothing where the program needs calls of methods too."""
+        if self._by_storage or len(self._parts) != 1:
+            return 0
+        width = len(self._words)
+        words = (ctypes.c_uint64 * (count * width))()
+        doubles = (ctypes.c_double * (count * width)).from_buffer(words)
+        table = np.array(places, np.uint64)
+        starts, bytes_ = table[:, 0], table[:, 1]
+        table = starts + np.arange(count, dtype=np.uint64)[:, None] * bytes_
+        if self._given:
+            slots, positions = np.array(self._given).T
+            np.frombuffer(words, np.uint64).reshape(count, width)[:, slots] = machine.handles(
+                table
+            )[:, positions]
+        begin = 0
+        for step_number in range(count):
+            if step_number:
+                try:
+                    advance()
+                except host.Stale:
+                    count = step_number
+                    break
+            for i, action, k in self._whole:
+                words[begin + i] = action.result[k]
+            for i, action, k in self._floats:
+                doubles[begin + i] = action.result[k]
+            begin += width
+        blas.alone()
+        series = machine.Series(ctypes.addressof(words), 8 * width, count)
+        self._several(ctypes.addressof(series))
+        return count
 
-def _is_whole(live: Live) -> bool:
-    return isinstance(live.action.result[live.index], int)
+    @property
+    def failed(self) -> bool:
+        """Whether a check of values has found something in the last run."""
+        return bool(self._status[0])
+
+    def verify(self, given: list[Array]) -> None:
+        """Make the checks again that may have found something: they raise."""
+        self._status[0] = 0
+        arrays = dict(zip(self._places, given, strict=True))
+        for check in self._checks:
+            check(arrays)
 
 
 def _woven(calls: list[Ranks], threads: int) -> list[list[machine.Item]]:

@@ -15,7 +15,7 @@ from gradnet.dtypes import float32, float64
 
 from .. import blas_entry, lowering, operands
 from ..templates import elementwise, philox, reductions, replayed, softmax
-from .machine import Argument, Barrier, Block, Guard, Item, Native, Slot, kernel_call
+from .machine import Argument, Barrier, Block, Guard, Item, Native, Slot, kernel_call, moved
 from .team import ranges
 
 _FLOATS = {float32: 32, float64: 64}
@@ -301,9 +301,9 @@ class Lowering:
             numbers = [rows[1] - rows[0], columns[1] - columns[0], k]
             first, second, target = places
             ahead = rows[0] * (size if left[0] else left[1] * size)
-            first = _moved(first, ahead)
-            second = _moved(second, columns[0] * (right[1] * size if right[0] else size))
-            target = _moved(target, (rows[0] * m + columns[0]) * size)
+            first = moved(first, ahead)
+            second = moved(second, columns[0] * (right[1] * size if right[0] else size))
+            target = moved(target, (rows[0] * m + columns[0]) * size)
             return [
                 Native(
                     entry,
@@ -397,7 +397,7 @@ class Lowering:
 
         def make(start: int, stop: int) -> list[Item]:
             words = self.scratch((chunk,), f"uint{8 * size}")
-            begin = Argument("i64", _plus(first.value, start * size // 16))
+            begin = Argument("i64", moved(first.value, start * size // 16))
             part = target.part(start, stop)
             return [kernel_call(kernel, seed, begin, Argument("i64", 0), words, part)]
 
@@ -420,7 +420,7 @@ class Lowering:
         total = x.size * x.dtype.itemsize
 
         def make(start: int, stop: int) -> list[Item]:
-            pointers = [Argument("ptr", _moved(b.place, start)) for b in (target, source)]
+            pointers = [Argument("ptr", moved(b.place, start)) for b in (target, source)]
             length = Argument("i64", stop - start)
             return [Native(blas_entry.memmove(), "ptr", (*pointers, length))]
 
@@ -444,15 +444,6 @@ class Lowering:
 
 
 _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}
-
-
-def _plus(value: Any, number: int) -> Any:
-    return Slot(value.index, value.plus + number) if isinstance(value, Slot) else value + number
-
-
-def _moved(place: int | Slot, nbytes: int) -> int | Slot:
-    moved: int | Slot = _plus(place, nbytes)
-    return moved
 
 
 def _unrepeated(x: Value, into: tuple[int, ...]) -> Value:
