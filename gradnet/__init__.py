@@ -124,9 +124,11 @@ _ROOMS = (
     "fft",
     "interop",
     "io",
+    "learners",
     "linalg",
     "nn",
     "optim",
+    "plots",
     "random",
     "training",
 )

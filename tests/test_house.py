@@ -39,10 +39,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "optim": (*CORE, "dtypes", "errors", "formulas"),
     "data": ("errors",),
     "training": (*CORE, "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
+    "learners": (*CORE, "dtypes", "errors", "linalg", "nn", "optim", "training"),
 }
 UPPER = (
     *("nn", "optim", "data", "training", "io", "estimators", "cli", "plots", "explainer"),
-    *("distributed", "lectures"),
+    *("distributed", "learners", "lectures"),
 )
 # What a room asks of a higher one when it is used, never when it is imported: `model.save`.
 LATER = {"nn": ("gradnet.io.save",)}
@@ -183,7 +184,7 @@ def test_upper_rooms_import_lower_ones(path: Path) -> None:
     assert not set(imports(path, only_at_import=True)) & set(LATER.get(here, ()))
 
 
-TENSORS_ONLY = [p for p in LIBRARY if within(p, "nn", "optim", "training")]
+TENSORS_ONLY = [p for p in LIBRARY if within(p, "nn", "optim", "training", "learners")]
 
 
 @pytest.mark.parametrize("path", TENSORS_ONLY, ids=name_of)
@@ -234,7 +235,9 @@ PUBLIC = [
     "",
     "nn",
     "optim",
+    "plots",
     "training",
+    "learners",
     "data",
     "io",
     "random",

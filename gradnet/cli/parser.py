@@ -145,6 +145,7 @@ def _train(choices: argparse._SubParsersAction[Parser]) -> Parser:
     add = parser.add_argument_group("output").add_argument
     add("--out", metavar="DIR", help="where to save (default: a new folder in runs/)")
     add("--resume", metavar="DIR", help="go on with the run that was saved there")
+    add("--plots", metavar="DIR", help="draw the pictures that fit the task, as PNG")
     add("--json", action="store_true", help="print the result as one JSON object, the last line")
     add("--quiet", action="store_true", help="only the result: no progress, no remarks")
     return parser

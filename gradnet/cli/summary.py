@@ -61,6 +61,7 @@ def conclude(report: Report, job: Job) -> None:
         "run on": f"{job.backend.name}, {job.backend.device}, {settings.precision}, "
         f"seed {settings.seed}",
         "saved": str(job.folder.model),
+        **_drawn(job),
         "next": f"gradnet predict {job.folder.path} DATA",
     }
     if history.interrupted:
@@ -68,6 +69,14 @@ def conclude(report: Report, job: Job) -> None:
             f"interrupted; go on with: gradnet train {settings.data} --resume {job.folder.path}"
         )
     report.facts(facts)
+
+
+def _drawn(job: Job) -> dict[str, str]:
+    """Where the pictures are, if there are any."""
+    if not job.plots:
+        return {}
+    names = ", ".join(path.stem for path in job.plots)
+    return {"plots": f"{job.plots[0].parent}: {names} (.png)"}
 
 
 def _rows(job: Job) -> list[list[str]]:

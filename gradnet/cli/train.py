@@ -12,10 +12,12 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from gradnet import backends, data, nn, optim
 from gradnet.backends import Backend
+from gradnet.cli import pictures
 from gradnet.cli.folder import Folder
 from gradnet.cli.parser import BadCall
 from gradnet.cli.report import Report
@@ -46,6 +48,7 @@ def run(options: argparse.Namespace, started: float) -> int:
     """
     settings = Settings.of(options)
     folder = Folder(settings.data, options.out, options.resume)
+    plots = pictures.check(options.plots, resumed=folder.resumed)
     report = Report(sys.stderr if options.json else sys.stdout)
     with using(settings.backend, settings.device) as backend:
         searches = rehearse(settings)
@@ -58,6 +61,8 @@ def run(options: argparse.Namespace, started: float) -> int:
                 job.save()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.interrupted) from None
+        if plots is not None:
+            job.plots = pictures.draw(job, plots)
     conclude(report, job)
     if options.json:
         print(json.dumps(job.result(), allow_nan=False))
@@ -170,6 +175,7 @@ class Job:
         self.metrics: dict[str, dict[str, float]] = {}
         self.setup_seconds = self.fit_seconds = 0.0
         self.samples_per_second: float | None = None
+        self.plots: list[Path] | None = None
 
     @property
     def parameters(self) -> int:
@@ -250,4 +256,5 @@ class Job:
             "samples_per_second": self.samples_per_second,
             **{name: part or None for name, part in metrics.items()},
             "model": str(self.folder.model),
+            **({} if self.plots is None else {"plots": [str(path) for path in self.plots]}),
         }
