@@ -78,9 +78,7 @@ def table(found: dict[str, Any]) -> str:
         for contender in seen:
             r = part["contenders"].get(contender)
             cells.append(
-                "-"
-                if r is None
-                else f"{text.megabytes(r['step'])} ({text.megabytes(r['first'])})"
+                "-" if r is None else f"{text.megabytes(r['step'])} ({text.megabytes(r['first'])})"
             )
         judged = part["verdict"].values()
         rows.append([*cells, "" if not judged else "passes" if all(judged) else "MISSES"])
