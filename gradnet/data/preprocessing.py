@@ -85,8 +85,9 @@ class Preprocessing:
         numbers: Numbers = "auto",
         embed: int | None = None,
         notes: list[str] | None = None,
+        weight: NDArray[np.float64] | None = None,
     ) -> Preprocessing:
-        """Fit to training rows.
+        """Fit to training rows, which may have weights (n,): means and deviations count them.
 
         `numbers`: "standard" (z = (x - mean) / deviation), "quantile" (normal scores) or "auto"
         (normal scores for columns with many distinct values, standard for the others).
@@ -96,7 +97,11 @@ class Preprocessing:
         if isinstance(features, Images):
             return cls(Pixels.fit(features), target)
         return cls.measured(
-            TableStatistics.of(features), target, numbers=numbers, embed=embed, notes=notes
+            TableStatistics.of(features, weight),
+            target,
+            numbers=numbers,
+            embed=embed,
+            notes=notes,
         )
 
     @classmethod

@@ -25,12 +25,14 @@ DISTINCT_CATEGORIES = 100_000
 class NumberStatistics:
     """Count, mean, variance, range, distinct values and a sample of one column of numbers.
 
-    Chunks are combined by M2 = M2a + M2b + (mean_b - mean_a)^2 na nb / (na + nb)
+    Mean and variance count the weights of rows, where there are any; the rest does not. Chunks are
+    combined by M2 = M2a + M2b + (mean_b - mean_a)^2 na nb / (na + nb)
     (Chan, Golub, LeVeque 1983).
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.total = 0.0  # of weights, which are 1 by default
         self.missing = 0
         self.mean = 0.0
         self.m2 = 0.0
@@ -42,28 +44,37 @@ class NumberStatistics:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation sqrt(M2 / count)."""
-        return float(np.sqrt(self.m2 / self.count)) if self.count else 0.0
+        """The standard deviation sqrt(M2 / total)."""
+        return float(np.sqrt(self.m2 / self.total)) if self.total else 0.0
 
     @property
     def distinct(self) -> int | None:
         """How many distinct values, or None where there are too many to count."""
         return None if self.counts is None else len(self.counts)
 
-    def update(self, cells: Floats) -> None:
-        """Take in a chunk of cells, NaN where missing."""
-        values = cells[~np.isnan(cells)]
+    def update(self, cells: Floats, weight: Floats | None = None) -> None:
+        """Take in a chunk of cells, NaN where missing, and the weights of its rows."""
+        present = ~np.isnan(cells)
+        values = cells[present]
         self.missing += len(cells) - len(values)
         if not len(values):
             return
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(values.mean())
-            m2 = float(np.square(values - mean).sum())
-            total = self.count + len(values)
-            shift = mean - self.mean
-            self.m2 += m2 + shift * shift * self.count * len(values) / total
-            self.mean += shift * len(values) / total
-        self.count = total
+            if weight is None:
+                mean, added = float(values.mean()), float(len(values))
+                m2 = float(np.square(values - mean).sum())
+            else:
+                w = weight[present]
+                added = float(w.sum())
+                mean = float((w * values).sum()) / added if added else 0.0
+                m2 = float((w * np.square(values - mean)).sum())
+            total = self.total + added
+            if added:
+                shift = mean - self.mean
+                self.m2 += m2 + shift * shift * self.total * added / total
+                self.mean += shift * added / total
+        self.total = total
+        self.count += len(values)
         self.low = min(self.low, float(values.min()))
         self.high = max(self.high, float(values.max()))
         self.whole = self.whole and bool(np.all(values == np.floor(values)))
@@ -119,13 +130,13 @@ class TableStatistics:
         self._keys: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 
     @classmethod
-    def of(cls, table: Table) -> TableStatistics:
-        """The statistics of a table in memory."""
+    def of(cls, table: Table, weight: Floats | None = None) -> TableStatistics:
+        """The statistics of a table in memory, with a weight for each row, (n,), if given."""
         statistics = cls({column.name: column.kind for column in table})
-        statistics.update(table)
+        statistics.update(table, weight)
         return statistics
 
-    def update(self, table: Table) -> None:
+    def update(self, table: Table, weight: Floats | None = None) -> None:
         """Take in the next rows; they have the columns and kinds given at the start."""
         drawn = keys(len(table), seed=0, purpose="sample", start=self.rows)
         every = np.concatenate([self._keys, drawn])
@@ -141,5 +152,5 @@ class TableStatistics:
             if isinstance(statistics, CategoryStatistics):
                 statistics.update(column)
             else:
-                statistics.update(column.values)
+                statistics.update(column.values, weight)
                 statistics.sample = np.concatenate([statistics.sample[old], column.values[new]])

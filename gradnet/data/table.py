@@ -22,12 +22,17 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 log = logging.getLogger("gradnet.data")
 
 
+class Remarks(list[str]):
+    """Remarks for a caller who looks at them: `note` does not log them."""
+
+
 def note(notes: list[str], text: str, level: int = logging.WARNING) -> None:
-    """Keep a remark about the data for the caller, and log it; once."""
+    """Keep a remark about the data for the caller, and log it unless they are `Remarks`; once."""
     if text in notes:
         return
     notes.append(text)
-    log.log(level, text)
+    if not isinstance(notes, Remarks):
+        log.log(level, text)
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:

@@ -108,12 +108,12 @@ class Target:
             note(notes, f"classes {listed(same)} differ by capital letters only")
         return cls(name, "classification", classes, numeric)
 
-    def rescaled(self, column: Column) -> Target:
+    def rescaled(self, column: Column, weight: NDArray[np.float64] | None = None) -> Target:
         """The same target with the mean and scale of these rows; of no effect on classes."""
         if column.categories is not None:
             return self
         statistics = NumberStatistics()
-        statistics.update(column.values)
+        statistics.update(column.values, weight)
         return self.scaled(statistics)
 
     def scaled(self, statistics: Statistics) -> Target:

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from gradnet.estimators.classifier import MLPClassifier
 from gradnet.estimators.regressor import MLPRegressor
+from gradnet.estimators.tabular import TabularMLPClassifier, TabularMLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "TabularMLPClassifier", "TabularMLPRegressor"]

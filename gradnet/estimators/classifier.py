@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
@@ -15,6 +13,7 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 from gradnet import ops
 from gradnet.estimators.base import BaseMLP
 from gradnet.estimators.network import Array
+from gradnet.estimators.options import weights_of_classes
 from gradnet.estimators.protocol import with_callbacks
 from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
 from gradnet.tensor import Tensor
@@ -231,16 +230,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 f"class_weight={self.class_weight!r} needs all rows, which partial_fit has not; "
                 "give a mapping of classes to weights"
             )
-        given = self.class_weight
-        if isinstance(given, Mapping):
-            each = np.array([float(given.get(c, 1.0)) for c in self.classes_.tolist()])
-        else:
-            codes = np.arange(len(self.classes_))
-            each = np.ones(len(codes))
-            present = np.unique(y.astype(np.int64))
-            each[present] = compute_class_weight(given, classes=present, y=y.astype(np.int64))
-        by_class = each[y.astype(np.int64)]
-        return by_class if weight is None else weight * by_class
+        return weights_of_classes(self.class_weight, self.classes_, y.astype(np.int64), weight)
 
     def _own_metric(self, wanted: Any) -> Metric:
         found = metric(wanted)

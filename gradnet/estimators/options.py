@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from gradnet import nn, optim, training
-from gradnet.estimators.network import ALIASES
+from gradnet.estimators.network import ALIASES, Array
 
 SEARCHES = ("lbfgs", "conjugate_gradient")
 """Solvers that search along lines, with all rows in every step."""
+STOCHASTIC = tuple(name for name in optim.names() if name not in SEARCHES)
+"""Solvers that take batches."""
 COUPLED = ("sgd", "adam", "nadam", "rmsprop", "adagrad")
 """Solvers whose weight decay is the gradient of the L2 penalty."""
 RATES = ("constant", "invscaling", "adaptive")
@@ -110,3 +115,32 @@ def solver(estimator: Any, model: nn.Module, decay: float) -> optim.Optimizer:
         {"params": [p for p in parameters if p.ndim <= 1]},
     ]
     return optim.create(name, groups, **settings)
+
+
+def weights_of_classes(
+    given: Any, classes: Array, codes: Array, weight: Array | None
+) -> Array | None:
+    """Weights of rows times those of their classes, (n,), or None for neither.
+
+    `given` is None, a mapping of classes to weights, where others have 1, or "balanced":
+    rows / (classes present * rows of the class). Raises ValueError for anything else.
+    """
+    if given is None:
+        return weight
+    if isinstance(given, Mapping):
+        each = listed_weights(given, classes)
+    elif given == "balanced":
+        rows = np.bincount(codes, minlength=len(classes))
+        each = len(codes) / (np.count_nonzero(rows) * np.maximum(rows, 1))
+    else:
+        raise ValueError(f"class_weight must be 'balanced' or a mapping, got {given!r}")
+    by_class: Array = each[codes]
+    return by_class if weight is None else weight * by_class
+
+
+def listed_weights(given: Mapping[Any, float], classes: Array) -> Array:
+    """The weight of each class, 1 where the mapping has none. Raises ValueError for others."""
+    unknown = [c for c in given if c not in classes]
+    if unknown:
+        raise ValueError(f"class_weight has the class {unknown[0]!r}, which y has not")
+    return np.array([float(given.get(c, 1.0)) for c in classes.tolist()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from gradnet.data.statistics import (
     NumberStatistics,
     TableStatistics,
 )
-from gradnet.data.table import Images, Table
+from gradnet.data.table import Images, Table, from_values
 from gradnet.data.targets import Target
 
 Y = Target("y", "regression")
@@ -335,3 +336,24 @@ def test_a_file_is_read_as_in_training(tmp_path: Path) -> None:
 def test_embedded_columns_know_their_size() -> None:
     assert Embedded("c", ("u", "v")).size == 3
     assert Embedded("c", ("u", "v")).features == ("c (code)",)
+
+
+def test_weights_count_as_so_many_rows() -> None:
+    rng = np.random.default_rng(3)
+    cells = np.where(rng.random(40) < 0.2, np.nan, rng.normal(5, 2, 40))
+    y = rng.normal(size=40)
+    weight = rng.integers(0, 4, 40)
+    repeated = np.repeat(np.arange(40), weight)
+
+    def fitted(rows: Any, weights: Any) -> Preprocessing:
+        table = Table.from_arrays({"x": cells[rows], "g": np.array(["a", "b"] * 20)[rows]})
+        target = Target("y", "regression").rescaled(from_values("y", y[rows]), weights)
+        return Preprocessing.fit(table, target, weight=weights)
+
+    a = fitted(np.arange(40), weight.astype(np.float64))
+    b = fitted(repeated, None)
+    assert isinstance(a.inputs, tuple)
+    assert isinstance(b.inputs, tuple)
+    assert a.inputs[0].mean == pytest.approx(b.inputs[0].mean, rel=1e-12)  # type: ignore[attr-defined]
+    assert a.inputs[0].scale == pytest.approx(b.inputs[0].scale, rel=1e-12)  # type: ignore[attr-defined]
+    assert (a.target.mean, a.target.scale) == pytest.approx((b.target.mean, b.target.scale))
