@@ -105,10 +105,9 @@ def _labels(job: Job) -> dict[str, str]:
     """What the curves measure: the network learns a standardised target."""
     if job.dataset.classes:
         return {"loss": "cross-entropy (nats per row)"}
-    name = job.dataset.column.name
     return {
-        "loss": f"mean squared error of {name} (standardised)",
-        "rmse": f"RMSE of {name} (standardised)",
+        "loss": "mean squared error (standardised)",
+        "rmse": "RMSE (standardised)",
         "r2": "R²",
     }
 

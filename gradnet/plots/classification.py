@@ -68,7 +68,9 @@ def class_names(classes: Sequence[Any] | None, count: int, prefix: str = "") -> 
         return [f"{prefix}{i}" for i in range(count)]
     if len(classes) != count:
         raise ShapeError(f"classes names {len(classes)} classes, there are {count}")
-    return [str(name) for name in classes]
+    names = [str(name) for name in classes]
+    numbered = all(name.isdecimal() for name in names)
+    return [f"{prefix}{name}" for name in names] if numbered else names
 
 
 def confusion(
@@ -148,7 +150,9 @@ def _curves(
     if len(found) <= _NAMED:
         for i, (name, x, y, area) in enumerate(found):
             label = f"{name}: {measure} {area:.3f}" if name else f"{measure} {area:.3f}"
-            ax.plot(x, y, color=look.colour(i), linewidth=1.9, label=label, **options)
+            # Curves that are the same are seen inside one another.
+            width = 1.9 + 1.5 * (len(found) - 1 - i)
+            ax.plot(x, y, color=look.colour(i), linewidth=width, label=label, **options)
         return
     worst = min(range(len(found)), key=lambda i: found[i][3])
     quiet = mixed(look.colour(0), look.surface, 0.35)

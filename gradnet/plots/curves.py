@@ -17,6 +17,14 @@ from gradnet.training import History, RateSearch
 _NO_MEASURES = ("epoch", "lr", "seconds", "samples_per_second")
 _LOG_FROM = 50.0
 """The ratio of the largest to the smallest loss from which on the axis is logarithmic."""
+_TITLES = {
+    "lr": "Learning rate",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "roc_auc": "ROC AUC",
+    "f1": "F1",
+}
 
 
 def history(
@@ -90,7 +98,7 @@ def _measured(drawn: Drawing, ax: Axes, history: History, name: str, label: str 
     ax.set_ylabel(label or ("learning rate" if rate else name))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 5, 10]))
     ax.margins(x=0.02)
-    heading(ax, look, "Learning rate" if rate else name.replace("_", " ").capitalize())
+    heading(ax, look, _TITLES.get(name) or name.replace("_", " ").capitalize())
 
 
 def learning_rate(

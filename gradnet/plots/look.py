@@ -20,7 +20,7 @@ class Look:
 
     surface   behind the data; `page` is behind the axes' labels
     ink       of text; `muted` of what is less important; `faint` of lines of the grid
-    colours   of series, in this order: told apart with each kind of colour blindness
+    colours   of series, in this order; the first five are told apart with any colour blindness
     """
 
     surface: str
@@ -68,8 +68,8 @@ _LIGHT = Look(
     muted="#5f6873",
     faint="#e3e6ea",
     colours=(
-        *("#0a6ebd", "#d1550b", "#12866a", "#b0479a", "#b88300"),
-        *("#3f9bd8", "#7a4a21", "#68717c", "#b3203f", "#79862b"),
+        *("#1558d0", "#bf4300", "#089a9d", "#5d3a66", "#d97706"),
+        *("#4a8fdd", "#7a4a21", "#68717c", "#c2255c", "#6b7a1e"),
     ),
 )
 _DARK = Look(
@@ -79,8 +79,8 @@ _DARK = Look(
     muted="#99a3b0",
     faint="#262d36",
     colours=(
-        *("#58a6ff", "#ff9248", "#38c7a0", "#e58fd0", "#f0c24b"),
-        *("#9bd7ff", "#c99d6e", "#a3acb8", "#ff7189", "#b9c653"),
+        *("#4aa8ff", "#f47c32", "#2f9488", "#f7b6cf", "#f5ea6a"),
+        *("#9bd7ff", "#c99d6e", "#a3acb8", "#ff7189", "#9fc04e"),
     ),
 )
 THEMES: Mapping[str, Look] = {"light": _LIGHT, "dark": _DARK}
