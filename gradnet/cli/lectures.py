@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from gradnet.cli.parser import BadCall
@@ -59,7 +58,7 @@ def listing(report: Report) -> None:
 def show(report: Report, one: Example, figures: list[Figure]) -> None:
     """An example's figures as a table, and the lecture's misprints."""
     report.line(f"{one.number}  {one.title}")
-    tick = mark("\u2713", "ok")
+    tick = mark("\u2713", "ok", report.stream.encoding)
     rows = []
     for figure in figures:
         verdict = tick if figure.agrees else f"DIFFERS by {figure.difference:.3g}"
@@ -77,10 +76,10 @@ def origin(figure: Figure) -> str:
     return ", ".join(filter(None, ("lecture" if figure.source == "lecture" else "", figure.note)))
 
 
-def mark(sign: str, plain: str) -> str:
-    """A sign, or a word where the output cannot encode it."""
+def mark(sign: str, plain: str, encoding: str | None) -> str:
+    """A sign, or a word where the output's encoding has none."""
     try:
-        sign.encode(sys.stdout.encoding or "ascii")
+        sign.encode(encoding or "ascii")
     except UnicodeEncodeError:
         return plain
     return sign

@@ -116,7 +116,7 @@ def regularisation() -> Iterator[Figure]:
     def minimum(l1: float, l2: float) -> Tensor:
         w = real([3.0, 0.05], requires_grad=True)
         optimizer = optim.SGD([w], lr=0.1)
-        for _ in range(500):
+        for _ in range(300):
             loss = 0.5 * ops.sum(ops.square(w - real([3.0, 0.05])))
             (loss + penalty(w, l1=l1, l2=l2)).backward()
             optimizer.step()
