@@ -111,6 +111,7 @@ _LAZY = {
     "op": "gradnet.ops.custom",
     "wrap": "gradnet.ops.custom",
     "Trainer": "gradnet.training",
+    "capture": "gradnet.captured",
     "explain": "gradnet.explainer",
     "fit": "gradnet.training",
     "gradcheck": "gradnet.check",

@@ -91,3 +91,11 @@ class Stateful:
     def watched(self) -> Iterable[Any]:
         """What a recording is to look into: the objects and tensors that it works on."""
         return ()
+
+    def snapshot(self) -> Any:
+        """Its numbers now, for a recording that fails to go back to."""
+        return dict(vars(self))
+
+    def rewind(self, snapshot: Any) -> None:
+        """Go back to the numbers of a snapshot."""
+        vars(self).update(snapshot)

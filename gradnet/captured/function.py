@@ -189,16 +189,22 @@ class Recording:
         counts = [x.counter[0] for x in watched]
         arrays = [x.array for x in tensors]
         recorder = Recorder(backend, arrays, self.watch.arrays)
-        with recorder.recording():
-            result = function(*args, **kwargs)
-        if not self.watch.holds_all() and (name := self.watch.difference()):
-            raise CaptureError(
-                f"a captured function changes the Python value {name!r}, which its replays would "
-                "not; return the value, or change it outside"
-            )
+        try:
+            with recorder.recording():
+                result = function(*args, **kwargs)
+            if not self.watch.holds_all() and (name := self.watch.difference()):
+                raise CaptureError(
+                    f"a captured function changes the Python value {name!r}, which its replays "
+                    "would not; return the value, or change it outside"
+                )
+            self._result = mapped(result, lambda x: self._output(x, recorder))
+        except BaseException:
+            recorder.undo()
+            for x, before in zip(watched, grads, strict=True):
+                x._grad = before
+            raise
         self._program = recorder.program
         self._program.inputs = [recorder.value(x).storage for x in arrays]
-        self._result = mapped(result, lambda x: self._output(x, recorder))
         # Gradients that the run leaves behind.
         self._grads = [
             (x, None if x._grad is None else recorder.value(x._grad.array, "temporary"))

@@ -33,6 +33,25 @@ class _LiveFloat(float):
     source: Live
 
 
+class _Span:
+    """The memory of an argument: from its lowest byte to its highest, and where it starts."""
+
+    def __init__(self, array: Array) -> None:
+        self.root = _root(array)
+        self.start = self.low = address(array)
+        self.high = self.start + array.dtype.itemsize
+        for n, stride in zip(array.shape, array.strides, strict=True):
+            if stride < 0:
+                self.low += (n - 1) * stride
+            else:
+                self.high += (n - 1) * stride
+        self.storage = Storage("input", self.high - self.low, array)
+
+
+def _placed(array: Array, storage: Storage, offset: int) -> Value:
+    return Value(storage, offset, tuple(array.shape), tuple(array.strides), array.dtype)
+
+
 class Recorder:
     """Notes what this thread asks of a backend, and lets it be done.
 
@@ -49,11 +68,12 @@ class Recorder:
         self._storages: dict[int, Storage] = {}
         self._kept: list[Any] = []
         self._saved: list[tuple[Storage, Array]] = []
+        self._hosts: dict[int, tuple[host.Stateful, Any]] = {}
         self._depth = 0
         self._reading = False
         self._thread = threading.get_ident()
-        for array in inputs:
-            self._storage(array, "input")
+        # Arguments may be parts of one array: each is a piece of memory of its own.
+        self._inputs = [_Span(array) for array in inputs]
 
     # Memory
 
@@ -67,9 +87,12 @@ class Recorder:
 
     def value(self, array: Array, kind: str = "external") -> Value:
         """An array as a place in memory; of memory not seen before, of that kind."""
+        place = address(array)
+        for span in self._inputs:
+            if span.root is _root(array) and span.low <= place < span.high:
+                return _placed(array, span.storage, place - span.start)
         storage = self._storage(array, kind)
-        offset = address(array) - address(storage.array)
-        return Value(storage, offset, tuple(array.shape), tuple(array.strides), array.dtype)
+        return _placed(array, storage, place - address(storage.array))
 
     def _argument(self, x: Any) -> Any:
         if isinstance(x, _LiveInt | _LiveFloat):
@@ -192,12 +215,21 @@ class Recorder:
         for storage, values in self._saved:
             self.backend.cast(values, values.dtype, out=storage.array)
 
+    def undo(self) -> None:
+        """Give memory and the host's numbers the state before the recorded run."""
+        self.restore()
+        for owner, snapshot in reversed(self._hosts.values()):
+            owner.rewind(snapshot)
+
     # The host's part
 
     def act(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Run an action, and note it; its numbers are recognised when they are passed on."""
         if self._depth:
             return action(*arguments)
+        owner = getattr(action, "__self__", None)
+        if isinstance(owner, host.Stateful) and id(owner) not in self._hosts:
+            self._hosts[id(owner)] = (owner, owner.snapshot())
         self._depth += 1
         try:
             noted = Action(action, arguments, action(*arguments))

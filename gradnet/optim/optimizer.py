@@ -165,6 +165,20 @@ class Optimizer(host.Stateful):
         """The parameters of all groups."""
         return (parameter for group in self.groups for parameter in group["params"])
 
+    def snapshot(self) -> Any:
+        """Settings of all groups, and how far it has come with each parameter."""
+        return [
+            (group.settings(), [(flat.common, list(flat.each)) for flat in group.flats])
+            for group in self.groups
+        ]
+
+    def rewind(self, snapshot: Any) -> None:
+        """Go back to a snapshot; moments are not part of it."""
+        for group, (settings, progress) in zip(self.groups, snapshot, strict=True):
+            group.update(settings)
+            for flat, (common, each) in zip(group.flats, progress, strict=True):
+                flat.common, flat.each = common, each
+
     def zero_grad(self) -> None:
         """Forget all gradients, so that the next backward starts anew."""
         for group in self.groups:

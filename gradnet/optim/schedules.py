@@ -93,6 +93,15 @@ class Schedule(host.Stateful):
         """The optimizer."""
         return (self.optimizer,)
 
+    def snapshot(self) -> Any:
+        """What it remembers, and the settings of the optimizer."""
+        return self.state_dict(), self.optimizer.snapshot()
+
+    def rewind(self, snapshot: Any) -> None:
+        """Go back to a snapshot."""
+        self.load_state_dict(snapshot[0])
+        self.optimizer.rewind(snapshot[1])
+
     def after_step(self) -> None:
         """Tell that an optimizer step is over."""
         if self.per == "step":

@@ -25,6 +25,9 @@ class Callback:
     checkpoints carry: numbers, text, Tensors, and lists and mappings of them.
     """
 
+    # Whether `on_step_end` must come after each update, or may come after several at once.
+    every_step = True
+
     def on_fit_start(self, run: Run) -> None:
         """Before the first epoch, after all checks."""
 

@@ -17,7 +17,8 @@ class History:
 
     `history["val_loss"]` is the column as a plain float64 array with one value per epoch, NaN
     where it was not measured. Epochs count from 1. `best_epoch` is the epoch whose weights were
-    best by `monitor`, or None before the first; `notes` says in words what happened.
+    best by `monitor`, or None before the first; `notes` says in words what happened. `captured`
+    is how many steps were replays of a recorded one (`gradnet.capture`), 0 where none was.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class History:
         self.monitor: str | None = None
         self.best_epoch: int | None = None
         self.interrupted = False
+        self.captured = 0
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add the measurements of the next epoch."""

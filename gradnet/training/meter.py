@@ -6,7 +6,6 @@ import math
 
 from gradnet import ops
 from gradnet.tensor import Tensor
-from gradnet.training.checks import numbers
 from gradnet.training.sources import Rows
 
 # Reading waits for the device, so it is done once in so many steps, and at the end of the epoch.
@@ -24,26 +23,28 @@ class LossMeter:
         self.weights: list[float] = []
         self.rows = 0
         self._losses: list[Tensor] = []
+        self._unread = 0
         self._weights: list[Tensor] = []
 
-    def add(self, loss: Tensor, batch: Rows) -> bool:
-        """Note the loss of the next batch; False where one that was read is not finite."""
-        count = batch.rows
-        self.rows += count
-        self._losses.append(loss)
-        if batch.weight is None:
-            self.weights.append(float(count))
+    def add(self, losses: Tensor, rows: Rows, size: int) -> bool:
+        """Note the losses (count,) of the next batches; False where one read is not finite."""
+        count = losses.shape[0]
+        self.rows += rows.rows
+        self._losses.append(losses)
+        self._unread += count
+        if rows.weight is None:
+            self.weights += [float(size)] * count
         else:
-            self._weights.append(ops.sum(batch.weight))
-        return len(self._losses) < _READ_EVERY or self.read()
+            self._weights.append(ops.sum(ops.reshape(rows.weight, (count, size)), axis=1))
+        return self._unread < _READ_EVERY or self.read()
 
     def read(self) -> bool:
         """Fetch what is still on the device; False where a loss is not finite."""
         if self._losses:
-            self.losses += numbers(self._losses)
-            self._losses = []
+            self.losses += ops.concat(self._losses).numpy().tolist()
+            self._losses, self._unread = [], 0
         if self._weights:
-            self.weights += numbers(self._weights)
+            self.weights += ops.concat(self._weights).numpy().tolist()
             self._weights = []
         return self.first_not_finite is None
 

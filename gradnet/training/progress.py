@@ -85,6 +85,8 @@ class Lines(Callback):
 class Bar(Callback):
     """A bar that rich draws: epochs and the batches within, time left, the last measurements."""
 
+    every_step = False
+
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None

@@ -14,7 +14,7 @@ from gradnet.random import Generator, default_generator
 from gradnet.tensor import Tensor
 from gradnet.training import build, checks, intake
 from gradnet.training.objective import Objective
-from gradnet.training.sources import InMemory
+from gradnet.training.sources import InMemory, batches
 from gradnet.training.step import Step
 
 _MEMORY = 0.9
@@ -106,7 +106,7 @@ def _searched(
     losses: list[float] = []
     running, best, epoch = 0.0, math.inf, 0
     while len(rates) < steps:
-        for batch in source.batches(order, epoch, 0):
+        for batch in batches(source, order, epoch, 0):
             rate = lowest * growth ** len(rates)
             step.optimizer.lr = rate
             loss = float(step(batch).item())

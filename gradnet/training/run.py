@@ -23,8 +23,8 @@ from gradnet.training.diagnose import (
 from gradnet.training.evaluation import Evaluation, outputs
 from gradnet.training.history import History
 from gradnet.training.meter import LossMeter
-from gradnet.training.sources import Source
-from gradnet.training.step import Step
+from gradnet.training.sources import Source, batches
+from gradnet.training.steps import Steps
 
 # The state to replay from is copied at most once in so many steps, so that it costs little.
 _SNAPSHOT_EVERY = 32
@@ -42,7 +42,7 @@ class Run:
 
     def __init__(
         self,
-        step: Step,
+        steps: Steps,
         source: Source,
         *,
         epochs: int,
@@ -51,6 +51,7 @@ class Run:
         evaluations: Mapping[str, Evaluation],
         settings: Mapping[str, Any],
     ) -> None:
+        step = steps.step
         self.model: Module = step.model
         self.optimizer: optim.Optimizer = step.optimizer
         self.schedule: optim.Schedule | None = step.schedule
@@ -62,6 +63,7 @@ class Run:
         self.notes_before = 0
         self._callbacks = list(callbacks)
         self._step = step
+        self._steps = steps
         self._source = source
         self._evaluations = evaluations
         self._settings = dict(settings)
@@ -139,15 +141,18 @@ class Run:
         self._turn("on_epoch_start")
         self.model.train()
         meter, rows_before = self._meter, self._meter.rows
-        for batch in self._source.batches(self._order, self._completed, self.batch):
-            finite = meter.add(self._step(batch), batch)
-            self.batch += 1
-            if not finite:
-                self._locate()
-            for hook in step_end:
-                hook(self)
-            if ctrl_c.requested:
-                self._interrupted()
+        each = any(hook.__self__.every_step for hook in step_end)
+        for rows, size in self._source.blocks(self._order, self._completed, self.batch):
+            for part in self._steps.parts(rows, size, 1 if each else None):
+                losses = self._steps(part, size)
+                self.batch += losses.shape[0]
+                if not meter.add(losses, part, size):
+                    self._locate()
+                for hook in step_end:
+                    hook(self)
+                if ctrl_c.requested:
+                    self._interrupted()
+        self.history.captured = self._steps.replays
         if not self.batch:
             raise DataError(f"the data set gave no batches in epoch {self.epoch}")
         if not meter.read():
@@ -301,7 +306,7 @@ class Run:
             while self._completed < last:
                 self.epoch = self._completed + 1
                 self.model.train()
-                for batch in self._source.batches(self._order, self._completed, self.batch):
+                for batch in batches(self._source, self._order, self._completed, self.batch):
                     self.batch += 1
                     careful_step(self._step, batch)
                 if self.epoch < last:

@@ -65,11 +65,19 @@ class Source(Protocol):
     def steps(self) -> int | None:
         """The number of batches of an epoch, if known."""
 
-    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
-        """The batches of an epoch (from 0) from the number `start` on.
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
+        """The batches of an epoch (from 0) from the number `start` on, several as one: their rows
+        one after the other, and how many a batch has.
 
         The generator is moved on by what an epoch draws, whatever `start` is.
         """
+
+
+def batches(source: Source, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+    """The batches of an epoch one by one; see `Source.blocks`."""
+    for rows, size in source.blocks(generator, epoch, start):
+        for begin in range(0, rows.rows, size):
+            yield rows.part(begin, begin + size)
 
 
 class InMemory:
@@ -97,18 +105,26 @@ class InMemory:
         """Where the i-th batch ends."""
         return self.rows if i == self.steps - 1 else (i + 1) * self.size
 
-    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
         if not self.shuffle:
-            for i in range(start, self.steps):
-                yield self.data.part(i * self.size, self._stop(i))
+            yield from self._cut(self.data, start, self.steps, 0)
             return
         order = generator.permutation(self.rows, backend=self.data.x.backend)
         for first in range(start, self.steps, self._block):
             last = min(first + self._block, self.steps)
             begin = first * self.size
             block = self.data.take(order[begin : self._stop(last - 1)])
-            for i in range(first, last):
-                yield block.part(i * self.size - begin, self._stop(i) - begin)
+            yield from self._cut(block, first, last, begin)
+
+    def _cut(self, rows: Rows, first: int, last: int, begin: int) -> Iterator[tuple[Rows, int]]:
+        """Some batches of rows that begin with row `begin`: those of full size, then the last."""
+        odd = last == self.steps and self._stop(last - 1) != last * self.size
+        full = last - 1 if odd else last
+        if full > first:
+            yield rows.part(first * self.size - begin, full * self.size - begin), self.size
+        if odd and last > first:
+            stop = self._stop(last - 1)
+            yield rows.part(full * self.size - begin, stop - begin), stop - full * self.size
 
 
 class Streamed:
@@ -138,9 +154,9 @@ class Streamed:
             if i >= start:
                 yield self.prepare(batch, i)
 
-    def batches(self, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
         for i, batch in enumerate(self.epoch(epoch, start), start):
             rows = batch.weighed(self.by_class)
             if not rows.rows:
                 raise DataError(f"every row of batch {i + 1} is of a class of weight 0")
-            yield rows
+            yield rows, rows.rows

@@ -58,6 +58,10 @@ class Step:
             return loss, loss
         return loss, loss + regularization.penalty(self.model, l1=self.l1, l2=self.l2)
 
+    def on(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """A step on a batch that is given as tensors."""
+        return self(Rows(x, y, weight))
+
     def __call__(self, batch: Rows) -> Tensor:
         if self.optimizer.needs_closure:
             return self._searched(batch)

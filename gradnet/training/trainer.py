@@ -22,6 +22,7 @@ from gradnet.training.progress import progress as progress_callbacks
 from gradnet.training.run import Run
 from gradnet.training.sources import InMemory, Rows, Source
 from gradnet.training.step import Step
+from gradnet.training.steps import Steps
 from gradnet.training.weights import ClassWeight, class_weights
 
 Path = str | os.PathLike[str]
@@ -53,6 +54,8 @@ class Trainer:
     precision        "float32" or "float64", to which model and data are cast; the model's, if None
     seed             decides the validation rows, the order of rows, and dropout
     progress         True: a bar in a terminal, else lines, on standard error; False: nothing
+    capture          whether steps are recorded once and replayed (`gradnet.capture`): if None,
+                     where the run is long enough for that to pay
     checkpoint       file or folder to save the run to after each epoch, or a Checkpoint
 
     Raises TypeError and ValueError for options that cannot be used, naming them.
@@ -82,6 +85,7 @@ class Trainer:
     precision: Any = None
     seed: int = 0
     progress: bool | str = True
+    capture: bool | None = None
     checkpoint: Path | Checkpoint | None = None
 
     def __post_init__(self) -> None:
@@ -141,7 +145,7 @@ class Trainer:
             clip_norm=self.clip_norm,
         )
         run = Run(
-            step,
+            Steps(step, self.capture, self.epochs, source.steps),
             source,
             epochs=self.epochs,
             seed=self.seed,
@@ -309,6 +313,7 @@ def fit(
     precision: Any = None,
     seed: int = 0,
     progress: bool | str = True,
+    capture: bool | None = None,
     checkpoint: Path | Checkpoint | None = None,
     resume: Path | None = None,
 ) -> History:
@@ -356,6 +361,7 @@ def fit(
         precision=precision,
         seed=seed,
         progress=progress,
+        capture=capture,
         checkpoint=checkpoint,
     )
     return trainer.fit(X, y, sample_weight=sample_weight, validation=validation, resume=resume)

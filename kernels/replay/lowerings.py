@@ -19,10 +19,12 @@ from .machine import Argument, Barrier, Block, Guard, Item, Native, Slot, kernel
 from .team import ranges
 
 _FLOATS = {float32: 32, float64: 64}
-# Elements, or multiply-adds, that are worth a second thread: some two microseconds of work.
+# Elements, or multiply-adds, that are worth a second thread: some four microseconds of work.
 _SHARE = 1 << 14
 _SHARE_HEAVY = 1 << 11
-_SHARE_PRODUCT = 1 << 17
+_SHARE_PRODUCT = 1 << 18
+# A whole program that is: with less, a team loses more to a busy processor than it gains.
+_SHARED_PROGRAM = 12
 
 # A vector of so many elements is summed by several threads.
 _LONG = 1 << 15
@@ -42,7 +44,7 @@ class Lowering:
     """Makes the calls of a program's machine code, and holds what they refer to.
 
     threads   how many threads a call may be split between
-    shares    whether any call was
+    work      how much there is, in what one thread should have at least of a call
     checks    the checks of values, to be repeated where one has found something
     place     where an array is: an address, or a slot
     number    the slot of a number that differs from run to run
@@ -62,7 +64,7 @@ class Lowering:
         self.number = number
         self.kernel = compiled
         self.kept: list[Any] = []
-        self.shares = False
+        self.work = 0.0
         self.checks: list[Step] = []
         self.status = np.zeros(8, np.int64)
 
@@ -72,8 +74,12 @@ class Lowering:
         if method is None:
             raise Unsupported
         ranks: Ranks = method(call, *call.args, **call.kwargs)
-        self.shares = self.shares or (len(ranks) > 1 and call.method != "check")
         return ranks
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is enough work for several threads."""
+        return self.work >= _SHARED_PROGRAM
 
     # Helpers
 
@@ -96,6 +102,7 @@ class Lowering:
         self, make: Callable[[int, int], list[Item]], total: int, work: int, least: int, step: int
     ) -> Ranks:
         """The calls that `make` gives for a range of rows, for each thread if there is enough."""
+        self.work += work / max(least, 1)
         parts = min(self.threads, work // max(least, 1))
         if parts < 2:
             return [make(0, total)]

@@ -235,7 +235,7 @@ br i1 %done, label %{done}, label %more
 more:
 {_pause()}
 %next = add i64 %turn, 1
-%low = and i64 %next, 8191
+%low = and i64 %next, 1023
 %tired = icmp eq i64 %low, 0
 br i1 %tired, label %rest, label %again
 rest:
