@@ -65,18 +65,26 @@ class Server:
         return {"seconds": self.estimate, "info": self.contender.info}
 
     def time(self, seconds: float) -> dict[str, Any]:
-        """Seconds of a step, over steps that take about so long, after a quarter of them untimed.
+        """Seconds of a step, over steps that take about so long, after a quarter as many untimed.
 
         The caches are others' when its turn comes: the untimed steps fetch them back.
         """
-        stride = self.contender.stride
-        steps = max(1, round(seconds / self.estimate / stride)) * stride
         self.contender.reset()
         gc.collect()
-        self.contender.run(max(1, steps // 4))
+        warm = self._steps(seconds / 4)
+        start = time.perf_counter()
+        self.contender.run(warm)
+        # The machine may have become slower or faster since the last turn.
+        self.estimate = (time.perf_counter() - start) / warm
+        steps = self._steps(seconds)
         start = time.perf_counter()
         self.contender.run(steps)
         return {"seconds": (time.perf_counter() - start) / steps, "steps": steps}
+
+    def _steps(self, seconds: float) -> int:
+        """How many steps take about so long: at least one, and a multiple of the stride."""
+        stride: int = self.contender.stride
+        return max(1, round(seconds / self.estimate / stride)) * stride
 
     def memory(self, work: dict[str, Any], device: str, steps: int) -> dict[str, Any]:
         """Peak bytes over what the process held with its data, in the first and in later steps."""

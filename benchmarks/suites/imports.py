@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -36,23 +35,17 @@ def run(options: Options) -> dict[str, Any]:
     for name in CODE:
         if name not in ALWAYS and not (options.peers is None or name in options.peers):
             out[name] = "not chosen"
-        elif name not in (BARE, *peers.FAMILIES, "gradnet", "gradnet.nn"):
-            out[name] = "unknown"
         elif name != BARE and not peers.installed(name.partition(".")[0]):
             out[name] = f"{name} is not installed"
         elif name == BARE or options.wants(name):
             names.append(name)
     options.say(f"import {', '.join(names)}")
-    for name in names:  # compiles what is not yet, and reads the files once
-        once(name)
+    # Compiles what is not yet, and reads the files once; its time is not measured.
+    most = {name: held(name) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    held: dict[str, list[int]] = {name: [] for name in names}
     for _ in range(options.rounds or ROUNDS):
         for name in names:
-            took, most = once(name)
-            seconds[name].append(took)
-            held[name].append(most)
-    bare = statistics.median(held[BARE])
+            seconds[name].append(once(name))
     rows: dict[str, Any] = {}
     for name in names:
         over = [a - b for a, b in zip(seconds[name], seconds[BARE], strict=True)]
@@ -60,28 +53,32 @@ def run(options: Options) -> dict[str, Any]:
             **rounds.summary(seconds[name]),
             "rounds": seconds[name],
             "over_bare": statistics.median(over),
-            "bytes_over_bare": statistics.median(held[name]) - bare,
+            "bytes_over_bare": most[name] - most[BARE],
         }
         if "numpy" in names:
             rows[name]["over_numpy"] = rounds.ratio(seconds[name], seconds["numpy"])
     return {"left_out": out, "modules": rows}
 
 
-def once(name: str) -> tuple[float, int]:
-    """The seconds of a fresh process, and the most bytes that it held."""
+def command(code: str) -> list[str]:
+    """A fresh interpreter that runs this."""
+    return [sys.executable, "-P", "-W", "ignore", "-c", code]
+
+
+def once(name: str) -> float:
+    """The seconds of a fresh process."""
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-c", CODE[name]], env=environment()
+    subprocess.run(command(CODE[name]), env=environment(), check=True)
+    return time.perf_counter() - begun
+
+
+def held(name: str) -> int:
+    """The most bytes that a fresh process has held by the end."""
+    code = f"{CODE[name]}\nfrom benchmarks.resident import most\nprint(most())"
+    done = subprocess.run(
+        command(code), env=environment(), check=True, capture_output=True, text=True
     )
-    if not hasattr(os, "wait4"):
-        process.wait()
-        return time.perf_counter() - begun, 0
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, CODE[name])
-    return seconds, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return int(done.stdout)
 
 
 def table(found: dict[str, Any]) -> str:

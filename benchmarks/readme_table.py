@@ -1,0 +1,92 @@
+"""The table of the README, made from a file of results.
+
+    python -m benchmarks.readme_table [FILE] [--check]
+
+Writes it between the markers in README.md; with --check it only says whether it is up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, peers, text
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+BEGIN = "<!-- made by python -m benchmarks.readme_table; do not edit -->"
+END = "<!-- end of the table -->"
+
+
+def section(report: dict[str, Any], file: str) -> str:
+    """The table of the steps in a report, and the sentence on how it was measured."""
+    rows = []
+    for name, part in report["suites"]["step"]["workloads"].items():
+        contenders, verdict = part["contenders"], part["verdict"]
+        modes = {mode: contenders.get(mode) for mode in (peers.CAPTURED, peers.FIT, peers.EAGER)}
+        best = verdict["best_peer"]
+        fastest = verdict["modes"].get(peers.CAPTURED) or verdict["modes"].get(peers.EAGER, {})
+        rows.append(
+            [
+                name,
+                title(part["workload"]),
+                text.seconds(contenders[peers.FLOOR]["median"]),
+                *(
+                    "-"
+                    if row is None
+                    else f"{text.seconds(row['median'])} ({text.ratio(row['over_floor'])})"
+                    for row in modes.values()
+                ),
+                f"{best} {text.seconds(contenders[best]['median'])}" if best else "-",
+                text.times(fastest.get("times_faster")),
+            ]
+        )
+    header = [
+        *("workload", "network, rows", "own products", "captured", "gn.fit", "eager"),
+        *("best peer", "captured faster"),
+    ]
+    about = machine.sentence(report["machine"])
+    return (
+        f"{text.table(header, rows)}\n\n"
+        "A step's median time, in brackets over its own matrix products in the same round "
+        f"([all figures]({file})).\nMeasured on {about}."
+    )
+
+
+def title(record: dict[str, Any]) -> str:
+    """What a recorded workload is, in a few characters."""
+    return f"{'-'.join(map(str, record['sizes']))}, {record['batch']}"
+
+
+def replaced(readme: str, table: str) -> str:
+    """The README's text with another table. Raises ValueError where the markers are missing."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md has no lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main() -> int:
+    """Write or check the table: 0, or 1 where it is not up to date."""
+    parser = argparse.ArgumentParser(description="Make the README's table from results.")
+    parser.add_argument("file", nargs="?", type=Path, default=RESULTS)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    path = options.file.resolve()
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    old = README.read_text("utf-8")
+    new = replaced(old, section(json.loads(path.read_text("utf-8")), name))
+    if options.check:
+        print("README.md is up to date" if new == old else "README.md has another table")
+        return int(new != old)
+    README.write_text(new, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
