@@ -15,15 +15,19 @@ from gradnet.backends import Backend
 CPU_BACKENDS = tuple(
     name for name in backends.available() if backends.get(name).device.startswith("cpu")
 )
+# Others for the same tests: "cuda" where there is a GPU, "fake" for the one made of NumPy.
+TESTED = tuple(os.environ.get("GRADNET_TEST_BACKENDS", "").split()) or CPU_BACKENDS
+if "fake" in TESTED:
+    backends.register("fake", "fakes.cupy_over_numpy")
 
 # A background job starts with Ctrl-C ignored; the tests of Ctrl-C need Python's usual answer to it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(params=CPU_BACKENDS)
+@pytest.fixture(params=TESTED)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Each CPU backend in turn, as the one that new tensors are made on."""
+    """Each backend under test in turn, as the one that new tensors are made on."""
     with backends.use(request.param) as chosen:
         yield chosen
 

@@ -306,3 +306,11 @@ def fake_backend(index: int = 0, devices: int = 1) -> CudaBackend:
     """The CUDA backend over this device."""
     cupy = Cupy(devices)
     return CudaBackend(Device(cupy, index, Launches(cupy)))
+
+
+def backend(index: int) -> CudaBackend:
+    """The backend on one of two such devices."""
+    return fake_backend(index, devices=2)
+
+
+BACKEND = fake_backend()
