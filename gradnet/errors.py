@@ -35,3 +35,7 @@ class DataError(GradnetError, ValueError):
 
 class TrainingError(GradnetError, RuntimeError):
     """A training run that cannot go on, such as one whose loss is no longer finite."""
+
+
+class ExportError(GradnetError, ValueError):
+    """A model that the format of a file cannot express."""

@@ -63,14 +63,21 @@ def save_tensors(
     """
     from gradnet import __version__
 
-    library = _library()
-    arrays = {name: _host(name, value) for name, value in tensors.items()}
     described = {
         "format": "gradnet",
         "format_version": str(FORMAT_VERSION),
         "gradnet_version": __version__,
         "metadata": as_json(dict(metadata or {}), "metadata"),
     }
+    write_tensors(tensors, path, described)
+
+
+def write_tensors(
+    tensors: Mapping[str, Any], path: str | os.PathLike[str], described: dict[str, str]
+) -> None:
+    """Write tensors by name, and the format's own metadata, in one atomic step."""
+    library = _library()
+    arrays = {name: _host(name, value) for name, value in tensors.items()}
     with replacing(path) as temporary:
         library.numpy.save_file(arrays, temporary, metadata=described)
 
