@@ -8,7 +8,14 @@ MLPClassifier((64, 64), early_stopping=True, dropout=0.1).fit(X, y).predict(X)
 from __future__ import annotations
 
 from gradnet.estimators.classifier import MLPClassifier
+from gradnet.estimators.perceptron import Perceptron
 from gradnet.estimators.regressor import MLPRegressor
 from gradnet.estimators.tabular import TabularMLPClassifier, TabularMLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "TabularMLPClassifier", "TabularMLPRegressor"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "Perceptron",
+    "TabularMLPClassifier",
+    "TabularMLPRegressor",
+]

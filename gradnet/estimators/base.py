@@ -21,6 +21,7 @@ from gradnet.estimators.network import (
     SKLEARN,
     Array,
     arrays,
+    dense,
     drawn,
     memory,
     network,
@@ -99,7 +100,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             return self
         going_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
         X, labels = self._checked(X, y, not going_on)
-        X = _dense(X)
+        X = dense(X)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
         encoded = self._encoded(labels, not going_on, incremental)
@@ -140,7 +141,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     "what it would hold out of one call, the next may train on"
                 )
             return None
-        X = _dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
+        X = dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=X.dtype)
         return Data(X, self._encoded_validation(y), weight, y)
@@ -413,7 +414,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> Array:
         """What the output unit predicts, (n, outputs), in the dtype of the weights."""
         check_is_fitted(self)
-        X = _dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
+        X = dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
         model = self.__dict__.get("_network")
         if model is None:
             model = self._network = self._model()
@@ -430,9 +431,3 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _dense(X: Any) -> Array:
-    """An array of X, which may be sparse."""
-    found: Array = X.toarray() if hasattr(X, "toarray") else X
-    return found

@@ -25,6 +25,12 @@ SKLEARN = ("identity", "logistic", "tanh", "relu")
 """Activations that scikit-learn has, whose weights are drawn as it draws them."""
 
 
+def dense(X: Any) -> Array:
+    """An array of X, which may be sparse."""
+    found: Array = X.toarray() if hasattr(X, "toarray") else X
+    return found
+
+
 class CountOutput(outputs.OutputUnit):
     """Counts: exp(z), with half the deviance of the Poisson distribution."""
 
