@@ -9,9 +9,10 @@ TabularInput or Residual, which torch has no layers for, are named "0.vectors.1.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from gradnet import dtypes, nn, ops
@@ -174,13 +175,13 @@ def _matched(ours: list[str], theirs: list[str], model: str) -> dict[str, str]:
     )
 
 
-def _without_prefix(names: list[str]) -> Any:
-    """A function that takes away what all names begin with, up to a point: "net." or "0."."""
+def _without_prefix(names: list[str]) -> Callable[[str], str]:
+    """A function that takes away what all names begin with before any number: "net."."""
     heads = [name.split(".")[:-1] for name in names]
-    shared = os.path.commonprefix(heads) if heads else []
-    while shared and shared[-1].isdigit():
-        shared = shared[:-1]
-    length = sum(len(part) + 1 for part in shared)
+    together = zip(*heads, strict=False)
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, together)
+    words = itertools.takewhile(lambda part: not part.isdigit(), (parts[0] for parts in shared))
+    length = sum(len(part) + 1 for part in words)
     return lambda name: name[length:]
 
 
@@ -197,7 +198,7 @@ def _in_order(ours: list[str], theirs: list[str]) -> dict[str, str] | None:
     layers: list[dict[str, dict[str, str]]] = []
     for names, shown in ((ours, str), (theirs, rename)):
         grouped: dict[str, dict[str, str]] = {}
-        for name in sorted(names, key=lambda name, shown=shown: sort_key(shown(name))):
+        for _, name in sorted((sort_key(shown(name)), name) for name in names):
             head, _, last = name.rpartition(".")
             grouped.setdefault(head, {})[last] = name
         layers.append(grouped)
