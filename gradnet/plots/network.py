@@ -248,6 +248,7 @@ def layers(
         left.set_yticks(places, [f"{s.name}: {s.kind}\n{s.units} units" for s in found])
         left.set_ylim(len(found) - 0.45, -0.55)
         left.set_xlabel("output of a unit")
+        left.set_ylabel("layer")
         legend(left, look, 3)
         heading(left, look, "Activations")
         for offset, values, label, colour in (
