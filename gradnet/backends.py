@@ -276,7 +276,11 @@ _MODULES = {
     "numba": "gradnet.kernels.numba_cpu",
     "cuda": "gradnet.kernels.cuda",
 }
-_PACKAGES = {"numpy": ("numpy",), "numba": ("numpy", "numba", "llvmlite")}
+_PACKAGES = {
+    "numpy": ("numpy",),
+    "numba": ("numpy", "numba", "llvmlite"),
+    "cuda": ("cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "nvmath-python"),
+}
 _REMEDIES = {"numba": "pip install numba", "cuda": "use the CPU: it is the default"}
 _loaded: dict[tuple[str, int], Backend] = {}
 _lock = threading.RLock()
@@ -395,20 +399,44 @@ def _cpu() -> Backend:
     return _loaded[("cpu", 0)]
 
 
-def for_device(device: str | None) -> Backend:
-    """The backend that serves a device: "cpu", "cuda", "cuda:1", or None for the default.
+def automatic() -> tuple[Backend, str]:
+    """The backend for the device "auto", and why it is not a GPU's; empty where it is.
 
-    Raises DeviceError where there is no such device.
+    What GRADNET_BACKEND or `use` names; else the first GPU where one works, and else the CPU.
+    """
+    if _chosen.backend is not None:
+        return _chosen.backend, "this backend is in use"
+    name = os.environ.get("GRADNET_BACKEND", "")
+    if name:
+        return get(name), f"GRADNET_BACKEND names {name!r}"
+    try:
+        return get("cuda"), ""
+    except DeviceError as error:
+        return _cpu(), str(error)
+
+
+def for_device(device: str | None) -> Backend:
+    """The backend of a device: "cpu", "cuda", "cuda:1", "auto", or None for the default.
+
+    "auto" is a GPU where one works, and logs which device it is and why not a GPU. Raises
+    DeviceError where there is no such device.
     """
     if device is None:
         return default()
+    if device == "auto":
+        chosen, reason = automatic()
+        import logging
+
+        why = f": {reason}" if reason else ""
+        logging.getLogger("gradnet").info("device 'auto' is %s%s", chosen.device, why)
+        return chosen
     if device == "cpu":
         chosen = default()
         return chosen if chosen.device == "cpu" else _cpu()
     kind, _, number = device.partition(":")
     if kind == "cuda" and (number.isdigit() or device == "cuda"):
         return get("cuda", int(number or 0))
-    raise DeviceError(f"there is no device {device!r}; use 'cpu', 'cuda' or 'cuda:N'")
+    raise DeviceError(f"there is no device {device!r}; use 'cpu', 'cuda', 'cuda:N' or 'auto'")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from gradnet.errors import DeviceError
 
 from .launch import Launcher
 
-INSTALL = "pip install 'gradnet-backend[cuda13]' (or [cuda12] for a driver older than 580)"
+INSTALL = "run pip install 'gradnet-backend[cuda13]' (or [cuda12] for a driver older than 580)"
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -38,6 +39,8 @@ def load_cupy() -> Any:
 
     Raises DeviceError where it is missing, is there twice, or does not fit this machine.
     """
+    if importlib.util.find_spec("cupy") is None:
+        raise DeviceError(f"CuPy is not installed; {INSTALL}")
     packages = cupy_packages()
     if len(packages) > 1:
         raise DeviceError(
@@ -47,8 +50,6 @@ def load_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        if error.name == "cupy":
-            raise DeviceError(f"CuPy is not installed; {INSTALL}") from error
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise DeviceError(
             f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: {reason}; it "

@@ -249,7 +249,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no such device": (
         lambda: gn.ones((2,), device="tpu"),
         DeviceError,
-        "there is no device 'tpu'; use 'cpu', 'cuda' or 'cuda:N'",
+        "there is no device 'tpu'; use 'cpu', 'cuda', 'cuda:N' or 'auto'",
     ),
     "no such backend": (
         lambda: gn.backends.get("jax"),

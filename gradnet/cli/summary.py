@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from gradnet import backends
 from gradnet.cli.report import Report, counted, figure, lasting
 from gradnet.data import Images
 
@@ -60,6 +61,7 @@ def conclude(report: Report, job: Job) -> None:
         "network": f"{sizes} {settings.activation}, {counted(job.parameters, 'parameter')}",
         "run on": f"{job.backend.name}, {job.backend.device}, {settings.precision}, "
         f"seed {settings.seed}",
+        **_without_gpu(job),
         "saved": str(job.folder.model),
         **_drawn(job),
         "next": f"gradnet predict {job.folder.path} DATA",
@@ -69,6 +71,14 @@ def conclude(report: Report, job: Job) -> None:
             f"interrupted; go on with: gradnet train {settings.data} --resume {job.folder.path}"
         )
     report.facts(facts)
+
+
+def _without_gpu(job: Job) -> dict[str, str]:
+    """Why the device "auto" is no GPU, where it is none."""
+    if job.settings.device != "auto" or job.backend.device != "cpu":
+        return {}
+    reason = backends.unavailable("cuda")
+    return {"no GPU": reason} if reason else {}
 
 
 def _drawn(job: Job) -> dict[str, str]:

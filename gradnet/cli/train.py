@@ -76,7 +76,7 @@ def using(name: str, device: str) -> Iterator[Backend]:
     Raises BadCall for a device that is not the backend's, DeviceError where one is missing.
     """
     if name == "auto":
-        chosen = backends.for_device(None if device == "auto" else device)
+        chosen = backends.for_device(device)
     else:
         if device != "auto" and (name == "cuda") != device.startswith("cuda"):
             raise BadCall(f"--backend {name} does not run on --device {device}: leave one out")

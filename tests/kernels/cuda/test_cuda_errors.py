@@ -1,0 +1,201 @@
+"""One clear line for everything that keeps a GPU from being used, and for memory that lacks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.cupy_over_numpy import CUDARuntimeError, Cupy, fake_backend
+from gradnet.kernels import cuda_device
+from gradnet.kernels.cuda_backend import CudaBackend
+
+import gradnet as gn
+from gradnet import backends
+from gradnet.errors import DeviceError
+
+F32 = gn.float32
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Cupy:
+    """A CuPy that is installed once, and works."""
+    module: Any = Cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(
+        importlib.metadata, "packages_distributions", lambda: {"cupy": ["cupy-cuda13x"]}
+    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "14.2.0")
+    return module
+
+
+def refused(index: int = 0) -> str:
+    with pytest.raises(DeviceError) as caught:
+        cuda_device.found(index)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_no_cupy(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "CuPy is not installed; run pip install" in refused()
+
+
+def test_two_cupy_packages(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = {"cupy": ["cupy-cuda13x", "cupy-cuda12x"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: two)
+    text = refused()
+    assert "(cupy-cuda12x 14.2.0, cupy-cuda13x 14.2.0)" in text
+    assert "pip uninstall cupy-cuda12x cupy-cuda13x" in text
+
+
+def test_a_cupy_that_cannot_be_imported(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    text = refused()
+    assert "CuPy (cupy-cuda13x 14.2.0) cannot be imported" in text
+    assert "this machine's CUDA version" in text
+
+
+def test_no_driver(cupy: Cupy) -> None:
+    cupy.driver = 0
+    assert "there is no NVIDIA driver on this machine" in refused()
+
+
+def test_cupy_for_another_cuda(cupy: Cupy) -> None:
+    cupy.driver = 12040
+    text = refused()
+    assert "CuPy is for CUDA 13.0, and the driver supports CUDA 12.4 at most" in text
+    assert "cupy-cuda12x" in text
+
+
+def test_no_device(cupy: Cupy) -> None:
+    cupy.devices = 0
+    assert "there is no CUDA device; check that nvidia-smi lists a GPU" in refused()
+
+
+def test_a_driver_that_fails(cupy: Cupy) -> None:
+    def fail() -> int:
+        raise CUDARuntimeError("cudaErrorUnknown: unknown error")
+
+    cupy.cuda.runtime.getDeviceCount = fail
+    assert "the CUDA driver does not answer (cudaErrorUnknown: unknown error)" in refused()
+
+
+def test_an_index_out_of_range(cupy: Cupy) -> None:
+    assert "there is no device cuda:1; this machine has cuda:0 alone" in refused(1)
+    cupy.devices = 3
+    assert "there is no device cuda:7; this machine has cuda:0 to cuda:2" in refused(7)
+
+
+def test_out_of_memory() -> None:
+    cuda = fake_backend()
+    memory = cuda._device.cupy.memory
+    memory.limit = 1 << 20
+    held = cuda.empty((100, 1000), F32)
+    with pytest.raises(cuda_device.DeviceMemoryError) as caught:
+        cuda.empty((1000, 1000), F32)
+    text = str(caught.value)
+    assert isinstance(caught.value, MemoryError)
+    assert "cuda:0 is out of memory: 3.8 MiB was asked for, with 633.4 KiB of 1.0 MiB free" in text
+    assert "390.6 KiB of the pool's 390.6 KiB in use" in text
+    assert "take a smaller batch" in text
+    # What CuPy's own functions ask for is told as well.
+    with pytest.raises(cuda_device.DeviceMemoryError, match="out of memory: a work area"):
+        line = cuda.view(held, (0,))
+        cuda.searchsorted(line, cuda.broadcast(line, (900, 1000)), "left")
+
+
+def test_sizes_for_people() -> None:
+    sizes = {0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", 3 << 40: "3072.0 GiB"}
+    assert {count: cuda_device._size(count) for count in sizes} == sizes
+
+
+def test_the_device_is_made_current_where_there_are_several() -> None:
+    cuda = fake_backend(1, devices=2)
+    assert cuda.device == "cuda:1"
+    cuda.empty((2,), F32)
+    assert cuda._device.cupy.log == ["device 1", "allocate"]
+
+
+def test_tensors_on_two_devices(cuda: CudaBackend) -> None:
+    with backends.use(cuda):
+        x = gn.ones((3,))
+    with backends.use(fake_backend(1, devices=2)):
+        y = gn.ones((3,))
+    with pytest.raises(DeviceError, match=r"different devices.*cuda:0.*cuda:1"):
+        x + y
+
+
+# An index out of range is told when the host waits for the device
+
+
+def test_an_index_out_of_range_is_told_later(cuda: CudaBackend) -> None:
+    with backends.use(cuda):
+        x = gn.asarray(np.arange(6, dtype=np.float32).reshape(3, 2))
+        picked = x[gn.asarray([0, -1, 3, -4])]
+        with pytest.raises(
+            IndexError, match=r"index (3|-4) is out of bounds for an axis of size 3"
+        ):
+            picked.numpy()
+        values = picked.numpy()  # told once
+        np.testing.assert_array_equal(values[:2], [[0, 1], [4, 5]])
+        assert np.isnan(values[2:]).all()
+        x[gn.asarray([5])]
+        with pytest.raises(IndexError, match="before this one"):
+            cuda.synchronize()
+        cuda.synchronize()
+        for index in ((gn.asarray([0]), gn.asarray([9])), (slice(None), gn.asarray([2]))):
+            with pytest.raises(IndexError, match="out of bounds for an axis of size 2"):
+                x[index]
+        with pytest.raises(IndexError, match="mask of shape"):
+            cuda.take(x.array, (cuda.from_host(np.ones(2, bool), copy=True),))
+        with pytest.raises(IndexError, match="out of bounds"):
+            cuda.put(x.array, (gn.asarray([3]).array,), 1.0, add=True)
+
+
+# The registry
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module: Any = ModuleType("fake_cuda_module")
+    module.backend = lambda index: fake_backend(index, devices=2)
+    module.BACKEND = fake_backend()
+    monkeypatch.setitem(sys.modules, "fake_cuda_module", module)
+    monkeypatch.setattr(backends, "_MODULES", {**backends._MODULES, "cuda": "fake_cuda_module"})
+    monkeypatch.setattr(backends, "_loaded", {})
+    monkeypatch.delenv("GRADNET_BACKEND", raising=False)
+    return module
+
+
+def test_devices_by_name(registered: ModuleType) -> None:
+    assert gn.ones((2,), device="cuda").device == "cuda:0"
+    assert gn.ones((2,), device="cuda:1").device == "cuda:1"
+    moved = gn.ones((2,)).to("cuda") * 2
+    assert moved.to("cpu").tolist() == [2, 2]
+
+
+def test_the_automatic_device(
+    registered: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "gradnet"):
+        assert backends.for_device("auto") is registered.BACKEND
+        with backends.use("numpy"):
+            assert backends.for_device("auto").name == "numpy"
+        monkeypatch.setenv("GRADNET_BACKEND", "numpy")
+        assert backends.automatic()[0].name == "numpy"
+        monkeypatch.delenv("GRADNET_BACKEND")
+        monkeypatch.setattr(backends, "_MODULES", {**backends._MODULES, "cuda": "absent_module"})
+        monkeypatch.setattr(backends, "_loaded", {})
+        assert backends.for_device("auto").device == "cpu"
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "device 'auto' is cuda:0"
+    assert re.match("device 'auto' is cpu: the backend 'cuda' cannot be loaded", told[-1])
