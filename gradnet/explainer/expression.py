@@ -169,7 +169,7 @@ def compute(node: ast.AST, values: Mapping[str, Any]) -> Any:
             return ops.elementwise(_COMPARED[type(sign)])(_tensor(a), b)
         case ast.IfExp(test=test, body=body, orelse=other):
             condition = _tensor(compute(test, values))
-            return ops.where(condition, compute(body, values), compute(other, values))
+            return ops.where(condition, _tensor(compute(body, values)), compute(other, values))
         case ast.Attribute(value=of, attr="T"):
             return ops.matrix_transpose(_tensor(compute(of, values)))
         case ast.Subscript(value=of, slice=index):

@@ -17,6 +17,8 @@ from gradnet.reader import definition_of, inspect, is_primitive, statements
 
 LONGEST = 48
 """Characters of a formula that is written out; longer ones are called by their name."""
+HUGE = 1e6
+"""Bounds from here on guard against overflow; within them a formula reads without its guards."""
 
 _INFIX: dict[str, type[ast.operator]] = {
     "add": ast.Add,
@@ -28,6 +30,8 @@ _INFIX: dict[str, type[ast.operator]] = {
     "floor_divide": ast.FloorDiv,
     "remainder": ast.Mod,
 }
+# Formulas that others call, and that read better written out.
+_HELPERS = ("other_leg",)
 _CALLED = {"minimum": "min", "maximum": "max"}
 
 # How a cotangent g comes through an op that no formula of one element describes.
@@ -204,7 +208,7 @@ def _inlined(formula: Formula, operands: dict[str, ast.expr]) -> ast.expr:
 
 
 class _Callees(ast.NodeTransformer):
-    """Calls of formulas without arguments or with a plain constant, written out."""
+    """Calls of helpers that are no functions that people know, written out: constants, slopes."""
 
     def __init__(self, callees: Mapping[str, Formula]) -> None:
         self.callees = callees
@@ -216,7 +220,7 @@ class _Callees(ast.NodeTransformer):
             value = statements(definition_of(called))[-1]
             if isinstance(value, ast.Return) and isinstance(value.value, ast.Constant):
                 return value.value
-            if called.__name__.endswith(("_dx", "_da", "_db")):
+            if called.__name__.endswith(("_dx", "_da", "_db")) or called.__name__ in _HELPERS:
                 return _inlined(
                     called, dict(zip(definition_arguments(called), node.args, strict=True))
                 )
@@ -330,17 +334,17 @@ class _Reading(ast.NodeTransformer):
         plain = all(_number(part) is not None for part in parts)
         if plain and holds is not None:
             return a if holds else b
-        # A test for equality guards a special point.
-        special = [
-            part
-            for part in ast.walk(condition)
-            if isinstance(part, ast.Compare) and isinstance(part.ops[0], ast.Eq)
-        ]
-        if special and holds is False:
-            return b
-        if special and holds:
-            return a
+        if holds is not None and any(map(_guards, ast.walk(condition))):
+            return a if holds else b
         return ast.Call(ast.Name("where"), [condition, a, b], [])
+
+
+def _guards(part: ast.AST) -> bool:
+    """Whether a condition only guards a special point: equality, or a bound that is huge."""
+    if not isinstance(part, ast.Compare):
+        return False
+    bound = _number(part.comparators[0])
+    return isinstance(part.ops[0], ast.Eq) or (bound is not None and abs(bound) >= HUGE)
 
 
 def _folded(op: ast.operator, a: float, b: float) -> float | None:

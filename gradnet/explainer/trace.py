@@ -159,12 +159,15 @@ class Table:
         self.walk = walk
         self.fixed = fixed
         self.names: dict[Edge, str] = dict(names)
-        taken = {*names.values(), *fixed, output}
-        self._add_outside(taken)
+        self.taken = {*names.values(), *fixed}
+        if output in self.taken:
+            output = ""  # the last step is then a variable like the others
+        self.taken.add(output)
+        self._add_outside()
         self.constants: list[Step] = []
         self.uses: dict[str, int] = {}
         self.shown: dict[Edge, Edge] = {}  # where a variable's row gets its shape from
-        self._name_steps(taken, output)
+        self._name_steps(output)
         self.values: dict[str, Tensor] = dict(fixed)
         for edge, name in self.names.items():
             self.values.setdefault(name, walk.values[self.shown.get(edge, edge)])
@@ -175,17 +178,19 @@ class Table:
             *(Step(name, "constant", "", "", value) for name, value in fixed.items()),
         )
 
-    def _add_outside(self, taken: set[str]) -> None:
-        """Names for the parameters of models that the function uses."""
-        number = 0
-        for edge in self.walk.leaves:
-            if edge in self.names:
-                continue
+    def _new_name(self, letter: str) -> str:
+        """The first of u1, u2, ... that is not taken, and from now on is."""
+        number = 1
+        while f"{letter}{number}" in self.taken:
             number += 1
-            while f"p{number}" in taken:
-                number += 1
-            self.names[edge] = f"p{number}"
-            taken.add(f"p{number}")
+        self.taken.add(f"{letter}{number}")
+        return f"{letter}{number}"
+
+    def _add_outside(self) -> None:
+        """Names for the parameters of models that the function uses."""
+        for edge in self.walk.leaves:
+            if edge not in self.names:
+                self.names[edge] = self._new_name("p")
 
     def _used(self) -> dict[Edge, int]:
         counts: dict[Edge, int] = {}
@@ -195,8 +200,8 @@ class Table:
                     counts[parent] = counts.get(parent, 0) + 1
         return counts
 
-    def _name_steps(self, taken: set[str], output: str) -> None:
-        counts, number = self._used(), 0
+    def _name_steps(self, output: str) -> None:
+        counts = self._used()
         self.folded: set[Node] = set()
         for node in self.walk.nodes:
             source = node.parents[0] if node.parents else None
@@ -210,15 +215,16 @@ class Table:
             for i in range(len(node.outputs)):
                 if (node, i) not in counts and (node, i) != self.walk.output:
                     continue
-                number += 1
-                while f"u{number}" in taken:
-                    number += 1
-                self.names[node, i] = f"u{number}"
+                self.names[node, i] = self._new_name("u")
             for parent in node.parents:
                 if parent is not None:
                     self.uses[self.names[parent]] = self.uses.get(self.names[parent], 0) + 1
         last = self.names.get(self.walk.output)
-        if last is not None and not any(self.names[edge] == last for edge in self.walk.leaves):
+        if (
+            output
+            and last is not None
+            and not any(self.names[edge] == last for edge in self.walk.leaves)
+        ):
             self.names = {edge: output if n == last else n for edge, n in self.names.items()}
 
     def _only_axes_of_one(self, node: Node) -> bool:
@@ -280,7 +286,7 @@ class Table:
                 return name
         if x.size == 1:
             return written(x.item())
-        name = f"c{len(self.constants) + 1}"
+        name = self._new_name("c")
         self.constants.append(Step(name, "constant", "", "", x))
         return name
 
