@@ -34,13 +34,13 @@ class Program:
     __slots__ = ("bits", "key", "kind", "signature", "text", "threads")
 
     def __init__(
-        self, kind: str, text: str, signature: Sequence[str], bits: int, threads: int = THREADS
+        self, kind: str, text: str, signature: Sequence[str], bits: int, threads: int = 0
     ) -> None:
         self.kind = kind
         self.text = text
         self.signature = tuple(signature)
         self.bits = bits
-        self.threads = threads
+        self.threads = threads = threads or THREADS
         self.key = f"{kind} {bits} {threads} {' '.join(signature)}\n{text}"
 
     def __repr__(self) -> str:
@@ -70,9 +70,9 @@ def indented(lines: Sequence[str], depth: int) -> str:
     return "".join(f"{'    ' * depth}{line}\n" for line in lines)
 
 
-def blocks_for(elements: int, each: int = THREADS) -> int:
-    """How many blocks a loop over so many elements is given, when a block takes `each` at a time.
+def blocks_for(elements: int) -> int:
+    """How many blocks a loop over so many elements is given.
 
     It depends on the number of elements alone, so that results do.
     """
-    return max(1, min(-(-elements // each), BLOCKS))
+    return max(1, min(-(-elements // THREADS), BLOCKS))

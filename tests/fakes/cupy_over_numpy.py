@@ -23,6 +23,9 @@ from gradnet.kernels.cuda_templates.program import Program
 from fakes import lockstep
 
 POISON = 0xFF
+# So that small tests run quickly, and cross the boundaries of blocks.
+THREADS = 32
+lockstep.use_blocks(THREADS)
 Host = np.ndarray[Any, Any]
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from gradnet.kernels import cuda_names, launch
+from gradnet.kernels import cuda_arrays, cuda_elementwise, cuda_names, cuda_rows, launch
+from gradnet.kernels.cuda_templates import program, reductions, softmax
 from gradnet.kernels.cuda_templates.program import Program
 
 ELEMENTS = {"b2": np.dtype(ml_dtypes.bfloat16)}
@@ -120,30 +121,30 @@ def _store(width: int) -> Callable[..., Any]:
 
 
 @cache
-def _function(program: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
+def _function(text: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
     """The kernel, its names, and whether it has barriers."""
-    tree = ast.fix_missing_locations(_Barriers().visit(ast.parse(program.text)))
-    scope = dict(cuda_names.host_names(program.bits))
+    tree = ast.fix_missing_locations(_Barriers().visit(ast.parse(text.text)))
+    scope = dict(cuda_names.host_names(text.bits))
     for width in (2, 4):
         scope[f"load{width}"], scope[f"store{width}"] = _load(width), _store(width)
-    exec(compile(tree, f"<{program.kind} in step>", "exec"), scope)
-    return scope["kernel"], scope, "cuda.syncthreads()" in program.text
+    exec(compile(tree, f"<{text.kind} in step>", "exec"), scope)
+    return scope["kernel"], scope, "cuda.syncthreads()" in text.text
 
 
-def run(program: Program, blocks: int, arguments: Sequence[Any], *, backwards: bool) -> None:
+def run(text: Program, blocks: int, arguments: Sequence[Any], *, backwards: bool) -> None:
     """Run a launch; arguments are NumPy arrays for pointers, and numbers."""
-    kernel, scope, barriers = _function(program)
+    kernel, scope, barriers = _function(text)
     values = []
-    typed = launch.numbers(program, arguments)
-    for code, value in zip(program.signature, typed, strict=True):
+    typed = launch.numbers(text, arguments)
+    for code, value in zip(text.signature, typed, strict=True):
         if code.endswith("*"):
             values.append(Pointer(value, code))
         else:
             values.append(int(value) if code == "i8" else value)
-    order = range(program.threads)[:: -1 if backwards else 1]
+    order = range(text.threads)[:: -1 if backwards else 1]
     with np.errstate(all="ignore"):
         for block in range(blocks)[:: -1 if backwards else 1]:
-            cuda = scope["cuda"] = Cuda(blocks, program.threads)
+            cuda = scope["cuda"] = Cuda(blocks, text.threads)
             cuda.blockIdx.x = block
             if barriers:
                 _in_step(kernel, values, cuda, order)
@@ -170,3 +171,20 @@ def _in_step(
             raise Divergence(f"threads {ended[:4]}... ended, and others wait at a barrier")
         if ended:
             return
+
+
+_PARTS = (program, reductions, softmax, cuda_rows)
+_BUILDERS = (
+    *(cuda_elementwise.map_program, cuda_elementwise.bias_program, cuda_elementwise.update_program),
+    *(cuda_rows._rows, cuda_rows._columns, cuda_rows._argreduce, cuda_rows._scan),
+    *(cuda_rows._softmax, cuda_rows._cross_entropy),
+    *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random),
+)
+
+
+def use_blocks(threads: int) -> None:
+    """Build programs with blocks of so many threads from now on."""
+    for part in _PARTS:
+        part.THREADS = threads  # type: ignore[attr-defined]
+    for build in _BUILDERS:
+        build.cache_clear()
