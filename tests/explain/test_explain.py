@@ -233,7 +233,7 @@ ARRAYS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("split", lambda x: gn.unstack(x)[0] * gn.unstack(x)[2], ([3.0, 1.0, 2.0],)),
     ("clip", lambda x: gn.clip(x, -1.0, 1.0).sum(), ([-3.0, 0.5, 2.0],)),
     ("where", lambda x: gn.where(x > 0, x, x * x).sum(), ([-3.0, 0.5, 2.0],)),
-    ("linear", lambda x, w: gn.ops.linear(x, w, activation="tanh").sum(), ([[1.0, 2]], [[0.1], [3]])),
+    ("linear", lambda x, w: gn.ops.linear(x, w, activation="tanh").sum(), ([[1, 2]], [[0.1], [3]])),
     ("inner", lambda x: gn.grad(lambda y: y**3)(x) * x, (2.0,)),
     ("checkpoint", lambda x: gn.checkpoint(lambda y: gn.sin(y) * y)(x) + x, (2.0,)),
     ("large", lambda x: (x @ x).sum(), (np.arange(100.0).reshape(10, 10).tolist(),)),
