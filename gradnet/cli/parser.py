@@ -51,6 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     makers = {
         "train": _train,
         "predict": _predict,
+        "export": _export,
         "explain": _explain,
         "lectures": _lectures,
         "bench": _bench,
@@ -164,6 +165,23 @@ def _predict(choices: argparse._SubParsersAction[Parser]) -> Parser:
         "--out",
         metavar="FILE",
         help="a .csv, .tsv, .parquet or .npz file (default: CSV on standard output)",
+    )
+    return parser
+
+
+def _export(choices: argparse._SubParsersAction[Parser]) -> Parser:
+    parser = choices.add_parser(
+        "export",
+        help="write a trained network for other programs",
+        description="Write a trained network, with its preprocessing, for other programs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a folder that train saved, or a model file")
+    parser.add_argument(
+        "--onnx", metavar="FILE", help="an ONNX file that takes raw columns and gives predictions"
+    )
+    parser.add_argument(
+        "--torch", metavar="FILE", help="the weights as a safetensors file in PyTorch's layout"
     )
     return parser
 

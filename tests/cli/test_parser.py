@@ -94,7 +94,8 @@ def test_no_abbreviations() -> None:
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"gradnet {gradnet.__version__}\n"
-    for line in ("--help", "train --help", "predict --help", "bench --help", "devices --help"):
+    commands = ("", "train ", "predict ", "export ", "bench ", "devices ")
+    for line in (f"{command}--help" for command in commands):
         assert main(line.split()) == 0
         assert capsys.readouterr().out.startswith("usage: gradnet")
 
