@@ -54,14 +54,14 @@ def style(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def bars(axes: Any, values: dict[str, float], labels: dict[str, str], least: float) -> None:
-    """Horizontal bars, the smallest on top, from `least` on, the label behind each."""
+def bars(axes: Any, values: dict[str, float], labels: dict[str, str], base: float) -> None:
+    """Horizontal bars from `base` on, the smallest on top, the label behind each."""
     names = sorted(values, key=values.__getitem__, reverse=True)
     for place, name in enumerate(names):
-        axes.barh(place, values[name] - least, left=least, color=COLOURS[family(name)], height=0.72)
+        axes.barh(place, values[name] - base, left=base, color=COLOURS[family(name)], height=0.72)
         axes.annotate(
             labels[name],
-            (values[name], place),
+            (max(values[name], base), place),
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
@@ -106,10 +106,9 @@ def step(found: dict[str, Any]) -> Figure:
         labels = {
             k: f"{r['over_floor']:.2f} · {text.seconds(r['median'])}" for k, r in rows.items()
         }
-        least = min(0.8, *values.values()) * 0.95
-        bars(axes, values, labels, least)
         axes.set_xscale("log")
-        axes.set_xlim(least, max(2.0, *values.values()) * 2.2)
+        bars(axes, values, labels, 1.0)
+        axes.set_xlim(min(0.8, *values.values()) * 0.9, max(2.0, *values.values()) * 2.5)
         plain(axes.xaxis)
         axes.axvline(1, color=INK, linewidth=0.9, linestyle="--")
         work = part["workload"]

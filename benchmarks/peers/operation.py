@@ -46,7 +46,7 @@ class Operation(Contender):
 
     def losses(self, count: int) -> list[float]:
         """The mean size of the result, and of its first column or its beginning."""
-        result = self.host(self.call()).astype(np.float64)
+        result = np.atleast_1d(self.host(self.call())).astype(np.float64)
         return [float(np.abs(result).mean()), float(np.abs(result[..., :1]).mean())]
 
     def run(self, steps: int) -> None:
