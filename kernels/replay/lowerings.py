@@ -147,8 +147,13 @@ class Lowering:
                 rest.append(self.scalar(x))
                 continue
             block = self.block(x)
-            fits = {"r": x.size == columns, "c": x.size * columns == y.size, "e": True}
-            if kind != "x" and not fits[kind]:
+            fits = {
+                "x": x.shape == y.shape,  # and not repeated along an axis between others
+                "r": x.size == columns,
+                "c": x.size * columns == y.size,
+                "e": True,
+            }
+            if not fits[kind]:
                 raise Unsupported
             if kind == "x" and block.place == target.place and x.dtype == y.dtype:
                 pattern += "y"

@@ -125,3 +125,21 @@ BAD: list[tuple[Any, type[Exception], str]] = [
 def test_bad_calls(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_steps_are_replayed_as_they_were_made(backend: Any) -> None:
+    found = []
+    for replayed in (False, True):
+        model = nn.BatchedMLP(3, (3, 5, 3), "tanh", "softmax", seed=2)
+        optimizer = gn.optim.Adam(model.parameters(), lr=0.05)
+
+        def step(x: Any, y: Any, model: Any = model, optimizer: Any = optimizer) -> Any:
+            loss = model.output.loss(model(x), y, check=False)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss.detach()
+
+        made = gn.capture(step) if replayed else step
+        found.append([made(gn.asarray(X), gn.asarray(CLASSES)).item() for _ in range(4)])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
