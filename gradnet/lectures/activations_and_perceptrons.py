@@ -8,6 +8,16 @@ from itertools import pairwise
 
 from gradnet import ops
 from gradnet.autodiff import grad, value_and_grad
+from gradnet.learners import (
+    AveragedPerceptron,
+    FeatureMap,
+    LinearRegression,
+    LogisticRegression,
+    MulticlassPerceptron,
+    Perceptron,
+    SoftmaxRegression,
+    mistake_bound,
+)
 from gradnet.lectures.examples import Figure, example, real, worked
 from gradnet.nn import binary_cross_entropy, cross_entropy
 from gradnet.tensor import Tensor
@@ -89,6 +99,13 @@ def binary_perceptron() -> Iterator[Figure]:
     bound = len(OR_ROWS[0]) / float(margin) ** 2
     yield worked("bound k / delta^2 with k = 3 features", 27, bound)
     yield worked("9 mistakes are within the bound", True, sum(mistakes) == 9 and bound >= 9)
+    learner = Perceptron(20, bias=False).fit(real(OR_ROWS), OR_LABELS)
+    yield worked("the learner: its weights", [-1, 2, 2], learner.fitted())
+    yield worked("  its mistakes in each pass", [3, 1, 2, 2, 1, 0], learner.trace)
+    found = mistake_bound(real(OR_ROWS), OR_LABELS, bias=False)
+    yield worked(
+        "  k / delta^2 of the widest margin found", 27, found.mistakes_by_features, within=0.2
+    )
 
 
 @example("1.3", "Thrashing: XOR is not separable, and no pass is without a mistake")
@@ -100,6 +117,8 @@ def thrashing() -> Iterator[Figure]:
     yield worked("the weights come back to where they were", True, len(set(ends)) < len(ends))
     moves = [float(ops.sum(ops.abs(b - a))) for a, b in pairwise(after[-5:])]
     yield worked("and still move in the last pass", True, max(moves) > 0)
+    learner = Perceptron(50, bias=False).fit(real(OR_ROWS), XOR_LABELS)
+    yield worked("the learner makes the same mistakes", mistakes, learner.trace)
 
 
 # Features: bias, win, game, vote, the. Classes: sports, politics, tech.
@@ -129,6 +148,12 @@ def multiclass_perceptron() -> Iterator[Figure]:
             wrong = ops.one_hot(ops.asarray(predicted), 3, dtype="float64")
             w = w + ops.outer(right - wrong, x)
         yield worked("  weights after it", weights, w)
+    rows, labels = real([row for _, row, _ in SENTENCES]), [label for *_, label in SENTENCES]
+    learner = MulticlassPerceptron(20, bias=False).fit(rows, labels)
+    yield worked("the learner, from zero, tells them apart", labels, learner.predict(rows))
+    yield worked(
+        "  and its weights sum to 0 over the classes", [0] * 5, learner.fitted().sum(axis=1)
+    )
 
 
 @example("1.5", "Averaged perceptron: the mean of the weights after every row")
@@ -140,6 +165,8 @@ def averaged_perceptron() -> Iterator[Figure]:
     scores = real(OR_ROWS) @ mean
     yield worked("their scores", [-5 / 12, 7 / 6, 11 / 12, 2.5], scores)
     yield worked("which are right", OR_LABELS, ops.sign(scores))
+    learner = AveragedPerceptron(20, bias=False).fit(real(OR_ROWS), OR_LABELS)
+    yield worked("the learner: its weights", [-5 / 12, 4 / 3, 19 / 12], learner.fitted())
 
 
 @example("1.6", "From scores to probabilities: sigmoid of one, softmax of several")
@@ -192,3 +219,30 @@ def softmax_likelihood() -> Iterator[Figure]:
     slope = grad(lambda z: cross_entropy(z, y, reduction="sum"))(z)
     shown = [[1 / 6, 1 / 3, -1 / 2], [-5 / 6, 1 / 3, 1 / 2]]
     yield worked("gradient: probabilities less the one of the class", shown, slope)
+
+
+@example("1.9", "XOR by a feature: with x1 x2 beside x1 and x2 it is linear")
+def features() -> Iterator[Figure]:
+    rows = real([row[1:] for row in OR_ROWS])
+    fitted = FeatureMap(LinearRegression()).fit(rows, real([0, 1, 1, 0]))
+    yield worked(
+        "least squares: x1 + x2 - 2 x1 x2", [1, 1, -2], fitted.learner.fitted(), within=1e-12
+    )
+    yield worked("  and no bias", 0, fitted.learner.bias, within=1e-12)
+    yield worked("  its outputs", [0, 1, 1, 0], fitted.predict(rows), within=1e-12)
+    learner = FeatureMap(Perceptron(100)).fit(rows, XOR_LABELS)
+    yield worked("a perceptron on these features is right", XOR_LABELS, learner.predict(rows))
+    yield worked("  and comes to rest", 0, learner.learner.trace[-1])
+
+
+@example("1.10", "Logistic and softmax regression: where the likelihood is largest")
+def regression() -> Iterator[Figure]:
+    # Three of four are 1 where x = 1, one of four where x = -1: sigmoid(w) = 3/4, w = ln 3.
+    x, y = real([[1.0]] * 4 + [[-1.0]] * 4), [1, 1, 1, 0, 0, 0, 0, 1]
+    binary = LogisticRegression().fit(x, y)
+    yield worked("logistic: w = ln 3", [LN3], binary.fitted().reshape(-1), within=1e-6)
+    yield worked("  score at x = 0", 0, binary.model(real([[0.0]])), within=1e-6)
+    # Classes 0, 1, 2 come 1, 2 and 3 times: without features the bias tells their shares.
+    classes = SoftmaxRegression().fit(real([[0.0]] * 6), [0, 1, 1, 2, 2, 2])
+    chances = ops.softmax(classes.model(real([[0.0]])))
+    yield worked("softmax: shares of the classes", [[1 / 6, 1 / 3, 1 / 2]], chances, within=1e-6)

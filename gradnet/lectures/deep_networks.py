@@ -8,6 +8,8 @@ from typing import Any
 
 from gradnet import ops
 from gradnet.autodiff import grad, value_and_grad
+from gradnet.learners import LinearRegression, collapse
+from gradnet.learners.approximation import construct
 from gradnet.lectures.examples import Figure, example, lecture, real, worked
 from gradnet.linalg import solve
 from gradnet.nn import (
@@ -43,6 +45,9 @@ def linear_fit() -> Iterator[Figure]:
     a = ops.concat([x, ops.ones((4, 1), dtype="float64")], axis=1)
     solution = solve(a.T @ a, a.T @ y)
     yield lecture("w, b by the normal equations", [0, 0, 0.5], solution, within=1e-12)
+    learner = LinearRegression().fit(x, y)
+    found = [*learner.fitted().tolist(), float(learner.predict(real([[0, 0]]))[0])]
+    yield lecture("by the learner", [0, 0, 0.5], found, within=1e-12)
     yield worked("its outputs", [0.5] * 4, a @ solution)
     yield worked("its mean squared error", 0.25, ((a @ solution - y) ** 2).mean())
 
@@ -230,6 +235,10 @@ def deep_linear() -> Iterator[Figure]:
     shown = [[8], [2], [4], [3.75]]
     yield worked("three layers on four points", shown, deep(x))
     yield worked("one layer on them", shown, x @ product + shift)
+    one = collapse(deep)
+    yield worked("the learner's one layer: weight, bias", [11, 5, -3], [
+        *one.weight[:, 0].tolist(), *(one.bias if one.bias is not None else real([])).tolist()
+    ])  # fmt: skip
 
 
 @example("4.12", "Depth folds: the number of linear pieces")
@@ -271,3 +280,6 @@ def approximation() -> Iterator[Figure]:
         bends = real([1 / n, *[2 / n] * (n - 1)])
         error = ops.max(ops.abs(hidden @ bends - grid**2))
         yield worked(f"{n} rectified units: largest error 1 / (4 n^2)", 0.25 / n**2, error)
+        model = construct(ops.square, n)
+        error = ops.max(ops.abs(model(ops.expand_dims(grid, 1))[:, 0] - grid**2))
+        yield worked("  the learner's network", 0.25 / n**2, error)

@@ -8,6 +8,8 @@ from typing import Any
 
 from gradnet import ops
 from gradnet.autodiff import grad, jvp, value_and_grad
+from gradnet.learners import finite_difference_ascent, hill_climb
+from gradnet.learners import gradient_ascent as ascent_of
 from gradnet.lectures.examples import Figure, example, lecture, real, worked
 from gradnet.optim import SGD
 from gradnet.tensor import Tensor
@@ -43,6 +45,8 @@ def hill_climbing() -> Iterator[Figure]:
         path.append(float(x))
     yield worked("path from 0 with steps of 1", [0, 1, 2, 3], path)
     yield worked("height at its end", 5, hill(x))
+    found = hill_climb(lambda x: hill(x).sum(), real([0.0]), step=1.0, iterations=40)
+    yield worked("the learner, its step halved at the top", 3, found.points[-1])
     wave = [float(ops.cos(2 * math.pi * real(v)) - 0.1 * real(v) ** 2) for v in (0, 1, 2)]
     yield worked("cos(2 pi x) - 0.1 x^2 at its local tops 0, 1, 2", [1, 0.9, 0.6], wave)
 
@@ -65,6 +69,10 @@ def gradient_ascent() -> Iterator[Figure]:
         "10 steps of rate 0.1: 3 (1 - 0.8^10)", 3 * (1 - 0.8**10), ascend(grad(hill), 0.1, 10)
     )
     yield worked("by measured slopes", 3 * (1 - 0.8**10), ascend(measured, 0.1, 10), within=1e-9)
+    for name, climb in (("gradient", ascent_of), ("measured", finite_difference_ascent)):
+        found = climb(lambda x: hill(x).sum(), real([0.0]), lr=0.1, iterations=10)
+        shown = 3 * (1 - 0.8**10)
+        yield worked(f"the learner by {name} slopes", shown, found.points[-1], within=1e-9)
     yield worked("one step of rate 0.5 is Newton's", 3, ascend(grad(hill), 0.5, 1))
     yield worked(
         "rate 1.1 runs away: 3 (1 - (-1.2)^10)", 3 * (1 - 1.2**10), ascend(grad(hill), 1.1, 10)
