@@ -35,6 +35,8 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "f8": np.float64,
     "i4": np.int32,
     "i8": np.int64,
+    "u1": np.uint8,
+    "u2": np.uint16,
     "u4": np.uint32,
     "u8": np.uint64,
 }
@@ -80,7 +82,6 @@ def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
         ) from error
     known = {
         **{code: getattr(types, np.dtype(code).name) for code in (*NUMBERS, "f2", "i1", "i2")},
-        **{code: getattr(types, np.dtype(code).name) for code in ("u1", "u2")},
         "b2": types.uint16,
     }
     parameters = [

@@ -47,14 +47,19 @@ def tree(kind: str, value: str, shared: str, lane: str, lanes: int, stride: int 
     `lane` is a thread's number among them; threads next to each other there lie `stride` apart in
     the block, and `t` is the thread's number in the block. All threads of the block must come by.
     """
-    lines = [f"{shared}[t] = {value}", "cuda.syncthreads()"]
-    half = lanes // 2
-    while half:
-        both = join(kind, f"{shared}[t]", f"{shared}[t + {half * stride}]")
-        lines += [f"if {lane} < {half}:", f"    {shared}[t] = {both}", "cuda.syncthreads()"]
-        half //= 2
-    lines += [f"{value} = {shared}[t - {lane} * {stride}]", "cuda.syncthreads()"]
-    return lines
+    other = "t + reach" if stride == 1 else f"t + reach * {stride}"
+    return [
+        f"{shared}[t] = {value}",
+        "cuda.syncthreads()",
+        f"reach = {lanes // 2}",
+        "while reach > 0:",
+        f"    if {lane} < reach:",
+        f"        {shared}[t] = {join(kind, f'{shared}[t]', f'{shared}[{other}]')}",
+        "    cuda.syncthreads()",
+        "    reach = reach >> 1",
+        f"{value} = {shared}[t - {lane} * {stride}]",
+        "cuda.syncthreads()",
+    ]
 
 
 def _types(kind: str, bits: int) -> tuple[str, str]:
@@ -215,17 +220,15 @@ def argreduce(kind: str, bits: int, source: str, lanes: int) -> Program:
         "    places[t] = best",
         "    cuda.syncthreads()",
     ]
-    half = lanes // 2
-    while half:
-        lines += [
-            f"    if lane < {half} and places[t + {half}] < count:",
-            f"        if ahead(values[t + {half}], places[t + {half}], values[t], places[t]):",
-            f"            values[t] = values[t + {half}]",
-            f"            places[t] = places[t + {half}]",
-            "    cuda.syncthreads()",
-        ]
-        half //= 2
     lines += [
+        f"    reach = {lanes // 2}",
+        "    while reach > 0:",
+        "        if lane < reach and places[t + reach] < count:",
+        "            if ahead(values[t + reach], places[t + reach], values[t], places[t]):",
+        "                values[t] = values[t + reach]",
+        "                places[t] = places[t + reach]",
+        "        cuda.syncthreads()",
+        "        reach = reach >> 1",
         "    if item < n * m and lane == 0:",
         "        y[item] = places[t]",
         "    cuda.syncthreads()",

@@ -40,7 +40,7 @@ class Pointer:
 
     def __init__(self, host: np.ndarray[Any, Any], code: str) -> None:
         dtype = ELEMENTS.get(code[:-1]) or np.dtype(code[:-1])
-        if host.dtype.itemsize != dtype.itemsize:
+        if host.dtype.itemsize % dtype.itemsize:  # a complex number is two
             raise TypeError(f"a kernel takes {code} and got an array of {host.dtype}")
         owner_ = owner(host)
         self.flat = owner_.reshape(-1).view(np.uint8)
