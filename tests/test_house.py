@@ -248,6 +248,8 @@ PUBLIC = [
     "check",
     "linalg",
     "fft",
+    "explainer",
+    "lectures",
 ]
 
 

@@ -10,6 +10,7 @@ from gradnet.cli.parser import BadCall
 from gradnet.explainer import Expression, explain
 from gradnet.explainer.expression import assignments
 from gradnet.explainer.figures import shown
+from gradnet.explainer.report import WIDTH
 
 
 def run(options: argparse.Namespace, started: float) -> int:
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace, started: float) -> int:
         raise BadCall(f"{', '.join(unused)} of --at is not in {expression.text!r}")
     found = explain(expression, *(given[name] for name in expression.variables))
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
+    width = shutil.get_terminal_size().columns if terminal else WIDTH
     sys.stdout.write(found.text(color=terminal, width=width))
     if options.out is not None:
         path = found.save(options.out, theme=options.theme, engine=options.engine)

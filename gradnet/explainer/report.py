@@ -14,8 +14,8 @@ from gradnet.ops.elementwise import op
 from gradnet.ops.reduce import all as all_of
 from gradnet.tensor import Tensor
 
-MOST_INPUTS = 4
-"""Inputs whose forward derivative has a column of its own in the printed table."""
+WIDTH = 100
+"""Columns of text where nobody says how many there are."""
 
 _DOES = {
     "distributes": "gives its gradient to every operand",
@@ -95,26 +95,42 @@ class Explanation:
     # Tables
 
     def evaluation(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows of the table in evaluation order, with forward mode's derivatives."""
-        by = [step.name for step in self.variables][:MOST_INPUTS]
+        """Header and rows of the table in evaluation order: values and partial derivatives."""
         header = ["", "expression", "value", "partial", "formula", "value"]
-        header += [f"d/d{name}" for name in by]
-        rows = []
-        for step in self.inputs:
-            slopes = [shown(step.forward[name]) if step.forward else "0" for name in by]
-            rows.append([step.name, step.expression, shown(step.value), "", "", "", *slopes])
+        rows = [[step.name, "", shown(step.value), "", "", ""] for step in self.inputs]
         for step in self.rows:
-            slopes = [shown(step.forward[name]) for name in by]
             first = [step.name, step.expression, shown(step.value)]
-            for i, partial in enumerate(step.partials):
-                slope = "" if partial.value is None else shown(partial.value)
-                derivative = [f"d{step.name}/d{partial.operand}", partial.formula, slope]
-                rows.append(
-                    [*first, *derivative, *slopes]
-                    if not i
-                    else ["", "", "", *derivative, *[""] * len(by)]
-                )
+            for partial in step.partials:
+                name = f"d{step.name}/d{partial.operand}"
+                rows.append([*first, name, partial.formula, shown(partial.value)])
+                first = ["", "", ""]
         return header, rows
+
+    def forward(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of forward mode: the derivative of each value in every input."""
+        names = [step.name for step in self.variables]
+        rows = [
+            [step.name, *(shown(step.forward[name]) if step.forward else "0" for name in names)]
+            for step in (*self.inputs, *self.rows)
+        ]
+        return ["", *(f"d/d{name}" for name in names)], rows
+
+    def tables(self, width: int = WIDTH) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Title, header and rows of each table: both first ones joined, where the width allows."""
+        result = self.output.name
+        back = (f"Backward mode: the derivative of {result} by each value", *self.backward())
+        header, rows = self.evaluation()
+        slopes, found = self.forward()
+        values = {name: rest for name, *rest in found}
+        joined = [[*row, *values.get(row[0], [""] * (len(slopes) - 1))] for row in rows]
+        wide = [*header, *slopes[1:]]
+        total = sum(max(map(len, column)) + 3 for column in zip(wide, *joined, strict=True))
+        if total <= width:
+            by = ", ".join(step.name for step in self.variables)
+            title = f"Evaluation order, with forward mode: the derivative of each value by {by}"
+            return [(title, wide, joined), back]
+        forth = "Forward mode: the derivative of each value by each input"
+        return [("Evaluation order", header, rows), (forth, slopes, found), back]
 
     def backward(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of backward mode: the result's derivative in each value, last first."""
@@ -161,8 +177,8 @@ class Explanation:
 
     # Shapes of the whole
 
-    def text(self, *, color: bool = False, width: int | None = None) -> str:
-        """The tables and the circuit as text, set by rich where it is installed."""
+    def text(self, *, color: bool = False, width: int = WIDTH) -> str:
+        """The tables and the circuit as text, for a terminal of so many columns."""
         from gradnet.explainer.text import render
 
         return render(self, color=color, width=width)
@@ -178,7 +194,7 @@ class Explanation:
     def markdown(self) -> str:
         """The tables in Markdown."""
         parts = []
-        for title, (header, rows) in self._tables():
+        for title, header, rows in self.tables():
             parts.append(f"**{title}**\n")
             parts.append(_markdown_table(header, rows))
         parts += [f"- {line}" for line in self.gates()]
@@ -190,7 +206,7 @@ class Explanation:
             f'<div class="gn-explain"><style>{_STYLE}</style>',
             drawing.svg(self, theme="auto"),
         ]
-        for title, (header, rows) in self._tables():
+        for title, header, rows in self.tables():
             head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
             body = "".join(
                 "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -202,12 +218,6 @@ class Explanation:
             )
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self.gates())
         return "\n".join([*parts, f"<ul>{items}</ul></div>"])
-
-    def _tables(self) -> list[tuple[str, tuple[list[str], list[list[str]]]]]:
-        return [
-            ("Evaluation order, and forward mode", self.evaluation()),
-            ("Backward mode", self.backward()),
-        ]
 
     def _repr_html_(self) -> str:
         return self.html()

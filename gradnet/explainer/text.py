@@ -13,17 +13,15 @@ if TYPE_CHECKING:
     from gradnet.explainer.report import Explanation
 
 
-def render(e: Explanation, *, color: bool, width: int | None) -> str:
+def render(e: Explanation, *, color: bool, width: int) -> str:
     """The whole explanation as text, by rich if it is installed, else plain."""
     stream = io.StringIO()
-    paint = _Rich(stream, color, width) if find_spec("rich") is not None else _Plain(stream)
+    paint = _Rich(stream, color) if find_spec("rich") is not None else _Plain(stream)
     if e.expression:
         paint.heading(f"{e.output.name} = {e.expression}")
-    paint.heading("Evaluation order, with forward mode: the derivative of each value by each input")
-    paint.table(*e.evaluation())
-    by_name = e.output.name
-    paint.heading(f"Backward mode: the derivative of {by_name} by each value, from {by_name} back")
-    paint.table(*e.backward())
+    for title, header, rows in e.tables(width):
+        paint.heading(title)
+        paint.table(header, rows)
     paint.heading("Circuit: value above, gradient below each edge")
     for line in circuit(e):
         paint.line(line)
@@ -87,7 +85,7 @@ class _Plain:
 class _Rich(_Plain):
     """The same with rich's lines and, in a terminal, its colours."""
 
-    def __init__(self, stream: io.StringIO, color: bool, width: int | None) -> None:
+    def __init__(self, stream: io.StringIO, color: bool) -> None:
         super().__init__(stream)
         from rich.console import Console
 
@@ -98,8 +96,7 @@ class _Rich(_Plain):
             highlight=False,
             markup=False,
             emoji=False,
-            soft_wrap=width is None,
-            width=width or 400,
+            width=10_000,  # a table that is too wide is for the terminal to wrap
         )
 
     def line(self, text: str) -> None:
@@ -115,7 +112,7 @@ class _Rich(_Plain):
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for name in header:
-            table.add_column(Text(name), overflow="fold")
+            table.add_column(Text(name), no_wrap=True)
         for first, *cells in rows:
             table.add_row(Text(first, style="bold"), *map(Text, cells))
         self.console.print(table)

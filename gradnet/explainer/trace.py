@@ -90,6 +90,7 @@ class Walk:
             self.tangents = {edge: self._forward(edge) for edge in self.leaves}
 
     def outputs(self, node: Node) -> tuple[Tensor, ...]:
+        """The values that a node computed."""
         return tuple(self.values[node, i] for i in range(len(node.outputs)))
 
     def pull(self, node: Node, gs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:

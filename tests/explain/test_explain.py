@@ -14,7 +14,7 @@ import gradnet as gn
 from gradnet import formulas, nn
 from gradnet.backends import Backend
 from gradnet.errors import DTypeError
-from gradnet.explainer import ExplainError, Explanation, ExpressionError
+from gradnet.explainer import ExplainError, Explanation, Expression, ExpressionError
 from gradnet.explainer.expression import compute
 from gradnet.graph import keeping
 from gradnet.ops.elementwise import Elementwise
@@ -373,6 +373,38 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_bad_calls(call: Callable[[], Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+# Programs that nobody thought of
+
+
+def program(rng: np.random.Generator, depth: int) -> str:
+    """A random expression of x, y and z, with values that are used again and again."""
+    if depth == 0:
+        return str(rng.choice(["x", "y", "z", "2", "0.5"]))
+    left, right = program(rng, depth - 1), program(rng, depth - 1)
+    forms = ["{a} + {b}", "{a} - {b}", "{a} * {b}", "{a} / (2 + ({b})**2)", "max({a}, {b})"]
+    forms += ["sin({a}) * {b}", "tanh({a} + {b})", "sigmoid({a}) - {b}", "sqrt(1 + ({a})**2) * {b}"]
+    return "(" + str(rng.choice(forms)).format(a=left, b=right) + ")"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_programs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    text = program(rng, 4) + " + 0 * (x + y + z)"
+    at = rng.uniform(-2, 2, 3).tolist()
+    names = Expression(text).variables
+    e = gn.explain(text, *(dict(zip("xyz", at, strict=True))[name] for name in names))
+    consistent(e)
+    eps = 1e-6
+    for name in names:
+        shifted = {n: v + (eps if n == name else 0) for n, v in zip("xyz", at, strict=True)}
+        back = {n: v - (eps if n == name else 0) for n, v in zip("xyz", at, strict=True)}
+        up, down = (
+            float(gn.explain(text, *(point[n] for n in names)).value) for point in (shifted, back)
+        )
+        slope = (up - down) / (2 * eps)
+        assert float(e.gradients[name]) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
 # The graph that is read

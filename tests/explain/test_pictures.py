@@ -141,6 +141,23 @@ def test_text(e: Explanation) -> None:
     assert "\x1b[" in e.text(color=True, width=80)
 
 
+def test_forward_mode_is_joined_where_there_is_room(e: Explanation) -> None:
+    (_, header, rows), (_, back, _) = e.tables()
+    assert header == ["", "expression", "value", "partial", "formula", "value", "d/dx", "d/dy"]
+    assert ["x", "", "2", "", "", "", "1", "0"] in rows
+    assert ["u1", "x * y", "-6", "du1/dx", "y", "-3", "-3", "2"] in rows
+    assert ["", "", "", "du1/dy", "x", "2", "", ""] in rows
+    assert back == ["derivative", "sum of", "value"]
+    (_, first, _), (_, second, slopes), _ = e.tables(width=50)
+    assert first == header[:6]
+    assert second == ["", "d/dx", "d/dy"]
+    assert ["u1", "-3", "2"] in slopes
+    many = gn.explain(" + ".join(f"x{i}" for i in range(20)), *range(20))
+    assert len(many.tables()[1][1]) == 21
+    assert "Forward mode" in str(many)
+    assert "Forward mode" in many.markdown()
+
+
 def test_text_without_rich(e: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = str(e)
     find = importlib.util.find_spec

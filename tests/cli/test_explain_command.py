@@ -14,7 +14,7 @@ def test_the_lectures_table(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.startswith("f = -y*log(sigmoid(w*x))\n")
-    (row,) = (line for line in captured.out.splitlines() if line.startswith("u3 "))
+    row = next(line for line in captured.out.splitlines() if line.startswith("u3 "))
     assert "sigmoid(u2)" in row
     assert "u3 * (1 - u3)" in row
     (total,) = (line for line in captured.out.splitlines() if line.startswith("df/dw"))
