@@ -59,10 +59,10 @@ def run(options: argparse.Namespace, started: float) -> int:
             with folder:
                 job.fit(progress=not options.quiet, started=started)
                 job.save()
+            if plots is not None:
+                job.plots = pictures.draw(job, plots)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(folder.interrupted) from None
-        if plots is not None:
-            job.plots = pictures.draw(job, plots)
     conclude(report, job)
     if options.json:
         print(json.dumps(job.result(), allow_nan=False))

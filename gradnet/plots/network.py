@@ -281,7 +281,8 @@ def layers(
         if (gradients > 0).all():
             right.set_xscale("log")
             low, high = gradients.min(), gradients.max()
-            room = max(1.6, (high / low) ** 0.12)
+            # A decade at least, so that there is more than one number on the axis.
+            room = max(1.3, (high / low) ** 0.12, math.sqrt(12 * low / high))
             right.set_xlim(low / room, high * room)
             plain_logarithmic(right.xaxis, low / room, high * room)
         right.set_xlabel("gradient at the outputs (RMS)")

@@ -74,7 +74,7 @@ def residuals(
         for ax in (points, side):
             ax.axhline(0, color=look.muted, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2.5)
         for axis in (points.xaxis, points.yaxis):
-            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         points.set_xlabel(f"predicted {name}{units}")
         points.set_ylabel(f"residual: true - predicted{units}")

@@ -78,6 +78,14 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no folder can be made" in capsys.readouterr().err
 
 
+def test_a_resumed_run_draws_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "iris", *QUICK, "--plots", "pictures"]) == 0
+    before = Path("pictures/curves.png").read_bytes()
+    line = ["train", "iris", "--resume", "runs/iris", "--epochs", "4", "--quiet"]
+    assert main([*line, "--plots", "pictures"]) == 0
+    assert Path("pictures/curves.png").read_bytes() != before
+
+
 def test_without_matplotlib(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
