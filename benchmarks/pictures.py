@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks import peers, text
 
@@ -32,6 +32,7 @@ MARKS = {
     "jax-jit": "o",
     "jax-scan": "D",
 }
+LINES = {peers.FLOOR: "--", peers.EAGER: ":", peers.FIT: "-."}
 INK = "#222222"
 
 
@@ -77,7 +78,9 @@ def bars(axes: Any, values: dict[str, float], labels: dict[str, str], base: floa
 
 
 def plain(axis: Any) -> None:
-    """Ticks of a logarithmic axis as plain numbers."""
+    """Ticks of a logarithmic axis as plain numbers, near enough to one another."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -97,7 +100,7 @@ def step(found: dict[str, Any]) -> Figure:
     """A panel per workload: every contender's time over the step's own matrix products."""
     workloads = found["workloads"]
     figure, grid = sheet(
-        *(len(workloads), min(3, len(workloads)), 2.5),
+        *(len(workloads), min(3, len(workloads)), 2.7),
         title="A training step as multiples of its own matrix products (dashed: 1); less is better",
     )
     for axes, (name, part) in zip(grid, workloads.items(), strict=True):
@@ -114,7 +117,7 @@ def step(found: dict[str, Any]) -> Figure:
         work = part["workload"]
         floor = text.seconds(part["contenders"][peers.FLOOR]["median"])
         layers = "-".join(map(str, work["sizes"]))
-        axes.set_title(f"{name}: {layers}, {work['batch']} rows, products {floor}", fontsize=8.5)
+        axes.set_title(f"{name}: {layers}\n{work['batch']} rows, products {floor}", fontsize=8.5)
     return figure
 
 
@@ -157,7 +160,7 @@ def fit(found: dict[str, Any]) -> Figure:
     jobs = found["jobs"]
     figure, grid = sheet(
         *(len(jobs), min(2, len(jobs)), 2.6),
-        title="Whole processes, cold start to trained model: seconds; less is better",
+        title="Whole processes, cold start to trained model: seconds · score on test rows",
     )
     for axes, (name, part) in zip(grid, jobs.items(), strict=True):
         rows = part["contenders"]
@@ -171,7 +174,7 @@ def fit(found: dict[str, Any]) -> Figure:
         axes.set_xlim(0, max(values.values()) * 1.3)
         kind = "test accuracy" if part["job"]["task"] == "classification" else "test RMSE"
         until = f"to {kind} {goal}" if goal else f"{part['job']['epochs']} epochs"
-        axes.set_title(f"{name}: {until} (behind the bar: seconds · {kind})", fontsize=8.5)
+        axes.set_title(f"{name}: {until}" if goal else f"{name}: {until}, {kind}", fontsize=8.5)
     return figure
 
 
@@ -209,7 +212,7 @@ def scale(found: dict[str, Any]) -> Figure:
                 marker=MARKS.get(name, "."),
                 markersize=4,
                 linewidth=1.8 if ours else 1.2,
-                linestyle="--" if family(name) == "floor" else "-",
+                linestyle=LINES.get(name, "-"),
                 label=name,
             )
         axes.set_xscale("log")
@@ -229,8 +232,7 @@ def memory(found: dict[str, Any]) -> Figure:
     workloads = found["workloads"]
     figure, grid = sheet(
         *(len(workloads), min(3, len(workloads)), 2.4),
-        title="Peak memory of a step over libraries and data (dashed: weights, gradients, moments, "
-        "activations); less is better",
+        title="Peak memory of a step beside libraries and data (dashed: needed); less is better",
     )
     for axes, (name, part) in zip(grid, workloads.items(), strict=True):
         values = {k: r["step"] / 1e6 for k, r in part["contenders"].items()}
