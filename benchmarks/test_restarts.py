@@ -39,7 +39,7 @@ def test_restarts(benchmark: Any, data: str, sizes: tuple[int, ...], output: str
 
     def alone(member: int) -> None:
         model = gn.nn.MLP(sizes, "tanh", output=output, seed=member)
-        gn.fit(model, train.X, train.y, metrics=(), progress=False, **options)
+        gn.fit(model, train.X, train.y, progress=False, **options)
 
     alone(0)
     restarts = benchmark.pedantic(together, rounds=ROUNDS, warmup_rounds=1)

@@ -126,10 +126,9 @@ class _LinearClassifier(intake.Fitted):
             l2=self.l2,
             seed=self.seed,
             early_stopping=stopping,
-            metrics=(),
             progress=False,
         ).fit(x, targets)
-        self.trace = self.history["loss"].tolist()
+        self.trace = self.history.to_dict()["columns"]["loss"]
         layer = self.model.layers[0]
         self.weights, self.bias = layer.weight.detach(), layer.bias.detach()
         return self

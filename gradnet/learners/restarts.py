@@ -31,26 +31,29 @@ class Spread(NamedTuple):
 
 
 class _Trace(Callback):
-    """The sum of the members' losses, of which it keeps each, epoch by epoch."""
+    """The sum of the members' losses, of which it keeps each, epoch by epoch.
 
-    def __init__(self, model: BatchedMLP) -> None:
+    They add up in a tensor, not in Python, so that steps can be replayed from a recording.
+    """
+
+    def __init__(self, model: BatchedMLP, rows: int) -> None:
+        self.rows = rows
+        like = next(model.parameters())
         self.unit = model.output
-        self.batches: list[Tensor] = []
-        self.rows = 0
+        self.total = ops.zeros((model.members,), dtype=like.dtype, backend=like.backend)
         self.trace: list[list[float]] = []
 
     def __call__(self, z: Tensor, y: Tensor, *, check: bool = False) -> Tensor:
         losses = self.unit.member_losses(z, y, check=check)
         if is_grad_enabled():
-            self.batches.append(losses.detach() * z.shape[0])
-            self.rows += z.shape[0]
+            self.total.assign_(self.total + losses.detach() * z.shape[0])
         return ops.sum(losses)
 
     def on_epoch_start(self, run: Run) -> None:
-        self.batches, self.rows = [], 0
+        self.total.assign_(self.total * 0)
 
     def on_epoch_end(self, run: Run) -> None:
-        self.trace.append((ops.sum(ops.stack(self.batches), axis=0) / self.rows).tolist())
+        self.trace.append((self.total / self.rows).tolist())
 
 
 class Restarts:
@@ -63,7 +66,7 @@ class Restarts:
 
     The copies are one network with a further axis (`nn.BatchedMLP`), under one optimizer: each
     takes the steps that it would take alone, at about the cost of one. The arguments are those of
-    `nn.MLP` and `gradnet.fit`.
+    `nn.MLP` and `gradnet.fit`; steps this long gain little from `capture`.
 
     losses   the loss of each member on all rows, at the end
     trace    the mean loss of each member in each epoch: a list of R numbers for each
@@ -84,6 +87,7 @@ class Restarts:
         batch_size: int | None = 32,
         activation_operands: dict[str, Any] | None = None,
         init: str | None = None,
+        capture: bool | None = False,
         seed: int = 0,
         dtype: Any = None,
         device: str | None = None,
@@ -102,7 +106,12 @@ class Restarts:
         settings = {} if lr is None else {"lr": lr}
         name = {"name": optimizer} if isinstance(optimizer, str) else dict(optimizer)
         self._optimizer: dict[str, Any] = {**settings, **name}
-        self._training = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+        self._training: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "capture": capture,
+            "seed": seed,
+        }
         self.trace: list[list[float]] = []
         self.history: History | None = None
         self.losses: list[float] = []
@@ -117,11 +126,9 @@ class Restarts:
                 f"members cannot share the line search of {type(optimizer).__name__}; use an "
                 "optimizer that works element by element, such as adam or sgd"
             )
-        kept = _Trace(self.model)
+        kept = _Trace(self.model, len(X))
         options: dict[str, Any] = {"optimizer": optimizer, **self._training}
-        trainer = Trainer(
-            self.model, loss=kept, callbacks=[kept], metrics=(), progress=False, **options
-        )
+        trainer = Trainer(self.model, loss=kept, callbacks=[kept], progress=False, **options)
         self.history, self.trace = trainer.fit(X, y), kept.trace
         like = next(self.model.parameters())
         with no_grad():
@@ -139,7 +146,8 @@ class Restarts:
 
     def member(self, r: int | None = None) -> MLP:
         """Member r, by default the best, as a network of its own."""
-        return self.model.member(self.best if r is None else r)
+        best = self.best
+        return self.model.member(best if r is None else r)
 
     def predict(self, X: Any) -> Any:
         """What the best member predicts: probabilities of classes, or values."""

@@ -44,7 +44,9 @@ def test_descent_comes_to_the_closed_form_and_never_goes_up(y: Any) -> None:
     closed = learners.LinearRegression().fit(SCALED, y)
     down = learners.LinearRegression("descent", steps=400).fit(SCALED, y)
     np.testing.assert_allclose(down.weights.numpy(), closed.weights.numpy(), atol=1e-6)
-    np.testing.assert_allclose(down.predict(SCALED).numpy(), closed.predict(SCALED).numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        down.predict(SCALED).numpy(), closed.predict(SCALED).numpy(), atol=1e-6
+    )
     assert len(down.trace) == 401
     assert (np.diff(down.trace) <= 1e-12).all()
 
