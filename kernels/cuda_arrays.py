@@ -90,6 +90,7 @@ class Arrays(Rows):
 
     @on_device
     def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:
+        index = self._here(index)
         rows = self._row_index(x, index)
         if rows is None:
             found = x[self._checked(x, index)]
@@ -106,6 +107,12 @@ class Arrays(Rows):
             program = _take_rows(code)
             self._launch(program, blocks_for(n * m), *arrays, n, x.shape[0], m, _fill(x.dtype))
         return y if out is None or y is out else self._copied(y, out)
+
+    def _here(self, index: Index) -> Index:
+        """An index whose arrays are all on the device."""
+        return tuple(
+            self.from_host(i, copy=True) if isinstance(i, np.ndarray) else i for i in index
+        )
 
     def _row_index(self, x: Array, index: Index) -> Array | None:
         """The int64 index array where an index is one along the first axis, else None."""
@@ -151,6 +158,7 @@ class Arrays(Rows):
     @on_device
     def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
         cupy = self._device.cupy
+        index = self._here(index)
         arrays = [i for i in index if isinstance(i, cupy.ndarray)]
         repeats = any(i.dtype != bool_ for i in arrays)
         if not isinstance(values, cupy.ndarray):

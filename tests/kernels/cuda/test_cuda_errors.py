@@ -108,9 +108,10 @@ def test_out_of_memory() -> None:
     assert "390.6 KiB of the pool's 390.6 KiB in use" in text
     assert "take a smaller batch" in text
     # What CuPy's own functions ask for is told as well.
+    line = cuda.view(held, (0,))
+    many = cuda.broadcast(line, (900, 1000))
     with pytest.raises(cuda_device.DeviceMemoryError, match="out of memory: a work area"):
-        line = cuda.view(held, (0,))
-        cuda.searchsorted(line, cuda.broadcast(line, (900, 1000)), "left")
+        cuda.searchsorted(line, many, "left")
 
 
 def test_sizes_for_people() -> None:

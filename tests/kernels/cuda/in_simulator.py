@@ -1,0 +1,161 @@
+"""Run by the tests with NUMBA_ENABLE_CUDASIM=1: kernels as plain `@cuda.jit` ones in Numba's
+simulator, against NumPy. Prints the number of launches."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from gradnet.kernels import launch
+from gradnet.kernels.cuda_templates import elementwise, gather, program, reductions, softmax
+from gradnet.kernels.cuda_templates import philox as philox_programs
+
+from gradnet import backends, binding, formulas, philox
+
+THREADS = 8
+for module in (program, reductions, softmax):
+    module.THREADS = THREADS  # type: ignore[attr-defined]
+NUMPY = backends.get("numpy")
+F32 = np.dtype(np.float32)
+RNG = np.random.default_rng(0)
+launches = 0
+
+
+def run(one: program.Program, blocks: int, *arguments: Any) -> None:
+    global launches
+    launches += 1
+    flat = [
+        x.reshape(-1) if isinstance(x, np.ndarray) else launch.NUMBERS[code](x)
+        for x, code in zip(arguments, one.signature, strict=True)
+    ]
+    with warnings.catch_warnings():
+        # Each simulated thread is one of Python's, with NumPy's settings of its own.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        launch.plain(one)[blocks, one.threads](*flat)
+
+
+def near(found: Any, expected: Any, rtol: float = 1e-5) -> None:
+    np.testing.assert_allclose(found, expected, rtol, rtol)
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def empty(*shape: int) -> np.ndarray[Any, Any]:
+    return np.full(shape, np.nan, np.float32)
+
+
+def elements() -> None:
+    tanh = binding.source(formulas.FORMULAS["tanh"])
+    for n, width in ((1, 1), (37, 1), (37, 4), (64, 4)):
+        x, y = normal(n), empty(n)
+        x[:1] = np.nan
+        run(elementwise.map_program(tanh, 32, ("c.f4",), "c.f4", 1, width, True), 2, x, y, n)
+        near(y, np.tanh(x))
+    multiply = binding.source(formulas.multiply)
+    a, b, y = normal(5, 6)[:, ::2], normal(3), empty(5, 3)
+    one = elementwise.map_program(multiply, 32, ("t.f4", "t.f4"), "c.f4", 2, 1, True)
+    whole = a.base
+    run(one, 1, whole, b, y, 15, 3, 6, 2, 0, 1)
+    near(y, a * b)
+    relu = binding.source(formulas.FORMULAS["relu"])
+    z, bias, y = normal(4, 8), normal(8), empty(4, 8)
+    before = z + bias
+    run(elementwise.bias_activation(relu, 32, "f4", False, True, 4, True), 1, z, y, bias, 32, 8)
+    near(y, np.maximum(before, 0))
+    near(z, before)
+    adam = formulas.UPDATES["adam"].formula
+    for held in (False, True):
+        arrays = [np.abs(normal(21)) for _ in range(4)]
+        expected = [x.copy() for x in arrays]
+        scalars = (0.1, 0.1, 0.001, 1.5, 1e-8, 0.01)
+        NUMPY.update(adam, tuple(expected), scalars)
+        one = elementwise.update(binding.source(adam), 32, "f4", 4, 4, held)
+        rest = (np.array(scalars, np.float32),) if held else scalars
+        run(one, 2, *arrays, 21, *rest)
+        for found, right in zip(arrays, expected, strict=True):
+            near(found, right)
+
+
+def axes() -> None:
+    x = normal(3, 50)
+    for kind, right in (("sum", x.sum(1)), ("max", x.max(1))):
+        y = empty(3)
+        run(reductions.rows(kind, 32, "f4", "f4", 4), 2, x, y, 3, 50, 1)
+        near(y, right)
+    parts = reductions.segments(300, 2)
+    long, sums, y = normal(1, 300), empty(1, parts), empty(1)
+    run(reductions.rows("sum", 32, "f4", "f4", 2), 3, long, sums, 1, 300, parts)
+    run(reductions.rows("sum", 32, "f4", "f4", 2), 1, sums, y, 1, parts, 1)
+    near(y, long.sum(1))
+    y = empty(50)
+    run(reductions.columns("sum", 32, "f4", "f4", 2, None), 3, x, y, 1, 3, 50, 1)
+    near(y, x.sum(0))
+    g, saved, dz, y = normal(9, 5), normal(9, 5), empty(9, 5), empty(5)
+    formula = binding.vjp(formulas.tanh_dx)
+    one = reductions.columns("sum", 32, "f4", "f4", 4, binding.source(formula))
+    run(one, 2, g, saved, dz, y, 1, 9, 5, 1)
+    near(dz, g * (1 - saved) * (1 + saved))
+    near(y, dz.sum(0))
+    ties = np.array([[1, 3, 3, 0], [np.nan, 9, np.nan, 0]], np.float32)
+    places = np.full(2, -1)
+    run(reductions.argreduce("max", 32, "f4", 2), 1, ties, places, 2, 4, 1)
+    assert places.tolist() == [1, 0]
+    y = empty(3, 50)
+    run(reductions.scan("sum", 32, "f4"), 2, x, y, 3, 50, 1)
+    near(y, x.cumsum(1))
+
+
+def rows() -> None:
+    x, y = normal(5, 7), empty(5, 7)
+    for log in (False, True):
+        run(softmax.softmax(32, "f4", log, 4), 2, x, y, 5, 7)
+        near(y, NUMPY.softmax(x, log))
+    for classes, smooth in ((True, 0.0), (False, 0.1)):
+        targets = RNG.integers(0, 7, 5) if classes else RNG.dirichlet(np.ones(7), 5).astype(F32)
+        losses, dx = empty(5), empty(5, 7)
+        one = softmax.cross_entropy(
+            32, "f4", 4, classes=classes, smooth=bool(smooth), weighted=False
+        )
+        run(one, 1, x, targets, 0.5, losses, dx, 5, 7, 1 - smooth, smooth / 7)
+        for found, right in zip(
+            (losses, dx), NUMPY.softmax_cross_entropy(x, targets, 0.5, smooth), strict=True
+        ):
+            near(found, right)
+
+
+def gathering() -> None:
+    x, index = normal(6, 3), np.array([5, -1, 0, 7])
+    y, fault = empty(4, 3), np.zeros(2, np.int64)
+    one = gather.take_rows("u4")
+    run(one, 1, x.view(np.uint32), index, y.view(np.uint32), fault, 4, 6, 3, 0)
+    np.testing.assert_array_equal(y, np.concatenate([x[[5, 5, 0]], np.zeros((1, 3), F32)]))
+    assert fault.tolist() == [7, 6]
+    places, values, expected = np.array([2, 0, 2, 2]), normal(4, 3), x.copy()
+    np.add.at(expected, places, values)
+    order = np.argsort(places, kind="stable")
+    run(gather.place_rows("f4", 32, True), 2, x, places[order], order, values, 4, 3)
+    near(x, expected)
+
+
+def numbers() -> None:
+    key, counter = 0x0123456789ABCDEF, (1 << 64) - 2
+    for kind, bits, code in (("bits", 32, "u4"), ("uniform", 64, "f8"), ("normal", 32, "f4")):
+        dtype = np.dtype(code)
+        y = np.zeros(13, dtype)
+        used = 53 if kind == "uniform" else bits
+        one = philox_programs.random(kind, bits, used, code)
+        run(one, 1, y, 13, key, counter & (1 << 64) - 1, counter >> 64)
+        assert y.tobytes() == philox.random(kind, key, counter, (13,), dtype).tobytes()
+    y, steps = np.zeros(9, np.float32), np.array([3], np.uint64)
+    run(philox_programs.random("uniform", 32, 24, "f4", True), 1, y, 9, key, 5, 0, steps, 3)
+    assert y.tobytes() == philox.random("uniform", key, 5 + 9, (9,), F32).tobytes()
+    assert math.isfinite(y.sum())
+
+
+for check in (elements, axes, rows, gathering, numbers):
+    check()
+print(launches)

@@ -1,0 +1,240 @@
+"""Every kernel that training uses compiles to PTX and machine code, without a GPU or a driver.
+
+Needs Numba's CUDA target with NVIDIA's compiler and linker libraries; skipped without them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import lockstep
+from fakes.cupy_over_numpy import THREADS, fake_backend
+from gradnet.kernels import launch
+from gradnet.kernels.cuda_templates import program as programs
+from gradnet.kernels.cuda_templates import reductions
+from gradnet.kernels.cuda_templates.program import Program
+
+import gradnet as gn
+from gradnet import backends, nn, optim
+from gradnet.errors import DeviceError
+
+RNG = np.random.default_rng(3)
+ARCHITECTURES = ((8, 0), (9, 0))
+FULL_BLOCK = 256
+PARAMETERS = {"f4": ".f32", "f8": ".f64", "i8": ".u64", "u8": ".u64", "u4": ".u32"}
+
+
+def trained(optimizer: str, dtype: object, **settings: object) -> set[Program]:
+    """What a step of training launches."""
+    cuda = fake_backend()
+    with backends.use(cuda):
+        model = nn.MLP((6, 8, 3), output="softmax", seed=0, **settings)  # type: ignore[arg-type]
+        model.to(dtype)
+        step = optim.create(optimizer, model.parameters(), lr=0.01)
+        data = gn.astype(gn.asarray(RNG.standard_normal((12, 6))), dtype)
+        labels = gn.asarray(RNG.integers(0, 3, 12))
+        rows = gn.random.permutation(12)[:8]
+        x, y = data[rows], labels[rows]
+        model.output.loss(model(x), y).backward()
+        optim.clip_grad_norm(model.parameters(), 1.0)
+        step.step()
+        step.zero_grad()
+        gn.argmax(model.output.predict(model(x)), axis=1)
+    return set(cuda._device.launch.programs)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def training() -> Iterator[list[Program]]:
+    """The programs of training, with blocks of the size that a GPU is given."""
+    lockstep.use_blocks(FULL_BLOCK)
+    try:
+        found = trained("adam", gn.float32, activation="relu", dropout=0.5)
+        found |= trained("sgd", gn.float32, activation="gelu")
+        found |= trained("adamw", gn.bfloat16, activation="tanh")
+        found |= trained("sgd", gn.float64, activation="sigmoid")
+        yield sorted(found, key=lambda one: one.key)
+    finally:
+        lockstep.use_blocks(THREADS)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """Skip where there is no compiler for CUDA."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        pytest.skip("numba-cuda is not installed")
+    try:
+        launch.compiled(reductions.rows("sum", 32, "f4", "f4", 32), (9, 0))
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+def test_what_training_launches(training: list[Program]) -> None:
+    kinds = {one.kind for one in training}
+    assert kinds >= {"map", "bias_activation", "backward", "cross_entropy", "update", "random"}
+    assert kinds >= {"rows", "columns", "take", "softmax", "argreduce"}
+    assert len({one.key for one in training}) == len(training) > 30
+    assert {one.threads for one in training} == {FULL_BLOCK}
+    assert programs.THREADS == FULL_BLOCK
+
+
+def test_ptx_of_everything(training: list[Program], compiler: None) -> None:
+    for one in training:
+        text = launch.compiled(one, (8, 0))
+        ptx = text.decode()
+        assert launch.entry(text)
+        head = ptx[ptx.index(".entry") : ptx.index(")", ptx.index(".entry"))]
+        found = re.findall(r"\.param (\.\w+)", head)
+        expected = [".u64" if c.endswith("*") else PARAMETERS[c] for c in one.signature]
+        assert found == expected, one
+        assert f".maxntid {FULL_BLOCK}" in ptx, one
+        assert "tanh.approx" not in ptx
+        assert "ex2.approx.ftz" not in ptx
+        assert "call" not in re.sub(r"//.*", "", ptx), one
+        wide = re.search(r"\.f64", ptx)
+        # Normal numbers are computed in float64, so that they are the CPU's to the bit.
+        assert not wide or one.bits == 64 or "exact_multiply" in one.text, one
+        if one.kind == "random":
+            assert "fma." not in ptx, one
+        if one.kind == "update" and "f4*" in one.signature:
+            assert "ld.global.v4.f32" in ptx, one
+            assert "st.global.v4.f32" in ptx, one
+
+
+def test_machine_code_spills_nothing(training: list[Program], compiler: None) -> None:
+    core = pytest.importorskip("cuda.core")
+    hot = [one for one in training if one.bits == 32 and one.kind != "random"]
+    for one in hot:
+        ptx = launch.compiled(one, (8, 0))
+        for major, minor in ARCHITECTURES:
+            linker = core.Linker(
+                core.ObjectCode.from_ptx(ptx),
+                options=core.LinkerOptions(arch=f"sm_{major}{minor}", ptxas_options=["-v"]),
+            )
+            assert linker.link("cubin").code
+            log = linker.get_info_log()
+            assert "0 bytes spill stores, 0 bytes spill loads" in log, (one, log)
+            assert "0 bytes stack frame" in log, (one, log)
+            registers = re.search(r"Used (\d+) registers", log)
+            assert registers is not None
+            # Five blocks of 256 threads fit on a multiprocessor of 64 Ki registers with 48.
+            assert int(registers[1]) <= 96, (one, log)
+
+
+def test_the_compiler_for_each_architecture(compiler: None) -> None:
+    one = reductions.columns("sum", 32, "f4", "f4", 8, None)
+    for major, minor in ARCHITECTURES:
+        assert f".target sm_{major}{minor}" in launch.compiled(one, (major, minor)).decode()
+
+
+# The cache, with a compiler or without
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRADNET_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+PTX = b".version 9.0\n.visible .entry some_kernel(\n)\n{ ret; }\n"
+
+
+def test_ptx_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
+        asked.append(architecture)
+        return PTX
+
+    monkeypatch.setattr(launch, "compiled", compiled)
+    one = reductions.rows("sum", 32, "f4", "f4", 32)
+    other = reductions.rows("sum", 32, "f4", "f4", 16)
+    first = launch.kept(one, (9, 0))
+    assert first.read_bytes() == PTX
+    assert launch.entry(PTX) == "some_kernel"
+    assert first.parent == cache
+    assert launch.kept(one, (9, 0)) == first
+    assert asked == [(9, 0)]
+    assert len({first, launch.kept(one, (8, 0)), launch.kept(other, (9, 0))}) == 3
+    first.write_bytes(b"cut off")
+    assert launch.kept(one, (9, 0)).read_bytes() == PTX
+    monkeypatch.setattr(launch, "_versions", lambda: "another compiler")
+    assert launch.kept(one, (9, 0)) != first
+    assert not list(cache.glob("*.tmp"))
+
+
+def test_ptx_of_another_compiler_serves_where_there_is_none(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(program: Program, architecture: tuple[int, int]) -> bytes:
+        raise DeviceError("CUDA kernels need numba-cuda")
+
+    monkeypatch.setattr(launch, "compiled", absent)
+    one = reductions.rows("sum", 32, "f4", "f4", 32)
+    with pytest.raises(DeviceError, match="need numba-cuda"):
+        launch.kept(one, (9, 0))
+    cache.mkdir()
+    start, end = launch.place_of(one, (9, 0))
+    made_elsewhere = cache / f"{start}_0123456789ab.ptx"
+    assert end != "_0123456789ab.ptx"
+    made_elsewhere.write_bytes(PTX)
+    assert launch.kept(one, (9, 0)) == made_elsewhere
+    with pytest.raises(DeviceError, match="need numba-cuda"):
+        launch.kept(one, (8, 0))
+
+
+def test_a_cache_that_cannot_be_written(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "compiled", lambda program, architecture: PTX)
+    cache.write_text("a file where the folder should be")
+    path = launch.kept(reductions.rows("sum", 32, "f4", "f4", 32), (9, 0))
+    try:
+        assert path.read_bytes() == PTX
+        assert path.parent != cache
+    finally:
+        path.unlink()
+
+
+def test_a_text_of_no_kernel_or_two() -> None:
+    with pytest.raises(DeviceError, match="has 0 entries"):
+        launch.entry(b".version 9.0")
+    with pytest.raises(DeviceError, match="has 2 entries"):
+        launch.entry(PTX + PTX)
+
+
+# The launcher
+
+
+class Module:
+    """What CuPy loads from a file, noting what is done with it."""
+
+    def __init__(self, path: str, calls: list[object]) -> None:
+        self.path = path
+        self.calls = calls
+
+    def get_function(self, name: str) -> object:
+        self.calls.append(name)
+        return lambda *arguments: self.calls.append(arguments)
+
+
+def test_a_launch(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "compiled", lambda program, architecture: PTX)
+    calls: list[object] = []
+
+    class Cupy:
+        def RawModule(self, path: str) -> Module:
+            calls.append(Path(path).suffix)
+            return Module(path, calls)
+
+    launcher = launch.Launcher(Cupy(), (9, 0))
+    one = reductions.rows("sum", 32, "f4", "f4", 32)
+    launcher(one, 3, "x", "y", 2, 5.0, 1)
+    launcher(one, 4, "x", "y", 2, 5, 1)
+    assert calls[:2] == [".ptx", "some_kernel"]
+    (blocks, threads, arguments), (more, _, _) = calls[2:]  # type: ignore[misc]
+    assert (blocks, threads, more) == ((3,), (one.threads,), (4,))  # type: ignore[has-type]
+    assert arguments == ("x", "y", 2, 5, 1)  # type: ignore[has-type]
+    assert [type(a) for a in arguments[2:]] == [np.int64] * 3  # type: ignore[has-type]
