@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import gradnet as gn
 from gradnet.backends import Backend
 from gradnet.errors import GraphError, ShapeError
-from gradnet.interop import numpy_functions
+from gradnet.interop import hooks, numpy_functions
 from gradnet.tensor import Tensor
 
 MATRIX = np.random.default_rng(1).standard_normal((3, 3)) + 3 * np.eye(3)
@@ -357,3 +359,33 @@ def test_memory_is_shared_with_torch(backend: Backend) -> None:
     u[1] = 5.0
     assert v.tolist() == [0.0, 5.0, 0.0]
     assert gn.asarray(torch.ones(2)).tolist() == [1.0, 1.0]
+
+
+# Other libraries
+
+
+def test_names_of_the_room() -> None:
+    assert gn.interop.array_ufunc is numpy_functions.array_ufunc
+    assert gn.interop.array_function is numpy_functions.array_function
+    with pytest.raises(AttributeError, match=r"'gradnet\.interop' has no attribute 'keras'"):
+        _ = gn.interop.keras
+
+
+@pytest.mark.parametrize("name", ["einops._backends", "ot.backend", "tensorly.backend"])
+def test_a_library_that_has_changed_is_still_imported(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorly", None)
+    library = name.partition(".")[0]
+    with pytest.warns(UserWarning, match=f"version of {library} does not take gradnet's tensors"):
+        hooks._register(ModuleType(name))
+
+
+def test_a_hook_waits_for_its_module_and_leaves_others_alone() -> None:
+    waiting = hooks._Waiting({"einops._backends"})
+    assert waiting.find_spec("numpy", None) is None
+    pytest.importorskip("einops")
+    spec = waiting.find_spec("einops._backends", None)
+    assert spec is not None
+    assert isinstance(spec.loader, hooks._Registering)
+    assert waiting.find_spec("einops._backends", None) is None

@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,8 +25,15 @@ _MODULES = {
 
 
 def _register(module: ModuleType) -> None:
+    """Register with a library. One that has changed is still imported, with a warning."""
     ours = importlib.import_module(f"gradnet.interop.{_MODULES[module.__name__]}")
-    ours.register(module)
+    try:
+        ours.register(module)
+    except (AttributeError, ImportError, TypeError) as error:
+        library = module.__name__.partition(".")[0]
+        warnings.warn(
+            f"this version of {library} does not take gradnet's tensors: {error!r}", stacklevel=2
+        )
 
 
 class _Registering(Loader):
