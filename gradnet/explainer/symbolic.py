@@ -56,7 +56,6 @@ _GATES = {
     "add": "distributes",
     "subtract": "distributes",
     "sum": "distributes",
-    "logsumexp": "distributes",
     "positive": "passes",
     "identity": "passes",
     "reshape": "passes",
@@ -273,9 +272,9 @@ class _Reading(ast.NodeTransformer):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         operand: ast.expr = self.visit(node.operand)
-        if not isinstance(node.op, ast.USub):
-            return ast.UnaryOp(node.op, operand)
-        return _negated(operand)
+        if isinstance(node.op, ast.USub):
+            return _negated(operand)
+        return operand if isinstance(node.op, ast.UAdd) else ast.UnaryOp(node.op, operand)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         left: ast.expr = self.visit(node.left)
@@ -299,8 +298,8 @@ class _Reading(ast.NodeTransformer):
                 if a == 0 or b == 0:
                     return right if a == 0 else left
             case ast.Sub():
-                if b == 0:
-                    return left
+                if a == 0 or b == 0:
+                    return _negated(right) if a == 0 else left
             case ast.Div():
                 if b == 1:
                     return left

@@ -14,7 +14,7 @@ import gradnet as gn
 from gradnet import formulas, nn
 from gradnet.backends import Backend
 from gradnet.errors import DTypeError
-from gradnet.explainer import ExplainError, Explanation, Expression, ExpressionError
+from gradnet.explainer import ExplainError, Explanation, Expression, ExpressionError, symbolic
 from gradnet.explainer.expression import compute
 from gradnet.graph import keeping
 from gradnet.ops.elementwise import Elementwise
@@ -213,6 +213,55 @@ def test_a_custom_op() -> None:
     assert e.output.expression == "cube(x)"
     assert e.output.partials[0].formula == "d f / d x"
     assert float(e.output.partials[0].value) == 12
+
+
+def test_a_step_that_no_gradient_reaches() -> None:
+    e = gn.explain("floor(x * x) + x", 1.5)
+    assert float(e["u1"].backward) == 0
+    assert float(e["u1"].forward["x"]) == 3
+    assert float(e["u2"].forward["x"]) == 0
+    assert float(e.gradients["x"]) == 1
+
+
+def reduced(x):
+    return 0 + x * 1 + 0 * x - 0
+
+
+def flipped(x):
+    return +(x / 1) * -1
+
+
+def restored(x):
+    return -(0 - -x)
+
+
+def folded(x):
+    return x ** (2**3) * (6 / 3) + (2 + 3 - 4)
+
+
+def chosen(x, alpha):
+    return where(alpha == 1, x, where(x > 2, exp(x), exp(x)))  # noqa: F821
+
+
+def inverted(x):
+    return ~x
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (reduced, "u"),
+        (flipped, "-u"),
+        (restored, "-u"),
+        (folded, "u ** 8 * 2 + 1"),
+        (chosen, "exp(u)"),
+        (inverted, "~u"),
+    ],
+)
+def test_what_a_reader_would_strike_out(formula: Callable[..., Any], text: str) -> None:
+    names = {"x": "u", "alpha": "0.5"}
+    given = {name: names[name] for name in formula.__code__.co_varnames}
+    assert symbolic.partial(formula, given, lambda condition: False) == text
 
 
 # Arrays
