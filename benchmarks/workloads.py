@@ -89,8 +89,7 @@ class Workload:
     def cost(self) -> tuple[float, float]:
         """(floating-point operations, bytes) of a step, by the costs that our ops declare."""
         from gradnet.ops.elementwise import op
-        from gradnet.ops.fused import _BIAS_BACKWARD, CROSS_ENTROPY, LINEAR
-        from gradnet.ops.multilinear import MATMUL
+        from gradnet.ops.fused import _LINEAR_BACKWARD, CROSS_ENTROPY, LINEAR
 
         itemsize = np.dtype(self.dtype).itemsize
         hidden = op(self.activation)
@@ -101,11 +100,12 @@ class Workload:
             shapes = (x, w, (m,)) if self.bias else (x, w)
             activation = hidden if i < last else None
             costs.append(LINEAR.cost(*shapes, itemsize=itemsize, activation=activation))
-            if activation is not None:
-                costs.append(_BIAS_BACKWARD.cost(z, z, itemsize=itemsize, activation=activation))
-            costs.append(MATMUL.cost(x[::-1], z, itemsize=itemsize))
-            if i:
-                costs.append(MATMUL.cost(z, w[::-1], itemsize=itemsize))
+            needs = (i > 0, True, *((True,) if self.bias else ()))
+            costs.append(
+                _LINEAR_BACKWARD.cost(
+                    *(z, z, x, w), itemsize=itemsize, activation=activation, needs=needs
+                )
+            )
         costs.append(CROSS_ENTROPY.cost(z, itemsize=itemsize))
         costs.append(update_cost(self.optimizer, self.parameters, itemsize))
         return sum(flops for flops, _ in costs), sum(moved for _, moved in costs)

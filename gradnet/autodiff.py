@@ -15,7 +15,6 @@ from gradnet.errors import DTypeError, GraphError, ShapeError
 from gradnet.graph import (
     Context,
     Node,
-    Spec,
     backpropagate,
     level,
     mode,
@@ -380,7 +379,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
                 return _outputs(f(*args, **kwargs), "checkpoint")
 
         node = Node(_Checkpoint(run), (None,) * len(edges), (-1,) * len(edges), tuple(edges), {})
-        node.outputs = tuple(Spec(y.shape, y.dtype) for y in outputs)
+        node.outputs = (None,) * len(outputs)
         results = tuple(
             Tensor.wrap(y.array, y.backend, (node, i), y.counter) for i, y in enumerate(outputs)
         )

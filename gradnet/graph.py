@@ -76,7 +76,7 @@ class Node:
         self.versions = versions
         self.parents = parents
         self.parameters = parameters
-        # Per output: (array, backend, version list, version, tangents) or Spec.
+        # Per output: (array, backend, version list, version, tangents), or None if not needed.
         self.outputs: tuple[Any, ...] = ()
         self.hooks: list[tuple[int, Hook]] | None = None
         self.tensor: weakref.ref[Tensor] | None = None
@@ -299,8 +299,9 @@ def _vjp(
             f"the graph of {op.name} was freed by an earlier backward; pass retain_graph=True "
             "there, or compute the value again"
         )
-    for x, version in zip(inputs, node.versions, strict=True):
-        if version >= 0 and x.counter[0] != version:
+    for i, version in enumerate(node.versions):
+        if version >= 0 and inputs[i].counter[0] != version:
+            x = inputs[i]
             raise GraphError(
                 f"an operand of {op.name}, shape {x.shape}, was changed in place after it was "
                 "used, and its old values are needed for the derivative; change a copy instead"

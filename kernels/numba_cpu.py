@@ -42,43 +42,51 @@ _FLOATS = {float32: 32, float64: 64}
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
-class _Loops(dict[tuple[str, DType, DType], Kernel]):
-    """The compiled loops of a formula, by pattern of operands, their dtype and the result's."""
+class _Loops(dict[str, Kernel]):
+    """The compiled loops of a formula for operands and results of given dtypes, by pattern."""
 
-    def __init__(self, formula: Formula) -> None:
+    def __init__(self, formula: Formula, common: DType, dtype: DType) -> None:
         super().__init__()
-        self.formula = formula
+        self.formula, self.bits, self.condition = formula, _FLOATS[common], dtype == bool_
 
-    def __missing__(self, key: tuple[str, DType, DType]) -> Kernel:
-        pattern, common, dtype = key
-        kernel = _formula_kernel(
-            elementwise.map_kernel, self.formula, _FLOATS[common], pattern, dtype == bool_
+    def __missing__(self, pattern: str) -> Kernel:
+        self[pattern] = kernel = _formula_kernel(
+            elementwise.map_kernel, self.formula, self.bits, pattern, self.condition
         )
-        self[key] = kernel
         return kernel
 
 
-class _Routes(dict[Formula, "np.ufunc | _Loops | None"]):
-    """How a formula of floats is computed: by NumPy's function, its own loops, or neither."""
+class _Plans(dict[tuple[Formula, DType, DType], "np.ufunc | _Loops | None"]):
+    """How a formula gives a dtype from operands of a dtype: by NumPy's function, or by loops.
 
-    def __missing__(self, formula: Formula) -> np.ufunc | _Loops | None:
-        name = formula.__name__
-        known = formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula)
-        route: np.ufunc | _Loops | None = None
-        if known and name in UFUNCS and name not in CORRECTED:
-            route = UFUNCS[name]
-        elif lowering.refusal(binding.source(formula)) is None:
-            route = _Loops(formula)
-        self[formula] = route
-        return route
+    None where it is neither's work but that of the NumPy backend.
+    """
+
+    def __missing__(self, key: tuple[Formula, DType, DType]) -> np.ufunc | _Loops | None:
+        formula, common, dtype = key
+        plan: np.ufunc | _Loops | None = None
+        if common in _FLOATS and dtype in (common, bool_):
+            plan = _ufunc(formula)
+            if plan is None and _compiles(formula):
+                plan = _Loops(formula, common, dtype)
+        self[key] = plan
+        return plan
 
 
-_routes = _Routes()
+_plans = _Plans()
 
 
+def _ufunc(formula: Formula) -> np.ufunc | None:
+    """NumPy's function that is a formula, where it is right."""
+    name = formula.__name__
+    known = formulas.FORMULAS.get(name) is formula or binding.is_primitive(formula)
+    return UFUNCS[name] if known and name in UFUNCS and name not in CORRECTED else None
+
+
+@cache
 def _compiles(formula: Formula) -> bool:
     """Whether a formula is a loop of its own here."""
-    return type(_routes[formula]) is _Loops
+    return _ufunc(formula) is None and lowering.refusal(binding.source(formula)) is None
 
 
 @cache
@@ -107,34 +115,23 @@ class NumbaBackend(NumpyBackend):
     def map(
         self, formula: Formula, *xs: Array | Scalar, dtype: DType, out: Array | None = None
     ) -> Array:
-        route = _routes[formula]
-        common = bool_
+        first = xs[0]
+        plan = _plans[formula, first.dtype if isinstance(first, np.ndarray) else bool_, dtype]
+        if plan is None:
+            # The first operand is a number or a condition: the others tell the dtype.
+            kinds = [x.dtype for x in xs if isinstance(x, np.ndarray) and x.dtype != bool_]
+            plan = _plans[formula, kinds[0], dtype] if kinds else None
+            if plan is None:
+                return super().map(formula, *xs, dtype=dtype, out=out)
+        if isinstance(plan, _Loops):
+            return _by_loop(plan, xs, dtype, out)
+        large = isinstance(first, np.ndarray) and first.size >= 2 * _SHARE
         for x in xs:
-            if isinstance(x, np.ndarray):
-                common = x.dtype
-                if common != bool_:
-                    break
-        if route is None or common not in _FLOATS or (dtype != common and dtype != bool_):
-            return super().map(formula, *xs, dtype=dtype, out=out)
-        if type(route) is not _Loops:
-            return _by_ufunc(route, xs, dtype, out)
-        shape, alike = _shape(xs)
-        y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
-        if y is out and any(
-            x is not y and isinstance(x, np.ndarray) and np.may_share_memory(x, y) for x in xs
-        ):
-            # An operand in memory that the loop writes to, other than element for element.
-            xs = tuple(x.copy() if isinstance(x, np.ndarray) and x is not y else x for x in xs)
-        size = y.size
-        if size:
-            found = operands.alike(xs, y) if alike else operands.broadcast(xs, shape, y)
-            pattern, parts, rest = found
-            kernel = route[pattern, common, dtype]
-            if size < 2 * _SHARE:
-                kernel(*parts, *rest)
-            else:
-                threads.launch(kernel, parts, rest, size, _SHARE)
-        return y if out is None else _placed(y, shape, dtype, out)
+            # A Python float is weak, and rounded as the kernels round it.
+            if large or not (isinstance(x, np.ndarray) or type(x) is float):
+                return _by_ufunc(plan, xs, dtype, out)
+        result = quiet.call(plan, *xs) if out is None else quiet.call(plan, *xs, out=out)
+        return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
 
     def reduce(
         self,
@@ -152,7 +149,8 @@ class NumbaBackend(NumpyBackend):
         order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
         if order is not None:
             x = x.transpose(order)
-        x = np.ascontiguousarray(x)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
         if inner == 1:
             result = _reduced_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":
@@ -306,30 +304,43 @@ class NumbaBackend(NumpyBackend):
         return replay.compiled(self, program)
 
 
-def _shape(xs: tuple[Any, ...]) -> tuple[Shape, bool]:
-    """The shape that operands broadcast to, and whether all arrays have it."""
-    shape = None
-    for x in xs:
-        if isinstance(x, np.ndarray):
-            if shape is None:
-                shape = x.shape
-            elif x.shape != shape:
-                shapes = [x.shape for x in xs if isinstance(x, np.ndarray)]
-                return operands.joined(*shapes), False
-    assert shape is not None
-    return shape, True
+def _by_loop(loops: _Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
+    """A formula on any operands, by the loop compiled for their pattern."""
+    if out is None:
+        found = operands.alike(xs)
+        if found is not None:
+            pattern, parts, rest, shape = found
+            y = np.empty(shape, dtype)
+            parts.append(y.ravel())
+            size = y.size
+            if size < 2 * _SHARE:
+                loops[pattern](*parts, *rest)
+            else:
+                threads.launch(loops[pattern], parts, rest, size, _SHARE)
+            return y
+    shape = operands.joined(*(x.shape for x in xs if isinstance(x, np.ndarray)))
+    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
+    if y is out and any(
+        x is not y and isinstance(x, np.ndarray) and np.may_share_memory(x, y) for x in xs
+    ):
+        # An operand in memory that the loop writes to, other than element for element.
+        xs = tuple(x.copy() if isinstance(x, np.ndarray) and x is not y else x for x in xs)
+    if y.size:
+        pattern, parts, rest = operands.broadcast(xs, shape, y)
+        threads.launch(loops[pattern], parts, rest, y.size, _SHARE)
+    return y if out is None else _placed(y, shape, dtype, out)
 
 
 def _by_ufunc(ufunc: Any, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
     """A formula that is a ufunc of NumPy's: large arrays of one layout on several threads."""
-    if len(xs) > 1:
-        # Python's floats are weak and rounded as the kernels round them; NumPy's are neither.
-        xs = tuple([x if isinstance(x, np.ndarray) else float(x) for x in xs])
-    size = xs[0].size if isinstance(xs[0], np.ndarray) else 0
-    if size < 2 * _SHARE or out is not None or not _shape(xs)[1] or not _contiguous(xs):
+    xs = tuple([x if isinstance(x, np.ndarray) else float(x) for x in xs])
+    arrays = [x for x in xs if isinstance(x, np.ndarray)]
+    shape, size = arrays[0].shape, arrays[0].size
+    whole = all(x.shape == shape and x.flags.c_contiguous for x in arrays)
+    if size < 2 * _SHARE or out is not None or not whole:
         result = quiet.call(ufunc, *xs, out=out)
         return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
-    y = np.empty(xs[0].shape, dtype)
+    y = np.empty(shape, dtype)
     flat = [x.reshape(-1) if isinstance(x, np.ndarray) else x for x in (*xs, y)]
 
     def work(start: int, stop: int) -> None:
@@ -338,10 +349,6 @@ def _by_ufunc(ufunc: Any, xs: tuple[Any, ...], dtype: DType, out: Array | None) 
 
     threads.share(work, size, _SHARE, _STEP)
     return y
-
-
-def _contiguous(xs: tuple[Any, ...]) -> bool:
-    return all(x.flags.c_contiguous for x in xs if isinstance(x, np.ndarray))
 
 
 def _numbers(scalars: Sequence[Any]) -> list[float]:
@@ -358,7 +365,8 @@ def _placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Arr
     """A result under its shape and dtype, or in `out`."""
     if result is out:
         return result
-    result = result.reshape(shape)
+    if result.shape != shape:
+        result = result.reshape(shape)
     if out is None:
         return result if result.dtype == dtype else quiet.call(result.astype, dtype)
     quiet.call(np.copyto, out, result, casting="same_kind")
@@ -378,7 +386,11 @@ def _reduced_rows(kind: str, table: Array, bits: int) -> Array:
         join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[kind]
         return quiet.call(join.reduce, blocks, keepdims=True)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
-    threads.launch(_kernel(reductions.rows, bits, kind), [table, result], (), n * m, _SHARE)
+    kernel = _kernel(reductions.rows, bits, kind)
+    if n * m < 2 * _SHARE:
+        kernel(table, result)
+    else:
+        threads.launch(kernel, [table, result], (), n * m, _SHARE)
     return result
 
 

@@ -18,24 +18,25 @@ from .templates.elementwise import CUT
 Operands = tuple[str, list[Array], list[Any]]
 
 
-def alike(xs: tuple[Any, ...], y: Array) -> Operands:
-    """Arrays of the result's shape, and numbers: one flat loop."""
+def alike(xs: tuple[Any, ...]) -> tuple[str, list[Array], list[Any], Shape] | None:
+    """Arrays of one shape, which the result has, and numbers: one flat loop. None for others."""
     pattern = ""
     parts: list[Array] = []
     rest: list[Any] = []
+    shape = None
     for x in xs:
         if not isinstance(x, np.ndarray):
             pattern += "s"
             rest.append(float(x))
-        elif x is y:
-            pattern += "y"
-        else:
-            pattern += "X" if x.dtype == bool_ else "x"
-            parts.append(x.ravel())
-    if y.ndim != 1:
-        y = y.ravel()
-    parts.append(y)
-    return pattern, parts, rest
+            continue
+        if shape is None:
+            shape = x.shape
+        elif x.shape != shape:
+            return None
+        pattern += "X" if x.dtype == bool_ else "x"
+        parts.append(x.ravel())
+    assert shape is not None
+    return pattern, parts, rest, shape
 
 
 def broadcast(xs: tuple[Any, ...], shape: Shape, y: Array) -> Operands:

@@ -187,11 +187,16 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
             ),
         ]
     ),
-    "_BIAS_BACKWARD": lambda: [
-        Sample((normal(5, 3), normal(5, 3)), {"activation": elementwise("gelu"), "scalars": ()}),
+    "_LINEAR_BACKWARD": lambda: [
         Sample(
-            (normal(5, 3), 0.5 * normal(5, 3)), {"activation": elementwise("tanh"), "scalars": ()}
-        ),
+            (normal(5, 3), 0.5 * normal(5, 3), normal(5, 4), normal(4, 3)),
+            {"activation": activation, "scalars": (), "needs": needs},
+        )
+        for activation, needs in (
+            (elementwise("gelu"), (True, True, True)),
+            (elementwise("tanh"), (False, True)),
+            (None, (True, False, True)),
+        )
     ],
     "_SOFTMAX": lambda: [Sample((normal(3, 4),), {}), Sample((normal(0, 4),), {})],
     "_LOG_SOFTMAX": lambda: [Sample((normal(3, 4),), {}), Sample((normal(2, 1),), {})],

@@ -18,6 +18,8 @@ from gradnet.tensor import Tensor
 Cost = tuple[float, float]
 
 _wrap = Tensor.wrap
+_spec = tuple.__new__
+_NOTHING = None  # in the place of an output that no derivative needs
 
 
 def size(shape: Shape) -> float:
@@ -40,7 +42,7 @@ class Op:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._saves: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
+        self._saves: dict[int, tuple[tuple[bool, ...], bool]] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -66,9 +68,14 @@ class Op:
         raise NotImplementedError
 
     def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
-        backend = common_backend(self.name, inputs)
-        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        result = self.forward(backend, *arrays, **parameters)
+        first = inputs[0] if inputs else None
+        if len(inputs) == 1 and isinstance(first, Tensor):
+            backend = first.backend
+            result = self.forward(backend, first.array, **parameters)
+        else:
+            backend = common_backend(self.name, inputs)
+            arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
+            result = self.forward(backend, *arrays, **parameters)
         if self.multiple:
             return self._several(backend, inputs, result, parameters)
         return self.finish(backend, inputs, result, parameters)
@@ -77,20 +84,23 @@ class Op:
         self, backend: Backend, inputs: tuple[Any, ...], result: Any, parameters: dict[str, Any]
     ) -> Tensor:
         """The one result of `forward` as a Tensor, recorded and pushed forward as the mode says."""
-        edge = None
+        counter = inputs[0].counter if self.view else None
         if self.differentiable:
             for x in inputs:
                 if isinstance(x, Tensor) and x.node is not None:
-                    if mode.recording:
-                        edge = self._record(inputs, parameters), 0
-                    break
-        y = _wrap(result, backend, edge, inputs[0].counter if self.view else None)
-        if mode.levels and self.differentiable:
-            self._push_forward(inputs, parameters, [y])
-        if edge is not None:
-            node = edge[0]
-            node.outputs = (self._kept(node, y),)
-        return y
+                    if not mode.recording:
+                        break
+                    node, kept = self._record(inputs, parameters)
+                    y = _wrap(result, backend, (node, 0), counter)
+                    if mode.levels:
+                        self._push_forward(inputs, parameters, [y])
+                    node.outputs = (self._saved(y) if kept else _NOTHING,)
+                    return y
+            y = _wrap(result, backend, None, counter)
+            if mode.levels:
+                self._push_forward(inputs, parameters, [y])
+            return y
+        return _wrap(result, backend, None, counter)
 
     def _several(
         self,
@@ -101,28 +111,52 @@ class Op:
     ) -> Any:
         """As `finish`, for an op whose `forward` returns several results."""
         node = None
-        if mode.recording and any(isinstance(x, Tensor) and x.node is not None for x in inputs):
-            node = self._record(inputs, parameters)
-        outputs = tuple(
-            [
-                _wrap(array, backend, None if node is None else (node, i))
-                for i, array in enumerate(results)
-            ]
-        )
+        kept = False
+        for x in inputs:
+            if isinstance(x, Tensor) and x.node is not None:
+                if mode.recording:
+                    node, kept = self._record(inputs, parameters)
+                break
+        outputs = [
+            _wrap(array, backend, None if node is None else (node, i))
+            for i, array in enumerate(results)
+        ]
         if mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
-            node.outputs = tuple([self._kept(node, y) for y in outputs])
-        return outputs
+            node.outputs = tuple([self._saved(y) if kept else _NOTHING for y in outputs])
+        return tuple(outputs)
 
-    def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> Node:
-        parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
+    def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> tuple[Node, bool]:
+        """The node of a call, and whether it keeps its outputs."""
+        if len(inputs) == 1 and 3 in self._saves and not mode.keeping:
+            # As below, of one operand, as most ops are.
+            (x,) = inputs
+            (kept,), outputs_too = self._saves[3]
+            version = x.counter[0]
+            if version != x._seen:
+                x.check_current(self.name)
+            if kept:
+                return Node(self, inputs, (version,), (x.node,), parameters), outputs_too
+            spec = _spec(Spec, (x.array.shape, x.array.dtype))
+            return Node(self, (spec,), (-1,), (x.node,), parameters), outputs_too
+        parents = []
+        needs = 1  # a bit for each operand, after a first one that tells how many they are
+        for x in inputs:
+            parent = x.node if isinstance(x, Tensor) else None
+            parents.append(parent)
+            needs = 2 * needs + (parent is not None)
         if mode.keeping:
             copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
-            return Node(self, copies, (-1,) * len(inputs), parents, parameters)
+            return Node(self, copies, (-1,) * len(inputs), tuple(parents), parameters), True
+        found = self._saves.get(needs)
+        if found is None:
+            wanted = self.saves(tuple([parent is not None for parent in parents]))
+            found = self._saves[needs] = wanted
+        keep, outputs_too = found
         saved: list[Any] = []
-        versions: list[int] = []
-        for x, kept in zip(inputs, self._uses(parents)[0], strict=True):
+        versions = []
+        for x, kept in zip(inputs, keep, strict=True):
             version = -1
             if isinstance(x, Tensor):
                 current = x.counter[0]
@@ -131,25 +165,15 @@ class Op:
                 if kept:
                     version = current
                 else:
-                    x = Spec(x.array.shape, x.array.dtype)
+                    x = _spec(Spec, (x.array.shape, x.array.dtype))
             saved.append(x)
             versions.append(version)
-        return Node(self, tuple(saved), tuple(versions), parents, parameters)
+        return Node(self, tuple(saved), tuple(versions), tuple(parents), parameters), outputs_too
 
-    def _uses(self, parents: tuple[Edge | None, ...]) -> tuple[tuple[bool, ...], bool]:
-        """What `saves` says for operands of which some need a gradient, asked once."""
-        needs = tuple([parent is not None for parent in parents])
-        found = self._saves.get(needs)
-        if found is None:
-            found = self._saves[needs] = self.saves(needs)
-        return found
-
-    def _kept(self, node: Node, y: Tensor) -> Any:
-        """What a node keeps of an output."""
+    def _saved(self, y: Tensor) -> Any:
+        """What a node keeps of an output that its derivative needs."""
         if mode.keeping:
             y = y.preserved(self.name)
-        elif not self._uses(node.parents)[1]:
-            return Spec(y.array.shape, y.array.dtype)
         return y.array, y.backend, y.counter, y.counter[0], y.tangents
 
     def _push_forward(

@@ -42,6 +42,9 @@ def asarray(
     """
     wanted = None if dtype is None else dtypes.canonical(dtype)
     if isinstance(x, Tensor):
+        plain = wanted is None and device is None and copy is None and backend is None
+        if plain and not requires_grad:
+            return x
         tensor = x
         if backend is not None:
             tensor = to_backend(tensor, backend)
@@ -142,10 +145,13 @@ def operands(*xs: Any) -> list[Tensor]:
 def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
     """Operands as Tensors of their common dtype on their common backend; scalars are weak."""
     first = xs[0] if xs else None
-    if isinstance(first, Tensor) and all(
-        isinstance(x, Tensor) and x.array.dtype is first.array.dtype for x in xs
-    ):
-        return list(xs)
+    if isinstance(first, Tensor):
+        dtype = first.array.dtype
+        for x in xs:
+            if not isinstance(x, Tensor) or x.array.dtype is not dtype:
+                break
+        else:
+            return list(xs)
     backend = next((x.backend for x in xs if isinstance(x, Tensor)), None)
     numbers = (bool, int, float, complex)
     tensors = [
@@ -179,7 +185,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
         x = x.to(device)
     if x.dtype == wanted and not copy:
         return x
-    if dtypes.kind(x.dtype) == "complex" and dtypes.kind(wanted) != "complex":
+    if x.dtype.kind == "c" and wanted.kind != "c":
         raise DTypeError(
             f"astype cannot turn {x.dtype.name} into {wanted.name}; take real() or imag() first"
         )

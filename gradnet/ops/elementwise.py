@@ -181,12 +181,23 @@ class Elementwise(Op):
                 if parameters is not None:
                     if len(operands) == 1:
                         backend = first.backend
-                        result = backend.map(self.formula, first.array, **parameters)
+                        result = backend.map(self.formula, first.array, dtype=parameters["dtype"])
+                        return self.finish(backend, operands, result, parameters)
+                    backend, array, other = first.backend, first.array, operands[1]
+                    if (
+                        len(operands) == 2
+                        and isinstance(other, Tensor)
+                        and other.array.dtype is array.dtype
+                        and other.array.shape == array.shape
+                        and other.backend is backend
+                    ):
+                        result = backend.map(
+                            self.formula, array, other.array, dtype=parameters["dtype"]
+                        )
                         return self.finish(backend, operands, result, parameters)
                     arrays = self._arrays(first, operands)
                     if arrays is not None:
-                        backend = first.backend
-                        result = backend.map(self.formula, *arrays, **parameters)
+                        result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
                         return self.finish(backend, operands, result, parameters)
         if len(operands) < self.arity:
             operands = self._complete(operands, named)
@@ -204,23 +215,28 @@ class Elementwise(Op):
         backend, shape, dtype = first.backend, first.array.shape, first.array.dtype
         arrays = []
         mixed = False
+        if self.selects:
+            chooser, *operands = operands  # type: ignore[assignment]
+            if not isinstance(chooser, Tensor) or chooser.backend is not backend:
+                return None
+            if chooser.array.dtype != dtypes.bool_:
+                return None
+            mixed = chooser.array.shape != shape
+            arrays.append(chooser.array)
         for x in operands:
             if isinstance(x, Tensor):
                 array = x.array
-                if x.backend is not backend or (
-                    array.dtype is not dtype
-                    and not (self.selects and x is operands[0] and array.dtype == dtypes.bool_)
-                ):
+                if array.dtype is not dtype or x.backend is not backend:
                     return None
                 if array.shape != shape:
                     mixed = True
                 arrays.append(array)
-            elif (type(x) is float or type(x) is int) and not (self.selects and x is operands[0]):
-                arrays.append(x)
+            elif type(x) is float or type(x) is int:
+                arrays.append(float(x))
             else:
                 return None
         if mixed:
-            broadcast_shape(self.name, [x.shape for x in operands if isinstance(x, Tensor)])
+            broadcast_shape(self.name, [x.shape for x in arrays if hasattr(x, "shape")])
         return arrays
 
     def _complete(self, operands: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
@@ -343,28 +359,29 @@ class Elementwise(Op):
 
     def pull(self, node: Node, g: Any) -> Sequence[Tensor | None]:
         """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
-        array, backend = g.array, g.backend
-        inputs, parents, dtype = node.inputs, node.parents, array.dtype
+        array, backend, inputs = g.array, g.backend, node.inputs
+        dtype = array.dtype
         assert inputs is not None
         if dtype.kind == "c":
-            needs = tuple([parent is not None for parent in parents])
+            needs = tuple([parent is not None for parent in node.parents])
             return self._complex_vjp(Context(node, inputs, needs, node.parameters), g)
         found: list[Tensor | None] = []
-        for parent, product, places, x in zip(
-            parents, self.products, self._places, inputs, strict=True
-        ):
+        for i, parent in enumerate(node.parents):
+            product = self.products[i]
             if parent is None or product is None:
                 found.append(None)
                 continue
             if isinstance(product, float):
                 y = _multiple(g, product)
             else:
-                arrays = []
-                for place in places:
+                arrays = [array]
+                for place in self._places[i]:
                     value = node.output(0) if place < 0 else inputs[place]
                     arrays.append(value.array if isinstance(value, Tensor) else value)
-                y = _wrap(backend.map(product.formula, array, *arrays, dtype=dtype), backend)
-            found.append(y if y is None or y.array.shape == x.shape else sum_to(y, x.shape))
+                y = _wrap(backend.map(product.formula, *arrays, dtype=dtype), backend)
+            if y is not None and array.shape != inputs[i].shape:
+                y = sum_to(y, inputs[i].shape)
+            found.append(y)
         return found
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
@@ -428,8 +445,6 @@ MULTIPLY, ADD, NEGATIVE = op("multiply"), op("add"), op("negative")
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """Values below `min` or above `max` set to those; a bound of None does nothing."""
-    from gradnet.ops.creation import asarray
-
     if min is None and max is None:
         return asarray(x)
     if max is None:

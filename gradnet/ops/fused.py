@@ -12,46 +12,91 @@ from typing import Any
 from gradnet import binding, dtypes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
-from gradnet.graph import Context
+from gradnet.graph import Context, mode
 from gradnet.ops.core import Composed, Cost, Op, size
+from gradnet.ops.creation import asarray, astype, operands_of_one_dtype
 from gradnet.ops.elementwise import Elementwise, op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM
-from gradnet.ops.shape import expand_dims, matrix_transpose, reshape
+from gradnet.ops.shape import (
+    expand_dims,
+    matrix_transpose,
+    moveaxis,
+    normalize_axis,
+    reshape,
+)
 from gradnet.tensor import Tensor
 
 Scalars = tuple[Scalar, ...]
 
 
-class _BiasBackward(Composed):
-    """`dz = g * derivative(saved)` and `dbias`, its sum over rows, in one pass."""
+class _LinearBackward(Composed):
+    """The cotangents of x, w and the bias, those that are needed, from `g` and what was saved.
+
+    dz = g * derivative(saved), dx = dz @ w.T, dw = x.T @ dz, dbias the sum of the rows of dz.
+    """
 
     multiple = True
 
     def forward(
-        self, backend: Backend, *xs: Array, activation: Elementwise, scalars: Scalars
-    ) -> tuple[Array, Array]:
-        g, saved = xs
-        derivative = activation.row.derivatives[0]
-        assert derivative is not None  # `_fusible` sees to it
-        dz, dbias = backend.bias_activation_backward(g, saved, derivative, scalars, with_bias=True)
-        return dz, dbias
+        self,
+        backend: Backend,
+        *xs: Array,
+        activation: Elementwise | None,
+        scalars: Scalars,
+        needs: tuple[bool, ...],
+    ) -> tuple[Array, ...]:
+        dz, saved, x, w = xs
+        dbias = None
+        if activation is not None:
+            derivative = activation.row.derivatives[0]
+            assert derivative is not None  # `_fusible` sees to it
+            dz, dbias = backend.bias_activation_backward(
+                dz, saved, derivative, scalars, with_bias=True
+            )
+        elif needs[2:] == (True,):
+            dbias = backend.reduce("sum", dz, (0,), False, dtype=dz.dtype)
+        found = []
+        if needs[0]:
+            found.append(backend.matmul(dz, backend.permute(w, (1, 0))))
+        if needs[1]:
+            found.append(backend.matmul(backend.permute(x, (1, 0)), dz))
+        if needs[2:] == (True,):
+            found.append(dbias)
+        return tuple(found)
 
     def expression(
-        self, *inputs: Any, activation: Elementwise, scalars: Scalars
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        *inputs: Any,
+        activation: Elementwise | None,
+        scalars: Scalars,
+        needs: tuple[bool, ...],
+    ) -> tuple[Tensor, ...]:
         from gradnet.ops.traced import bind_to_tensors
 
-        g, saved = inputs
-        dz = g * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
-        return dz, SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype)
+        dz, saved, x, w = inputs
+        if activation is not None:
+            dz = dz * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
+        found = []
+        if needs[0]:
+            found.append(MATMUL(dz, matrix_transpose(w)))
+        if needs[1]:
+            found.append(MATMUL(matrix_transpose(x), dz))
+        if needs[2:] == (True,):
+            found.append(SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype))
+        return tuple(found)
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
-        flops = parameters["activation"].row.flops + 2.0
-        return flops * size(shapes[0]), 3.0 * itemsize * size(shapes[0])
+        (n, m), _, (_, k), _ = shapes
+        activation, needs = parameters["activation"], parameters["needs"]
+        after = 2.0 if activation is None else activation.row.flops + 2.0
+        products = needs[0] + needs[1]
+        return (2.0 * k * products + after) * n * m, itemsize * (
+            3.0 * n * m + products * (n * m + n * k + k * m)
+        )
 
 
-_BIAS_BACKWARD = _BiasBackward("linear_backward")
+_LINEAR_BACKWARD = _LinearBackward("linear_backward")
 
 
 class _Linear(Composed):
@@ -97,19 +142,14 @@ class _Linear(Composed):
         if g[1] is not None or g[0] is None:
             return super().vjp(context, g)
         x, w = context.inputs[:2]
-        activation, scalars = context.parameters["activation"], context.parameters["scalars"]
-        has_bias = len(context.inputs) > 2
-        dz, dbias = g[0], None
-        if activation is not None:
-            # Where the derivative takes the input of the activation, that is the second output.
-            dz, dbias = _BIAS_BACKWARD(
-                dz, context.output_at(1), activation=activation, scalars=scalars
-            )
-        elif has_bias and context.needs[2]:
-            dbias = SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype)
-        dx = MATMUL(dz, matrix_transpose(w)) if context.needs[0] else None
-        dw = MATMUL(matrix_transpose(x), dz) if context.needs[1] else None
-        return (dx, dw, dbias) if has_bias else (dx, dw)
+        # Where it is differentiated again, its steps are ops of their own: none is computed twice.
+        again = mode.recording or mode.levels
+        backward = _LINEAR_BACKWARD.expression if again else _LINEAR_BACKWARD
+        # Where the derivative takes the input of the activation, that is the second output.
+        found = iter(
+            backward(g[0], context.output_at(1), x, w, needs=context.needs, **context.parameters)
+        )
+        return [next(found) if need else None for need in context.needs]
 
     def cost(
         self,
@@ -152,29 +192,27 @@ def linear(
     `operands` are the activation's further ones, such as alpha. Raises ShapeError where the
     shapes do not fit, and KeyError for an unknown activation.
     """
-    from gradnet.ops.creation import operands_of_one_dtype
-
     given = (x, weight) if bias is None else (x, weight, bias)
     tensors = operands_of_one_dtype("linear", *given)
     x, weight = tensors[:2]
-    if not dtypes.is_inexact(x.dtype):
-        raise DTypeError(f"linear needs floating tensors, got {x.dtype.name}")
-    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
+    shape, dtype, lengths = x.array.shape, x.array.dtype, weight.array.shape
+    if not dtypes.is_inexact(dtype):
+        raise DTypeError(f"linear needs floating tensors, got {dtype.name}")
+    if len(lengths) != 2 or not shape or shape[-1] != lengths[0]:
         raise ShapeError(
             f"linear got x of shape {x.shape} and a weight of shape {weight.shape}; expected "
             "(..., k) and (k, m) with equal k"
         )
-    if bias is not None and tensors[2].shape != weight.shape[1:]:
+    if bias is not None and tensors[2].array.shape != lengths[1:]:
         raise ShapeError(
             f"linear got a bias of shape {tensors[2].shape} for a weight of shape {weight.shape}; "
             f"expected {weight.shape[1:]}"
         )
-    if dtypes.kind(x.dtype) == "complex":
+    if dtype.kind == "c":
         # The fused kernels are those of real numbers.
         z = matmul(x, weight) if bias is None else matmul(x, weight) + tensors[2]
         return z if activation is None else op(activation)(z, **operands)
-    shape = x.shape
-    if x.ndim != 2:
+    if len(shape) != 2:
         rows = 1
         for n in shape[:-1]:
             rows *= n
@@ -187,12 +225,14 @@ def linear(
         y = act(LINEAR(x, *tensors[1:], activation=None, scalars=())[0], *rest)
     else:
         y = LINEAR(x, *tensors[1:], activation=act, scalars=rest)[0]
-    return y if y.ndim == len(shape) else reshape(y, (*shape[:-1], weight.shape[1]))
+    return y if len(shape) == 2 else reshape(y, (*shape[:-1], lengths[1]))
 
 
 def _scalars(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ...]:
     """The operands of an activation after the first, by name or default."""
     names = activation.names[1:]
+    if not names and not operands:
+        return ()
     unknown = [name for name in operands if name not in names]
     if unknown:
         raise TypeError(
@@ -244,9 +284,6 @@ _SOFTMAX, _LOG_SOFTMAX = _Softmax("softmax", False), _Softmax("log_softmax", Tru
 
 
 def _over_rows(which: _Softmax, x: Any, axis: int) -> Tensor:
-    from gradnet.ops.creation import asarray, astype
-    from gradnet.ops.shape import moveaxis, normalize_axis
-
     x = asarray(x)
     if not dtypes.is_floating(x.dtype):
         x = astype(x, dtypes.DEFAULT_FLOAT)

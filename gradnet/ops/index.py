@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import gradnet.ops as _ops
 from gradnet import dtypes
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
@@ -16,6 +17,8 @@ from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import is_sequence, normalize_axis, reshape
 from gradnet.tensor import Tensor
+
+ops: Any = _ops  # what is above this file, looked up when it is used
 
 # Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
 # the adjoint of that is the index again, so that all of it differentiates to any order.
@@ -96,15 +99,15 @@ def _plain_slice(item: slice) -> slice:
 
 def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
     """An index array of the backend (or the integer of a 0-d one), and the axes it consumes."""
-    from gradnet.ops.creation import asarray
-
     if is_sequence(item) and not len(item):
         item = np.empty(0, np.int64)
-    tensor = asarray(item, backend=x.backend)
-    found = dtypes.kind(tensor.dtype)
-    if found == "bool":
+    tensor = item
+    if not isinstance(item, Tensor) or item.backend is not x.backend:
+        tensor = ops.asarray(item, backend=x.backend)
+    found = tensor.array.dtype.kind
+    if found == "b":
         return tensor.array, max(tensor.ndim, 0)
-    if found not in ("int", "uint"):
+    if found not in "iu":
         raise DTypeError(
             f"{name} got an index of dtype {tensor.dtype.name}; indices are integers, booleans, "
             "slices, None or Ellipsis"
@@ -325,18 +328,14 @@ def one_hot(indices: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
 
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The indices that sort x along an axis, stable, NaN last."""
-    from gradnet.ops.creation import asarray
-
-    x = asarray(x)
+    x = ops.asarray(x)
     axis = normalize_axis("argsort", axis, x.ndim)
     return Tensor.wrap(x.backend.argsort(x.array, axis, descending), x.backend)
 
 
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The values in order along an axis, NaN last; gradients follow the values."""
-    from gradnet.ops.creation import asarray
-
-    x = asarray(x)
+    x = ops.asarray(x)
     axis = normalize_axis("sort", axis, x.ndim)
     if x.node is not None or x.tangents:
         return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)
@@ -345,9 +344,7 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
 
 def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The k largest (or smallest) values along an axis in order, and their indices."""
-    from gradnet.ops.creation import asarray
-
-    x = asarray(x)
+    x = ops.asarray(x)
     axis = normalize_axis("top_k", axis, x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"top_k got k={k} for {x.shape[axis]} values along axis {axis}")
@@ -358,9 +355,7 @@ def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[T
 
 def nonzero(x: Any, /) -> tuple[Tensor, ...]:
     """The indices of the elements that are not zero, a tensor per axis."""
-    from gradnet.ops.creation import asarray
-
-    x = asarray(x)
+    x = ops.asarray(x)
     if not x.ndim:
         raise ShapeError("nonzero needs at least one axis")
     return tuple(Tensor.wrap(i, x.backend) for i in x.backend.nonzero(x.array))
@@ -368,11 +363,9 @@ def nonzero(x: Any, /) -> tuple[Tensor, ...]:
 
 def where(condition: Any, x1: Any = None, x2: Any = None, /) -> Any:
     """x1 where the condition holds, else x2; with a condition alone, where it holds (`nonzero`)."""
-    from gradnet.ops.elementwise import op
-
     if x1 is None and x2 is None:
         return nonzero(condition)
-    return op("where")(condition, x1, x2)
+    return ops.elementwise("where")(condition, x1, x2)
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:

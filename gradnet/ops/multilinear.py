@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import gradnet.ops as _ops
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
@@ -20,6 +21,8 @@ from gradnet.ops.core import Cost, Op, size
 from gradnet.tensor import Tensor
 
 Adjoint = Callable[[Tensor, Context], Tensor]
+
+ops: Any = _ops  # what is above this file, looked up when it is used
 
 
 class Multilinear(Op):
@@ -39,13 +42,10 @@ class Multilinear(Op):
         cost: Callable[..., Cost] | None = None,
     ) -> None:
         super().__init__(name)
-        self._forward = forward
+        self.forward = forward  # type: ignore[method-assign]
         self._adjoints = adjoints
         self._cost = cost
         self.view = view
-
-    def forward(self, backend: Backend, *xs: Any, **parameters: Any) -> Array:
-        return self._forward(backend, *xs, **parameters)
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         count = sum(needs)
@@ -137,22 +137,43 @@ MATMUL = Multilinear(
 )
 
 
+def _dot(backend: Backend, a: Array, b: Array) -> Array:
+    (n,) = a.shape
+    y = backend.matmul(backend.reshape(a, (1, n)), backend.reshape(b, (n, 1)))
+    return backend.reshape(y, ())
+
+
+DOT = Multilinear(
+    "matmul",
+    _dot,
+    (
+        lambda g, context: ops.multiply(g, context.inputs[1]),
+        lambda g, context: ops.multiply(g, context.inputs[0]),
+    ),
+    cost=lambda a, b, itemsize: (2.0 * a[0], itemsize * (2.0 * a[0] + 1)),
+)
+
+
 def matmul(x1: Any, x2: Any, /) -> Tensor:
     """The matrix product: (..., n, k) @ (..., k, m) -> (..., n, m), batch axes broadcast.
 
     A 1-D operand is a row on the left, a column on the right, and its axis is dropped again.
     Raises ShapeError where inner lengths differ or an operand is 0-d.
     """
-    from gradnet.ops.creation import operands_of_one_dtype
-    from gradnet.ops.elementwise import broadcast_shape
-    from gradnet.ops.shape import reshape
-
-    a, b = operands_of_one_dtype("matmul", x1, x2)
-    if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+    a, b = ops.creation.operands_of_one_dtype("matmul", x1, x2)
+    shape, other = a.array.shape, b.array.shape
+    if not shape or not other or shape[-1] != other[-2 if len(other) > 1 else 0]:
         raise ShapeError(
             f"matmul got shapes {a.shape} and {b.shape}; expected (..., n, k) @ (..., k, m) "
             "with equal k"
         )
+    if len(shape) == len(other) == 2:
+        return MATMUL(a, b)
+    if len(shape) == len(other) == 1:
+        return DOT(a, b)
+    from gradnet.ops.elementwise import broadcast_shape
+
+    reshape = ops.reshape
     row, column = a.ndim == 1, b.ndim == 1
     if row:
         a = reshape(a, (1, *a.shape))

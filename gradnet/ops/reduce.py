@@ -16,7 +16,15 @@ from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, full
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
-from gradnet.ops.shape import broadcast_to, concat, flip, normalize_axes, normalize_axis, reshape
+from gradnet.ops.shape import (
+    BROADCAST,
+    RESHAPE,
+    concat,
+    flip,
+    normalize_axes,
+    normalize_axis,
+    reshape,
+)
 from gradnet.tensor import Tensor
 
 Axes = int | tuple[int, ...] | None
@@ -30,7 +38,9 @@ def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
 def _spread(g: Tensor, context: Context) -> Tensor:
     """A cotangent of a reduction, broadcast over the axes that were reduced."""
     shape, axes = context.inputs[0].shape, context.parameters["axes"]
-    return broadcast_to(reshape(g, _kept(shape, axes)), shape)
+    if len(axes) != len(shape):
+        g = RESHAPE(g, shape=_kept(shape, axes))
+    return BROADCAST(g, shape=shape)
 
 
 def _sum_adjoint(g: Tensor, context: Context) -> Tensor:
@@ -58,10 +68,10 @@ def _accumulator(x: Tensor, dtype: Any) -> DType:
     """The dtype of a sum or product: as asked, or 64 bits for integers, as the array API says."""
     if dtype is not None:
         return dtypes.canonical(dtype)
-    kind = dtypes.kind(x.dtype)
-    if kind == "uint":
+    own = x.array.dtype
+    if own.kind == "u":
         return dtypes.uint64
-    return dtypes.int64 if kind in ("bool", "int") else x.dtype
+    return dtypes.int64 if own.kind in "bi" else own
 
 
 def _accumulated(x: Tensor, wanted: DType) -> Tensor:
@@ -183,7 +193,7 @@ def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The mean over axes, all of them for None; float32 for integers."""
     x = _as_float(x)
     axes = normalize_axes("mean", axis, x.ndim)
-    count = math.prod(x.shape[a] for a in axes)
+    count = math.prod([x.shape[a] for a in axes])
     # A sum of 16-bit floats overflows long before its mean does.
     total = SUM(x, axes=axes, keepdims=keepdims, dtype=dtypes.compute_dtype(x.dtype))
     return _rounded(op("divide")(total, float(count)), x.dtype)
@@ -248,7 +258,9 @@ def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
         raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
     ndim = x.ndim
     if axis is None:
-        x, axis = reshape(x, (-1,) if x.size else (0,)), 0
+        if ndim != 1:
+            x = reshape(x, (-1,) if x.size else (0,))
+        axis = 0
         shape: Shape = (1,) * ndim if keepdims else ()
     else:
         axis = normalize_axis(f"arg{kind}", axis, ndim)
@@ -256,7 +268,7 @@ def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     if not x.shape[axis]:
         raise ShapeError(f"arg{kind} of no values: shape {x.shape}, axis {axis}")
     found = Tensor.wrap(x.backend.argreduce(kind, x.array, axis), x.backend)
-    return reshape(found, shape)
+    return found if found.array.shape == shape else reshape(found, shape)
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import gradnet.ops as _ops
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import AxisError, DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.tensor import Tensor
+
+ops: Any = _ops  # what is above this file, looked up when it is used
 
 
 def is_sequence(x: Any) -> bool:
@@ -24,6 +27,8 @@ def is_sequence(x: Any) -> bool:
 
 def normalize_axis(name: str, axis: Any, ndim: int) -> int:
     """A non-negative axis. Raises AxisError, naming the op, where it is out of range."""
+    if type(axis) is int and 0 <= axis < ndim:
+        return axis
     try:
         number = operator.index(axis)
     except TypeError:
@@ -40,6 +45,8 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """Non-negative axes, all of them for None. Raises ShapeError for repeated ones."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     found = tuple(normalize_axis(name, a, ndim) for a in axes)
     if len(set(found)) != len(found):
@@ -48,9 +55,9 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def _tensor(x: Any) -> Tensor:
-    from gradnet.ops.creation import asarray
-
-    return asarray(x)
+    if isinstance(x, Tensor):
+        return x
+    return ops.asarray(x)
 
 
 # Reshape
@@ -66,8 +73,8 @@ RESHAPE: Multilinear = Multilinear(
 def as_shape(shape: Any) -> Shape:
     """A shape from an int, a tuple, a list or 0-d tensors."""
     try:
-        if isinstance(shape, tuple | list):
-            return tuple(operator.index(n) for n in shape)
+        if isinstance(shape, (tuple, list)):
+            return tuple([operator.index(n) for n in shape])
         return (operator.index(shape),)
     except TypeError:
         raise DTypeError(f"a shape is an integer or several, got {shape!r}") from None
@@ -88,18 +95,19 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """
     x = _tensor(x)
     wanted = as_shape(shape)
+    current = x.array.shape
     if -1 in wanted:
-        rest = math.prod(n for n in wanted if n != -1)
+        rest = math.prod([n for n in wanted if n != -1])
         if wanted.count(-1) > 1 or not rest or x.size % rest:
             raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
-        wanted = tuple(x.size // rest if n == -1 else n for n in wanted)
-    if math.prod(wanted) != x.size or builtins.any(n < 0 for n in wanted):
+        wanted = tuple([x.size // rest if n == -1 else n for n in wanted])
+    if math.prod(wanted) != math.prod(current) or (wanted and min(wanted) < 0):
         raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
     if copy:
         from gradnet.ops.creation import copy as copied
 
         x = copied(x)
-    return x if wanted == x.shape and not copy else RESHAPE(x, shape=wanted)
+    return x if wanted == current and not copy else RESHAPE(x, shape=wanted)
 
 
 def _permute_adjoint(g: Tensor, context: Context) -> Tensor:
@@ -128,10 +136,10 @@ def permute_dims(x: Any, /, axes: Any) -> Tensor:
 def matrix_transpose(x: Any, /) -> Tensor:
     """The last two axes exchanged: (..., n, m) -> (..., m, n)."""
     x = _tensor(x)
-    if x.ndim < 2:
+    ndim = len(x.array.shape)
+    if ndim < 2:
         raise ShapeError(f"matrix_transpose needs at least two axes, got shape {x.shape}")
-    rest = tuple(range(x.ndim - 2))
-    return PERMUTE(x, axes=(*rest, x.ndim - 1, x.ndim - 2))
+    return PERMUTE(x, axes=(*range(ndim - 2), ndim - 1, ndim - 2))
 
 
 def transpose(x: Any, /, axes: Any = None) -> Tensor:
@@ -219,9 +227,10 @@ def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
     """With new axes of length 1 at the given places of the result."""
     x = _tensor(x)
     count = len(axis) if isinstance(axis, tuple | list) else 1
-    axes = normalize_axes("expand_dims", axis, x.ndim + count)
-    lengths = iter(x.shape)
-    return reshape(x, tuple(1 if i in axes else next(lengths) for i in range(x.ndim + count)))
+    lengths = list(x.array.shape)
+    for place in sorted(normalize_axes("expand_dims", axis, len(lengths) + count)):
+        lengths.insert(place, 1)
+    return RESHAPE(x, shape=tuple(lengths)) if count else x
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
@@ -235,9 +244,13 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
 
 
 class _Concatenate(Op):
-    """Arrays joined along an axis; each gets back its own piece of the cotangent."""
+    """Arrays joined along an axis, or a new one; each gets back its own piece of the cotangent."""
 
-    def forward(self, backend: Backend, *xs: Array, axis: int) -> Array:
+    def forward(self, backend: Backend, *xs: Array, axis: int, new: bool = False) -> Array:
+        if new:
+            shape = xs[0].shape
+            longer = (*shape[:axis], 1, *shape[axis:])
+            xs = tuple([backend.reshape(x, longer) for x in xs])
         return backend.concatenate(xs, axis)
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
@@ -245,11 +258,14 @@ class _Concatenate(Op):
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
         axis = context.parameters["axis"]
+        lead = (slice(None),) * axis
+        if context.parameters.get("new"):
+            return [g[(*lead, i)] if need else None for i, need in enumerate(context.needs)]
         pieces: list[Tensor | None] = []
         start = 0
         for x, need in zip(context.inputs, context.needs, strict=True):
             stop = start + x.shape[axis]
-            pieces.append(g[(slice(None),) * axis + (slice(start, stop),)] if need else None)
+            pieces.append(g[(*lead, slice(start, stop))] if need else None)
             start = stop
         return pieces
 
@@ -273,9 +289,7 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
     Raises ShapeError where lengths other than along the axis differ.
     """
-    from gradnet.ops.creation import operands_of_one_dtype
-
-    tensors = operands_of_one_dtype("concat", *arrays)
+    tensors = ops.creation.operands_of_one_dtype("concat", *arrays)
     if not tensors:
         raise ShapeError("concat got no arrays")
     if axis is None:
@@ -283,10 +297,11 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
         axis = 0
     first = tensors[0]
     axis = normalize_axis("concat", axis, first.ndim)
+    shape = first.array.shape
+    before, after = shape[:axis], shape[axis + 1 :]
     for x in tensors[1:]:
-        if x.ndim != first.ndim or builtins.any(
-            n != m for i, (n, m) in enumerate(zip(x.shape, first.shape, strict=True)) if i != axis
-        ):
+        other = x.array.shape
+        if (len(other), other[:axis], other[axis + 1 :]) != (len(shape), before, after):
             listed = ", ".join(str(t.shape) for t in tensors)
             raise ShapeError(f"concat along axis {axis} got shapes {listed}")
     return CONCATENATE(*tensors, axis=axis)
@@ -294,14 +309,13 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """Arrays of one shape joined along a new axis."""
-    from gradnet.ops.creation import operands
-
-    tensors = operands(*arrays)
-    shapes = {x.shape for x in tensors}
+    tensors = ops.creation.operands(*arrays)
+    shapes = {x.array.shape for x in tensors}
     if len(shapes) != 1:
         raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
     axis = normalize_axis("stack", axis, tensors[0].ndim + 1)
-    return concat([expand_dims(x, axis) for x in tensors], axis=axis)
+    tensors = ops.creation.operands_of_one_dtype("stack", *tensors)
+    return CONCATENATE(*tensors, axis=axis, new=True)
 
 
 def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
