@@ -1,0 +1,248 @@
+"""Estimators without configuration against scikit-learn's, at its defaults and tuned.
+
+    python -m benchmarks.estimators [--data digits,wine,...] [--seeds 3] [--no-tuned] [--table]
+
+Five folds of digits, breast_cancer, wine and California housing, the official split of Adult; the
+real data from the folder that GRADNET_DATA names. Every contender is given the same rows, and is
+timed in turn with the others. Writes results/estimators.json and, with --table, puts the table made
+of that file into README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTCOME = ROOT / "benchmarks" / "results" / "estimators.json"
+README = ROOT / "README.md"
+BEGIN = "<!-- made by python -m benchmarks.estimators --table; do not edit -->"
+END = "<!-- end of the table of estimators -->"
+
+DATA = ("digits", "breast_cancer", "wine", "adult", "california")
+OURS, DEFAULT, TUNED = "TabularMLP, defaults", "scikit-learn, defaults", "scikit-learn, tuned"
+GRID = {
+    "hidden_layer_sizes": [(100,), (256, 256)],
+    "alpha": [1e-4, 1e-1],
+    "learning_rate_init": [1e-3, 3e-3],
+    "early_stopping": [True],
+}
+LARGE = 10_000  # rows from which on the tuning takes one split in place of three folds
+
+
+class Problem(NamedTuple):
+    """A data frame, its target, and the splits (train, test) that it is judged on."""
+
+    frame: Any
+    y: Any
+    splits: list[tuple[Any, Any]]
+    regression: bool
+
+
+def problem(name: str, folder: Path) -> Problem:
+    """The data of that name. Raises FileNotFoundError where real data are not there."""
+    import pandas as pd
+    from sklearn import datasets
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if name == "adult":
+        train, test = (frame(folder / "adult" / f"adult_{part}.csv") for part in ("train", "test"))
+        both = pd.concat([train, test], ignore_index=True)
+        rows = np.arange(len(both))
+        split = (rows[: len(train)], rows[len(train) :])
+        y = both.pop("income").to_numpy().astype(str)
+        return Problem(both, y, [split], False)
+    if name == "california":
+        table = frame(folder / "california" / "california_housing.csv")
+        y = table.pop("median_house_value").to_numpy(dtype=np.float64)
+        splits = list(KFold(5, shuffle=True, random_state=0).split(table))
+        return Problem(table, y, splits, True)
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+    y = bunch.target.to_numpy()
+    splits = list(StratifiedKFold(5, shuffle=True, random_state=0).split(bunch.data, y))
+    return Problem(bunch.data, y, splits, False)
+
+
+def frame(path: Path) -> Any:
+    """A CSV file as a pandas frame, empty cells missing."""
+    import pandas as pd
+
+    with path.open(newline="") as file:
+        header = next(csv.reader(file))
+    return pd.read_csv(path, names=header, skiprows=1, skipinitialspace=True)
+
+
+def contender(name: str, task: Problem, seed: int) -> Any:
+    """An estimator for a problem, as its users write it."""
+    from sklearn.compose import TransformedTargetRegressor, make_column_selector
+    from sklearn.compose import make_column_transformer as columns
+    from sklearn.impute import SimpleImputer
+    from sklearn.model_selection import GridSearchCV, ShuffleSplit
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from gradnet.estimators import TabularMLPClassifier, TabularMLPRegressor
+
+    if name == OURS:
+        ours = TabularMLPRegressor if task.regression else TabularMLPClassifier
+        return ours(random_state=seed)
+    prepare = columns(
+        (
+            make_pipeline(SimpleImputer(strategy="median"), StandardScaler()),
+            make_column_selector(dtype_include="number"),
+        ),
+        (
+            OneHotEncoder(handle_unknown="ignore"),
+            make_column_selector(dtype_exclude="number"),
+        ),
+    )
+    kind = MLPRegressor if task.regression else MLPClassifier
+    made = make_pipeline(prepare, kind(random_state=seed))
+    prefix = kind.__name__.lower()
+    if name == TUNED:
+        few = len(task.y) < LARGE
+        grid = {f"{prefix}__{key}": values for key, values in GRID.items()}
+        made = GridSearchCV(made, grid, cv=3 if few else ShuffleSplit(1, random_state=seed))
+    if task.regression:
+        made = TransformedTargetRegressor(made, transformer=StandardScaler())
+    return made
+
+
+def measured(task: Problem, names: tuple[str, ...], seeds: int) -> dict[str, dict[str, Any]]:
+    """Scores on test rows and seconds of each fit: accuracy, or RMSE in the target's units."""
+    found: dict[str, dict[str, Any]] = {name: {"scores": [], "seconds": []} for name in names}
+    for seed in range(seeds):
+        for train, test in task.splits:
+            for name in names:
+                estimator = contender(name, task, seed)
+                started = time.perf_counter()
+                estimator.fit(task.frame.iloc[train], task.y[train])
+                found[name]["seconds"].append(time.perf_counter() - started)
+                predicted = estimator.predict(task.frame.iloc[test])
+                found[name]["scores"].append(score(task, task.y[test], predicted))
+    return found
+
+
+def score(task: Problem, y: Any, predicted: Any) -> float:
+    if task.regression:
+        return float(np.sqrt(np.mean((y - predicted) ** 2)))
+    return float(np.mean(y == predicted))
+
+
+def summary(task: Problem, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Means, deviations, and ours against the others, fit by fit."""
+    sign = -1.0 if task.regression else 1.0
+    result: dict[str, Any] = {
+        "metric": "rmse" if task.regression else "accuracy",
+        "rows": len(task.y),
+        "fits": len(found[OURS]["scores"]),
+        "contenders": {},
+    }
+    for name, one in found.items():
+        entry = {
+            **one,
+            "mean": statistics.fmean(one["scores"]),
+            "deviation": statistics.pstdev(one["scores"]),
+            "median_seconds": statistics.median(one["seconds"]),
+        }
+        if name != OURS:
+            gains = [
+                sign * (a - b) for a, b in zip(found[OURS]["scores"], one["scores"], strict=True)
+            ]
+            entry["ours_better_by"] = statistics.fmean(gains)
+            entry["standard_error"] = (
+                statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+            )
+        result["contenders"][name] = entry
+    return result
+
+
+# The table
+
+
+def table(report: dict[str, Any]) -> str:
+    """The README's table of a report."""
+    lines = [
+        f"| data | rows | {OURS} | {DEFAULT} | {TUNED} | fit: ours | scikit-learn's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in report["data"].items():
+        contenders = part["contenders"]
+        cells = [
+            shown(contenders[who], part["metric"]) if who in contenders else "-"
+            for who in (OURS, DEFAULT, TUNED)
+        ]
+        times = [f"{contenders[who]['median_seconds']:.2g} s" for who in (OURS, DEFAULT)]
+        what = f"{name}, {'RMSE' if part['metric'] == 'rmse' else 'accuracy'}"
+        lines.append(f"| {what} | {part['rows']:,} | {' | '.join(cells)} | {' | '.join(times)} |")
+    return (
+        "\n".join(lines) + "\n\nMeans over folds and seeds on rows not seen, ± the deviation of a "
+        "fit; median seconds of a fit with its preprocessing\n"
+        "([all figures](benchmarks/results/estimators.json)). "
+        f"Measured on {machine.sentence(report['machine'])}."
+    )
+
+
+def shown(entry: dict[str, Any], metric: str) -> str:
+    """A mean with its deviation."""
+    mean, deviation = entry["mean"], entry["deviation"]
+    digits = 0 if metric == "rmse" else 4
+    text = f"{mean:,.{digits}f}"
+    return text if len(entry["scores"]) == 1 else f"{text} ± {deviation:,.{digits}f}"
+
+
+def put_table(report: dict[str, Any], readme: Path = README) -> None:
+    """Put the table between its markers. Raises ValueError where they are not there."""
+    text = readme.read_text("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{readme} has no lines\n{BEGIN}\n{END}\nto put the table between")
+    readme.write_text(f"{before}{BEGIN}\n{table(report)}\n{END}{after}", "utf-8")
+
+
+def runs(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    names = (OURS, DEFAULT) if options.no_tuned else (OURS, DEFAULT, TUNED)
+    for name in options.data.split(","):
+        task = problem(name, options.folder)
+        found = summary(task, measured(task, names, options.seeds))
+        for who, entry in found["contenders"].items():
+            print(f"{name:14}{who:24}{entry['mean']:12.4f}{entry['median_seconds']:9.2f} s")
+        yield name, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=",".join(DATA))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--no-tuned", action="store_true")
+    parser.add_argument("--table", action="store_true", help="put the table into README.md")
+    parser.add_argument("--only-table", action="store_true", help="of the figures that are there")
+    parser.add_argument("--out", type=Path, default=OUTCOME)
+    default = os.environ.get("GRADNET_DATA", ROOT.parent / "shared" / "data" / "files")
+    parser.add_argument("--folder", type=Path, default=Path(default))
+    options = parser.parse_args()
+    if not options.only_table:
+        warnings.simplefilter("ignore")
+        report = {"machine": machine.describe(), "data": dict(runs(options))}
+        options.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    if options.table or options.only_table:
+        put_table(json.loads(options.out.read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()
