@@ -110,14 +110,13 @@ def _lowered(
 
 def _launcher(crew: team.Team | None, addresses: list[int]) -> Callable[[int], None]:
     """A call of functions with one argument, each by its thread."""
-    own = machine.STEP(addresses[0])
     if crew is None:
-        return own
+        return machine.STEP(addresses[0])
     functions = np.array(addresses, np.int64)
     place, run = functions.ctypes.data, crew.run
 
     def launch(argument: int, kept: Any = functions) -> None:
-        run(place, own, argument)
+        run(place, argument)
 
     return launch
 
@@ -241,7 +240,4 @@ def _woven(calls: list[Ranks], threads: int) -> list[list[machine.Item]]:
         for items, own in zip(ranks, call, strict=False):
             items.extend(own)
         shared = len(call) > 1
-    if threads > 1:
-        for items in ranks:
-            items.append(barrier)
     return ranks

@@ -290,7 +290,12 @@ class Code:
 
 def _target() -> Any:
     """A target for code that is made quickly; MCJIT takes it over, so each has its own."""
-    llvm.initialize_native_asmparser()  # for the one instruction of waiting loops
+    for prepare in (
+        llvm.initialize_native_target,
+        llvm.initialize_native_asmprinter,
+        llvm.initialize_native_asmparser,  # for the one instruction of waiting loops
+    ):
+        prepare()
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), opt=1
     )

@@ -6,13 +6,13 @@ step; after a millisecond without work it sleeps until it is needed.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
-
 import numpy as np
 
 from .. import threads
@@ -70,6 +70,34 @@ store i64 %slots, ptr %second
 ret i64 %answer
 }}
 
+define void @leave(ptr %box) noinline {{
+br label %wait
+wait:
+{machine.waiting(free, "out")}
+out:
+ret void
+}}
+
+define void @finish(ptr %boxes, i64 %members, ptr %functions, i64 %slots) noinline {{
+entry:
+%mine = load ptr, ptr %functions
+%given = inttoptr i64 %slots to ptr
+call void %mine(ptr %given)
+br label %each
+each:
+%i = phi i64 [ 0, %entry ], [ %following, %next ]
+%more = icmp slt i64 %i, %members
+br i1 %more, label %next, label %end
+next:
+%following = add i64 %i, 1
+%bytes = mul i64 %i, {_BOX}
+%box = getelementptr i8, ptr %boxes, i64 %bytes
+call void @leave(ptr %box)
+br label %each
+end:
+ret void
+}}
+
 define i64 @go(ptr %boxes, i64 %members, ptr %functions, i64 %slots) {{
 entry:
 br label %each
@@ -92,9 +120,7 @@ own:
 %ready = icmp eq i64 %asleep, 0
 br i1 %ready, label %run, label %end
 run:
-%mine = load ptr, ptr %functions
-%given = inttoptr i64 %slots to ptr
-call void %mine(ptr %given)
+call void @finish(ptr %boxes, i64 %members, ptr %functions, i64 %slots)
 br label %end
 end:
 ret i64 %asleep
@@ -107,28 +133,47 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.lock = threading.Lock()
         self._code = machine.Code(_text())
         self._memory = np.zeros((size + 2) * _BOX // 8 + 16, np.int64)
         start = -(-self._memory.ctypes.data // _BOX) * _BOX
         # Two lines for the barrier, then the boxes.
         self.control, self._boxes = start, start + 2 * _BOX
-        self._states = np.frombuffer(
-            (ctypes.c_int64 * ((size + 2) * _BOX // 8)).from_address(start), np.int64
-        )
+        words = ctypes.c_int64 * ((size + 2) * _BOX // 8)
+        self._words = words.from_address(start)
         self._go = ctypes.CFUNCTYPE(
             ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
         )(self._code.address("go"))
+        self._finish = ctypes.CFUNCTYPE(
+            None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+        )(self._code.address("finish"))
         self._serve = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(
             self._code.address("serve")
         )
-        self._events = [threading.Event() for _ in range(size - 1)]
-        for i in range(size - 1):
-            self._states[(2 + i) * _BOX // 8] = _ASLEEP
-            thread = threading.Thread(
-                target=self._member, args=(i,), name=f"gradnet-step-{i + 1}", daemon=True
-            )
-            thread.start()
+        self._reset()
+        atexit.register(self._rest)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Be without members: in a forked process the threads are gone."""
+        self.lock = threading.Lock()
+        self._events: list[threading.Event] = []
+        for i in range(len(self._words)):
+            self._words[i] = 0
+        for i in range(self.size - 1):
+            self._words[(2 + i) * _BOX // 8] = _ASLEEP
+
+    def _start(self) -> None:
+        self._events = [threading.Event() for _ in range(self.size - 1)]
+        for i in range(self.size - 1):
+            name = f"gradnet-step-{i + 1}"
+            threading.Thread(target=self._member, args=(i,), name=name, daemon=True).start()
+
+    def _rest(self) -> None:
+        """Wait until no member is in the machine code, which the process is about to leave."""
+        boxes = [(2 + i) * _BOX // 8 for i in range(self.size - 1)]
+        while any(self._words[box] != _ASLEEP for box in boxes):
+            time.sleep(0.001)
 
     def _member(self, i: int) -> None:
         event, box = self._events[i], self._boxes + i * _BOX
@@ -137,27 +182,24 @@ class Team:
             event.clear()
             self._serve(box, _PATIENCE)
 
-    def run(self, functions: int, own: Any, slots: int) -> None:
-        """Run a step: `functions` is the address of one address per thread, `own` the first."""
+    def run(self, functions: int, slots: int) -> None:
+        """Run a step and wait for all: `functions` is the address of one address per thread."""
         with self.lock:
+            if not self._events:
+                self._start()
             asleep = self._go(self._boxes, self.size - 1, functions, slots)
             if asleep:
                 for i, event in enumerate(self._events):
                     if asleep >> i & 1:
                         event.set()
-                own(slots)
+                self._finish(self._boxes, self.size - 1, functions, slots)
 
 
 @cache
-def team(process: int) -> Team | None:
-    """The team of a process, or None where it has one processor."""
+def current() -> Team | None:
+    """The team of this process, or None where it has one processor."""
     size = threads.processors()
     return Team(size) if size > 1 else None
-
-
-def current() -> Team | None:
-    """This process's team; a forked process has its own."""
-    return team(os.getpid())
 
 
 def ranges(total: int, parts: int, step: int = 1) -> Sequence[tuple[int, int]]:

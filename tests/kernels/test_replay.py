@@ -1,0 +1,290 @@
+"""Compiled replays against the plain NumPy reference, whole and split between threads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradnet as gn
+from gradnet import backends
+from gradnet.captured import Captured
+from gradnet.captured.plan import Layout
+
+replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
+from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture(autouse=True)
+def _on_numba() -> Iterator[None]:
+    with backends.use("numba"):
+        yield
+
+
+@pytest.fixture(params=[1, 2, 3], ids=lambda n: f"{n} threads")
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Everything split between so many threads, however small it is."""
+    size: int = request.param
+    for name in ("_SHARE", "_SHARE_HEAVY", "_SHARE_PRODUCT", "_SHARED_PROGRAM"):
+        monkeypatch.setattr(lowerings, name, 1)
+    crew = None if size == 1 else _crew(size)
+    monkeypatch.setattr(team, "current", lambda: crew)
+    return size
+
+
+_CREWS: dict[int, Any] = {}
+
+
+def _crew(size: int) -> Any:
+    if size not in _CREWS:
+        _CREWS[size] = team.Team(size)
+    return _CREWS[size]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(17)
+
+
+def normal(*shape: int, dtype: str = "float32") -> Array:
+    return np.asarray(rng().standard_normal(shape), dtype)
+
+
+def compiled(captured: Captured[..., Any]) -> bool:
+    """Whether all of the latest recording is machine code."""
+    run = captured._last._replay  # type: ignore[union-attr]
+    return isinstance(run, replay._Run) and not run._by_storage
+
+
+def twice(function: Any, *xs: Array) -> Any:
+    """The results of a recording and of a replay, which are the same to the bit."""
+    captured = gn.capture(function)
+    tensors = [gn.asarray(x) for x in xs]
+    first, second = captured(*tensors), captured(*tensors)
+    assert captured.replays == 1
+    assert compiled(captured)
+    for a, b in zip(_all(first), _all(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    return second
+
+
+def _all(tree: Any) -> list[Array]:
+    return [x.numpy() for x in (tree if isinstance(tree, tuple) else (tree,))]
+
+
+SHAPES = [(1, 1), (3, 5), (17, 33), (128, 10), (129, 7), (300, 1), (1, 300), (257, 64)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_chains_with_every_kind_of_broadcast(
+    shape: tuple[int, int], dtype: str, threads: int
+) -> None:
+    n, m = shape
+    x, row, column = normal(n, m, dtype=dtype), normal(m, dtype=dtype), normal(n, 1, dtype=dtype)
+
+    def chain(x: Any, row: Any, column: Any) -> Any:
+        y = gn.tanh(x * row + column) - 0.5
+        return gn.where(y > 0, y * 2.0, x / 3.0), (y * 1.5).T
+
+    found = twice(chain, x, row, column)
+    y = np.tanh(x * row + column) - 0.5
+    expected = np.where(y > 0, y * 2, x / 3)
+    tolerance = 2e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found[1].numpy(), y.T * 1.5, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums(shape: tuple[int, int], threads: int) -> None:
+    x = normal(*shape)
+    total, rows, columns = twice(
+        lambda x: (gn.sum(x), gn.sum(x, axis=1), gn.sum(x, axis=0)), x
+    )
+    exact = x.astype(np.float64)
+    for found, expected in (
+        (total, exact.sum()),
+        (rows, exact.sum(1)),
+        (columns, exact.sum(0)),
+    ):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1 << 15, (1 << 15) + 1, 100_003])
+def test_long_sums(count: int, threads: int) -> None:
+    x = normal(count)
+    found = twice(lambda x: gn.sum(x * x), x).item()
+    assert found == pytest.approx(np.square(x.astype(np.float64)).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 4, 5), (33, 17, 65), (64, 784, 10), (10, 3, 129)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_every_layout(sizes: tuple[int, int, int], dtype: str, threads: int) -> None:
+    n, k, m = sizes
+    a, b = normal(n, k, dtype=dtype), normal(k, m, dtype=dtype)
+    wide = normal(n, 2 * k, dtype=dtype)
+    found = twice(
+        lambda a, b, at, bt, wide: (a @ b, at.T @ b, a @ bt.T, at.T @ bt.T, wide[:, :k] @ b),
+        a, b, np.ascontiguousarray(a.T), np.ascontiguousarray(b.T), wide,
+    )  # fmt: skip
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    for y in found[:4]:
+        np.testing.assert_allclose(y.numpy(), a @ b, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found[4].numpy(), wide[:, :k] @ b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (17, 33), (300, 10), (130, 3)], ids=str)
+@pytest.mark.parametrize("kind", ["classes", "probabilities", "weights", "smoothing"])
+def test_cross_entropy(shape: tuple[int, int], kind: str, threads: int) -> None:
+    n, k = shape
+    x = normal(n, k) * 5
+    classes = rng().integers(0, k, n)
+    y: Array = classes
+    if kind == "probabilities":
+        y = rng().dirichlet(np.ones(k), n).astype(np.float32)
+    smoothing = 0.1 if kind == "smoothing" else 0.0
+    weight = rng().uniform(0, 2, n).astype(np.float32)
+
+    def value(x: Any, y: Any, weight: Any) -> Any:
+        weight = weight if kind == "weights" else None
+        x = x.detach().requires_grad_()
+        loss = gn.nn.cross_entropy(x, y, label_smoothing=smoothing, sample_weight=weight)
+        loss.backward()
+        return loss.detach(), x.grad
+
+    captured = gn.capture(lambda *xs: value(*xs))
+    tensors = [gn.asarray(v) for v in (x, y, weight)]
+    captured(*tensors)
+    loss, g = captured(*tensors)
+    with backends.use("numpy"):
+        expected, gradient = value(*(gn.asarray(v) for v in (x, y, weight)))
+    np.testing.assert_allclose(loss.numpy(), expected.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(g.numpy(), gradient.numpy(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 127, 128, 129, 300])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid", "elu", "identity"])
+def test_layers_with_their_gradients(rows: int, activation: str, threads: int) -> None:
+    x, w, b = normal(rows, 9), normal(9, 21), normal(21)
+
+    def value(x: Any, w: Any, b: Any) -> Any:
+        x, w, b = (v.detach().requires_grad_() for v in (x, w, b))
+        y = gn.ops.linear(x, w, b, activation=activation)
+        gn.sum(y * y).backward()
+        return y.detach(), x.grad, w.grad, b.grad
+
+    found = twice(value, x, w, b)
+    with backends.use("numpy"):
+        expected = value(*(gn.asarray(v) for v in (x, w, b)))
+    for y, z in zip(found, expected, strict=True):
+        np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("count", [1, 5, 1023, 1024, 1025, 5000])
+def test_random_numbers_are_those_of_plain_runs(count: int, threads: int) -> None:
+    draw = gn.capture(lambda x: gn.random.uniform((count,)) + x)
+    normals = gn.capture(lambda x: gn.random.normal((count,), dtype="float64") + x)
+    zero = gn.asarray(0.0)
+    gn.random.seed(2**64 - 1)
+    found = [(draw(zero).numpy(), normals(gn.asarray(0.0, dtype="float64")).numpy()) for _ in "ab"]
+    gn.random.seed(2**64 - 1)
+    for u, z in found:
+        np.testing.assert_array_equal(u, gn.random.uniform((count,)).numpy())
+        np.testing.assert_array_equal(z, gn.random.normal((count,), dtype="float64").numpy())
+
+
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, 3e38, -3e38, 1e-38, 1.0]
+
+
+def test_extremes_pass_through_chains(threads: int) -> None:
+    x = np.array(SPECIAL * 7, np.float32)
+
+    def chain(x: Any) -> Any:
+        return gn.exp(x) + 1.0, gn.nn.relu(x) * 2.0, gn.maximum(x, 0.0) - x, gn.sqrt(abs(x)) / x
+
+    found = twice(chain, x)
+    with backends.use("numpy"):
+        expected = chain(gn.asarray(x))
+    for y, z in zip(found, expected, strict=True):
+        np.testing.assert_allclose(y.numpy(), z.numpy(), rtol=5e-7)
+
+
+def test_empty_arrays(threads: int) -> None:
+    captured = gn.capture(lambda x: gn.sum(gn.tanh(x) @ gn.ones((4, 3)), axis=0))
+    for _ in range(2):
+        np.testing.assert_array_equal(captured(gn.ones((0, 4))).numpy(), np.zeros(3))
+
+
+def test_strided_arguments(threads: int) -> None:
+    x = gn.asarray(normal(40, 30))
+    captured = gn.capture(lambda x: gn.tanh(x) * 2.0)
+    for part in (x[::2], x[:, ::3], x.T, x[::-1]):
+        for _ in range(2):
+            np.testing.assert_allclose(
+                captured(part).numpy(), np.tanh(part.numpy()) * 2, rtol=1e-6
+            )
+
+
+def test_a_fused_chain_is_one_call() -> None:
+    captured = gn.capture(lambda x: gn.exp(gn.tanh(x * 2.0) + x) / 3.0)
+    captured(gn.ones((4, 5)))
+    (calls,) = [captured._last.program.calls]  # type: ignore[union-attr]
+    assert [call.method for call in calls] == ["map"] * 5
+    fused = replay.fused(calls, replay._compiles)
+    assert [call.method for call in fused] == ["map"]
+
+
+def test_memory_is_shared_by_what_does_not_live_together() -> None:
+    w = gn.asarray(normal(64, 64))
+
+    def deep(x: gn.Tensor) -> gn.Tensor:
+        for _ in range(20):
+            x = gn.tanh(x @ w)
+        return gn.sum(x)
+
+    captured = gn.capture(deep)
+    captured(gn.asarray(normal(64, 64)))
+    layout = Layout(captured._last.program.calls)  # type: ignore[union-attr]
+    assert layout.nbytes <= 3 * 64 * 64 * 4
+
+
+def test_a_team_sleeps_and_wakes() -> None:
+    crew = _crew(2)
+    x = gn.asarray(normal(400, 200))
+    w = gn.asarray(normal(200, 300))
+    captured = gn.capture(lambda x: gn.sum(gn.tanh(x @ w) @ w.T))
+    first = captured(x).item()
+    for pause in (0.0, 0.01, 0.0, 0.05):
+        time.sleep(pause)
+        assert captured(x).item() == first
+    assert crew.size == 2
+
+
+def test_a_forked_process_has_a_team_of_its_own() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this platform does not fork")
+    x = gn.asarray(normal(300, 200))
+    w = gn.asarray(normal(200, 300))
+    captured = gn.capture(lambda x: gn.sum(gn.tanh(x @ w)))
+    expected = captured(x).item()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=lambda: queue.put(captured(x).item()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside a fork
+        child.start()
+    assert queue.get(timeout=60) == expected
+    child.join()
+
+
+def test_machine_code_reads_arrays_where_they_are() -> None:
+    table = np.array([5, 6], np.uint64)
+    assert machine.handles(table).shape == (2,)
+    assert machine._direct() is machine._DIRECT
