@@ -133,11 +133,12 @@ class GAN:
                 points = points + blur * source.normal((2 * n, k), backend=x.backend)
             told = 2 * binary_cross_entropy(self.discriminator(points), labels, check=False)
             self._step(told, optimizers[0])
+            self.discriminator.requires_grad_(False)
             made = self.generator(self._draw(source, n))
             made = made + blur * source.normal((n, k), backend=x.backend)
             fooled = binary_cross_entropy(self.discriminator(made), real, check=False)
             self._step(fooled, optimizers[1])
-            self.discriminator.zero_grad()
+            self.discriminator.requires_grad_(True)
             losses.append(ops.stack([told.detach(), fooled.detach()]))
         self.trace = [(d, g) for d, g in ops.stack(losses).tolist()]
         return self
