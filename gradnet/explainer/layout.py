@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gradnet.explainer.figures import shown
-from gradnet.explainer.trace import Partial, Step
+from gradnet.explainer.trace import ExplainError, Partial, Step
 
 if TYPE_CHECKING:
     from gradnet.explainer.report import Explanation
@@ -25,6 +25,7 @@ BETWEEN = 32.0  # between gates of one layer
 BEND = 44.0  # room in which a wire changes its height
 MARGIN = 18.0
 LONGEST_LABEL = 32
+MOST_STEPS = 500
 _SYMBOLS = {
     "add": "+",
     "subtract": "-",
@@ -103,7 +104,12 @@ def brief(text: str, shape: Sequence[int]) -> str:
 
 
 def place(e: Explanation) -> Layout:
-    """The layout of an explanation's circuit."""
+    """The layout of an explanation's circuit. Raises ExplainError for one of too many steps."""
+    if len(e.rows) > MOST_STEPS:
+        raise ExplainError(
+            f"a circuit of {len(e.rows)} steps is too large to draw, at most {MOST_STEPS} are; the "
+            "tables have them all"
+        )
     gates, wires = _connected(e)
     layers: list[list[Gate]] = [[] for _ in range(max(g.layer for g in gates) + 1)]
     for gate in gates:
@@ -172,17 +178,16 @@ def _set_heights(layers: list[list[Gate]], wires: list[Wire]) -> None:
             gate.height = max(PORT * gate.ports, PORT) if gate.step is not None else PORT
             gate.y = y + gate.height / 2
             y += gate.height + BETWEEN
+    beside: dict[int, list[tuple[Gate, float]]] = {}
+    for wire in wires:
+        for a, b in pairwise(wire.stops):
+            shift = port_shift(wire) if b is wire.stops[-1] else 0.0
+            beside.setdefault(id(a), []).append((b, shift))
+            beside.setdefault(id(b), []).append((a, -shift))
     for turn in range(24):
         for layer in layers if turn % 2 else reversed(layers):
             for gate in layer:
-                wanted = []
-                for wire in wires:
-                    for a, b in pairwise(wire.stops):
-                        shift = port_shift(wire) if b is wire.stops[-1] else 0.0
-                        if a is gate:
-                            wanted.append(b.y + shift)
-                        elif b is gate:
-                            wanted.append(a.y - shift)
+                wanted = [other.y + shift for other, shift in beside.get(id(gate), [])]
                 if wanted:
                     gate.y = sum(wanted) / len(wanted)
             _separate(layer)

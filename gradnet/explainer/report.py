@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gradnet.explainer import drawing
 from gradnet.explainer.figures import shown
+from gradnet.explainer.layout import MOST_STEPS
 from gradnet.explainer.trace import Step
 from gradnet.ops.elementwise import op
 from gradnet.ops.reduce import all as all_of
@@ -202,10 +203,9 @@ class Explanation:
 
     def html(self) -> str:
         """The tables and the circuit as HTML that follows the reader's light or dark scheme."""
-        parts = [
-            f'<div class="gn-explain"><style>{_STYLE}</style>',
-            drawing.svg(self, theme="auto"),
-        ]
+        parts = [f'<div class="gn-explain"><style>{_STYLE}</style>']
+        if len(self.rows) <= MOST_STEPS:
+            parts.append(drawing.svg(self, theme="auto"))
         for title, header, rows in self.tables():
             head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
             body = "".join(

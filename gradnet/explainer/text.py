@@ -31,6 +31,10 @@ def render(e: Explanation, *, color: bool, width: int) -> str:
     return stream.getvalue().rstrip("\n") + "\n"
 
 
+DEEPEST = 60
+"""Levels of the tree that are drawn."""
+
+
 def circuit(e: Explanation) -> list[str]:
     """The circuit as a tree from the result to the inputs, a branch drawn once and then named.
 
@@ -39,16 +43,21 @@ def circuit(e: Explanation) -> list[str]:
     lines: list[str] = []
     drawn: set[str] = set()
 
-    def visit(name: str, lead: str, last: bool, gradient: str, top: bool) -> None:
+    def visit(name: str, lead: str, last: bool, gradient: str, level: int) -> None:
         step = e[name]
         again = name in drawn and bool(step.partials)
+        deep = level >= DEEPEST and bool(step.partials)
         drawn.add(name)
-        stem, below = ("", "") if top else ("└─ " if last else "├─ ", "   " if last else "│  ")
+        stem, below = (
+            ("", "") if not level else ("└─ " if last else "├─ ", "   " if last else "│  ")
+        )
         label = name if not step.expression else f"{name} = {step.expression}"
         branch = " (branch: adds)" if step.uses > 1 and step.backward is not None else ""
         gate = f" [{step.op} {step.gate}]" if step.gate else ""
-        what = f"{name} (see above)" if again else f"{label}{gate}{branch}"
-        children = [] if again else list(step.partials)
+        what = f"{label}{gate}{branch}"
+        if again or deep:
+            what = f"{name} (see above)" if again else f"{label} (see the table)"
+        children = [] if again or deep else list(step.partials)
         lines.append(f"{lead}{stem}{what}")
         inner = lead + below
         bar = "│  " if children else "   "
@@ -56,9 +65,10 @@ def circuit(e: Explanation) -> list[str]:
         if gradient:
             lines.append(f"{inner}{bar}gradient {gradient}")
         for i, partial in enumerate(children):
-            visit(partial.operand, inner, i == len(children) - 1, shown(partial.gradient), False)
+            end = i == len(children) - 1
+            visit(partial.operand, inner, end, shown(partial.gradient), level + 1)
 
-    visit(e.output.name, "", True, shown(e.output.backward), True)
+    visit(e.output.name, "", True, shown(e.output.backward), 0)
     return lines
 
 

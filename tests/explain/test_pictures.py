@@ -210,6 +210,20 @@ def test_figures() -> None:
     assert shown(None) == ""
 
 
+def test_what_is_too_large_to_draw() -> None:
+    def deep(x: Any) -> Any:
+        for _ in range(520):
+            x = gn.sin(x)
+        return x
+
+    e = gn.explain(deep, 0.5)
+    assert float(e.gradients["x"]) == pytest.approx(float(gn.grad(deep)(gn.asarray(0.5))), rel=1e-4)
+    assert "u460 = sin(u459) (see the table)" in e.text()
+    with pytest.raises(ExplainError, match="520 steps is too large to draw, at most 500"):
+        e.svg()
+    assert "<svg" not in e.html()
+
+
 # Files
 
 
