@@ -159,7 +159,8 @@ def _text(
     if pa.types.is_string_view(cells.type):
         cells = cells.cast(pa.large_string())
     encoded = cells.dictionary_encode().unify_dictionaries()
-    parts = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    # Some libraries number their categories without a sign.
+    parts = [chunk.indices.cast("int64").fill_null(-1).to_numpy() for chunk in encoded.chunks]
     codes = np.concatenate(parts) if parts else np.empty(0)
     found = encoded.chunk(0).dictionary.to_pylist() if parts else []
     texts = ["" if text is None else text.strip() for text in found]

@@ -218,11 +218,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return (1, "logistic") if count <= 2 else (count, "softmax")
 
     def _strata(self, y: Array) -> Array | None:
-        if self._multilabel:
-            return None
-        # As columns of truth values, of which scikit-learn draws the same rows for its own.
-        count = len(self.classes_)
-        return y.reshape(-1, 1) if count <= 2 else y.reshape(-1, 1) == np.arange(count)
+        return None if self._multilabel else y.reshape(-1, 1)
 
     def _weights_of_rows(self, y: Array, weight: Array | None, incremental: bool) -> Array | None:
         if self.class_weight is None:

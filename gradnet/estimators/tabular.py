@@ -29,12 +29,12 @@ from gradnet.estimators.frames import column_names, from_array, from_frame, is_f
 from gradnet.estimators.network import Array, arrays, network, predictions, put
 from gradnet.estimators.protocol import CallbackSupportMixin, Epochs, has_callbacks, with_callbacks
 from gradnet.training import Callback, EarlyStopping, NotFinite, Run, Trainer, TrainingInterrupted
-from gradnet.training.defaults import FEW, Defaults, choose
+from gradnet.training.defaults import FEW, WHOLE, Defaults, choose, choose_whole
 
 _PARAMETERS = """
     X is a data frame of pandas or polars, an Arrow table, or an array; its columns are numbers,
     text, booleans or categories, any cell may be missing: `help(gradnet.data)` tells of them.
-    Settings that are None are those of `gradnet train`, by the number of rows:
+    Settings that are None are chosen by the number of rows (`gradnet.training.defaults`):
 
     hidden_layer_sizes   units of each hidden layer
     activation           any of `gradnet.nn.activations.names()`
@@ -45,8 +45,9 @@ _PARAMETERS = """
     max_iter             epochs at most
     batch_size           rows of a step
     n_iter_no_change     epochs without a better validation loss until a fit ends
-    validation_fraction  rows held out for that, unless `fit` is given X_val, y_val; 0 for none. Of
-                         fewer than {few} rows none are held out
+    validation_fraction  rows held out for that, unless `fit` is given X_val, y_val; 0 for none. If
+                         None, a tenth, but none of fewer than {whole:,} rows, which are all trained
+                         on, for a number of epochs set before
     random_state         decides weights, validation rows, order of rows and dropout
     verbose              tell of progress on standard error
     device               "cpu", "cuda", "cuda:1": where to compute
@@ -115,11 +116,12 @@ class _Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if (validation[0] is None) != (validation[1] is None):
             raise ValueError("X_val and y_val go together: give both, or neither")
         if validation[0] is None:
-            options.real("validation_fraction", self.validation_fraction, 0.0, 1.0, open_high=True)
-            if self.validation_fraction and len(table) >= FEW:
-                keep, part = split(
-                    self._strata(y), self.validation_fraction, seed=seed, purpose="validation"
-                )
+            share = self.validation_fraction
+            if share is None:
+                share = 0.0 if len(table) < WHOLE else 0.1
+            options.real("validation_fraction", share, 0.0, 1.0, open_high=True)
+            if share:
+                keep, part = split(self._strata(y), share, seed=seed, purpose="validation")
                 held = (table.take(part), y[part], None if weight is None else weight[part])
                 table, y = table.take(keep), y[keep]
                 weight = None if weight is None else weight[keep]
@@ -150,12 +152,14 @@ class _Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         X = validate_data(self, X, dtype=None, ensure_all_finite="allow-nan", reset=reset)
         return from_array(X, kinds)
 
-    def _chosen(self, rows: int) -> Defaults:
-        """The settings for that many rows: those given, and the defaults of `gradnet train`."""
+    def _chosen(self, rows: int, watched: bool) -> Defaults:
+        """The settings for that many rows: those given, and the defaults of `gradnet.training`."""
         e = self
         if e.solver is not None:
             options.one_of("solver", e.solver, options.STOCHASTIC)
         chosen = choose(rows, e.solver)
+        if not watched and rows < WHOLE:
+            chosen = choose_whole(rows, self.preprocessing_.task, e.solver)
         given: dict[str, Any] = {
             "activation": e.activation,
             "dropout": e.dropout,
@@ -181,7 +185,7 @@ class _Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         preprocessing = self.preprocessing_
         inputs = preprocessing.transform(table, self.notes_)
-        self.settings_ = settings = self._chosen(len(y))
+        self.settings_ = settings = self._chosen(len(y), held is not None)
         self._sizes = (inputs.shape[1], *settings.hidden, len(preprocessing.classes) or 1)
         # So few rows are computed to the last digit.
         model = self._network_of(np.float64 if len(y) < FEW else np.float32, seed)
@@ -276,7 +280,7 @@ class TabularMLPClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     __doc__ = (
         """A multilayer perceptron for classes, on a data frame with categories and missing cells.
 """
-        + _PARAMETERS.format(few=FEW)
+        + _PARAMETERS.format(whole=WHOLE)
         + """    class_weight         "balanced", or a mapping of classes to weights
 """
         + _ATTRIBUTES.format(more=", classes_")
@@ -296,7 +300,7 @@ class TabularMLPClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         max_iter: int | None = None,
         batch_size: int | None = None,
         n_iter_no_change: int | None = None,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | None = None,
         random_state: Any = None,
         verbose: bool | int = False,
         device: str | None = None,
@@ -394,7 +398,7 @@ class TabularMLPRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 
     Targets are standardised for the network, and predicted in their own units.
 """
-        + _PARAMETERS.format(few=FEW)
+        + _PARAMETERS.format(whole=WHOLE)
         + _ATTRIBUTES.format(more="")
     )
 
@@ -412,7 +416,7 @@ class TabularMLPRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         max_iter: int | None = None,
         batch_size: int | None = None,
         n_iter_no_change: int | None = None,
-        validation_fraction: float = 0.1,
+        validation_fraction: float | None = None,
         random_state: Any = None,
         verbose: bool | int = False,
         device: str | None = None,

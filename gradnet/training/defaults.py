@@ -6,7 +6,7 @@ The command and the tabular estimators share them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -61,3 +61,21 @@ def choose(rows: int, optimizer: str | None, searches: bool = False) -> Defaults
         patience=max(10, chosen["epochs"] // 5),
         **chosen,
     )
+
+
+WHOLE = 2000
+"""Of fewer rows than these, what a validation set would tell is worth less than its rows."""
+
+
+def choose_whole(rows: int, task: str, optimizer: str | None) -> Defaults:
+    """The defaults for training on all of fewer than `WHOLE` rows, for as long as planned.
+
+    As nothing tells when to stop, the run is short, and its rate falls to nothing.
+    """
+    chosen = choose(rows, optimizer)
+    if rows < FEW:
+        return chosen
+    values: dict[str, Any] = {"epochs": 40, "batch_size": 128, "dropout": 0.2}
+    if task == "regression":
+        values = {"epochs": 60, "batch_size": 32, "dropout": 0.1}
+    return replace(chosen, lr=None if chosen.lr is None else 4e-3, **values)

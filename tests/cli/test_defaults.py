@@ -9,7 +9,7 @@ import pytest
 
 from gradnet.cli import main
 from gradnet.cli.report import Report, counted, figure, lasting
-from gradnet.training.defaults import choose
+from gradnet.training.defaults import choose, choose_whole
 
 
 @pytest.mark.parametrize("rows", [1, 299, 300, 1258, 5000, 15_000, 10**9])
@@ -27,6 +27,15 @@ def test_another_optimizer_has_its_own_rates() -> None:
     assert choose(500, "sgd").lr is None
     assert choose(500, "sgd").weight_decay is None
     assert choose(500, "adamw") == choose(500, None)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_all_rows_are_trained_on_for_a_short_time(task: str) -> None:
+    chosen = choose_whole(500, task, None)
+    assert chosen.epochs < choose(500, None).epochs
+    assert chosen.hidden == choose(500, None).hidden
+    assert choose_whole(500, task, "sgd").lr is None
+    assert choose_whole(20, task, None) == choose(20, None)
 
 
 def test_a_search_takes_all_rows_at_a_constant_rate() -> None:
