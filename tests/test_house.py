@@ -49,7 +49,7 @@ UPPER = (
 LATER = {"nn": ("gradnet.io.save",)}
 HEAVY = (
     *("numba", "ml_dtypes", "cupy", "pyarrow", "pandas", "sklearn", "scipy", "safetensors"),
-    *("rich", "onnx", "matplotlib", "torch", "mpi4py", "llvmlite"),
+    *("rich", "onnx", "matplotlib", "torch", "mpi4py", "llvmlite", "cuda", "nvmath"),
 )
 
 
