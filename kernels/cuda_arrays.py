@@ -39,7 +39,12 @@ class Arrays(Rows):
     @on_device
     def full(self, shape: Shape, value: Scalar, dtype: DType, *, out: Array | None = None) -> Array:
         y = self._device.empty(shape, dtype) if out is None else out
-        y.fill(value)
+        if code_of(dtype) == "b2":
+            # CuPy fills with what its own kernels know.
+            word = np.full(1, value, dtype).view(np.uint16)
+            y.view(np.uint16).fill(int(word[0]))
+        else:
+            y.fill(value)
         return y
 
     @on_device

@@ -18,7 +18,7 @@ from .cuda_device import Device, on_device
 from .cuda_products import Products
 
 if TYPE_CHECKING:
-    from gradnet.captured.program import Program
+    from gradnet.program.calls import Program
 
 
 class CudaBackend(Products):

@@ -38,6 +38,25 @@ def _namespace(cupy: Any, dtype: DType) -> dict[str, Any]:
         if hasattr(cupy, ufunc.__name__)
     }
     names |= {"where": where, "floor_divide": floor_divide}
-    if dtype.kind == "c":
-        names |= {"real": lambda z: z.real.copy(), "imag": lambda z: z.imag.copy()}
-    return names
+    return {**names, **_on_complex(cupy)} if dtype.kind == "c" else names
+
+
+def _on_complex(cupy: Any) -> dict[str, Any]:
+    """Functions of complex numbers whose limits at infinities libraries miss."""
+
+    def expm1(z: Any) -> Any:
+        y = cupy.expm1(z) + 0  # exp(-0) - 1 is 0, not -0
+        return cupy.where(cupy.isfinite(y), y, cupy.exp(z) - 1)
+
+    def tanh(z: Any) -> Any:
+        """At a = +-inf it is +-1 + 0i, with the signs of a and b of a + ib."""
+        far = cupy.isinf(z.real) & cupy.isfinite(z.imag)
+        limit = cupy.sign(z.real) + 1j * cupy.copysign(cupy.zeros_like(z.imag), z.imag)
+        return cupy.where(far, limit.astype(z.dtype), cupy.tanh(z))
+
+    return {
+        "expm1": expm1,
+        "tanh": tanh,
+        "real": lambda z: z.real.copy(),
+        "imag": lambda z: z.imag.copy(),
+    }

@@ -152,7 +152,7 @@ def _written(text: bytes, path: Path) -> Path:
     for folder in (path.parent, Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(suffix=".ptx", dir=folder)
+            handle, temporary = tempfile.mkstemp(suffix=path.suffix, dir=folder)
             with os.fdopen(handle, "wb") as file:
                 file.write(text)
             if folder != path.parent:
@@ -201,6 +201,31 @@ class Launcher:
         with _lock:
             if program not in self.loaded:
                 path = kept(program, self.architecture)
-                module = self.cupy.RawModule(path=str(path))
-                self.loaded[program] = module.get_function(entry(path.read_bytes()))
+                name = entry(path.read_bytes())
+                try:
+                    self.loaded[program] = self.cupy.RawModule(path=str(path)).get_function(name)
+                except self.cupy.cuda.driver.CUDADriverError as error:
+                    if "PTX" not in str(error):
+                        raise
+                    # The compiler is newer than the driver, which takes its machine code though.
+                    cubin = linked(path, self.architecture)
+                    self.loaded[program] = self.cupy.RawModule(path=str(cubin)).get_function(name)
             return self.loaded[program]
+
+
+def linked(path: Path, architecture: tuple[int, int]) -> Path:
+    """The machine code of a PTX file, kept beside it. Raises DeviceError without a linker."""
+    kept_ = path.with_suffix(".cubin")
+    if kept_.exists():
+        return kept_
+    try:
+        from cuda.core import Linker, LinkerOptions, ObjectCode
+    except ImportError as error:
+        raise DeviceError(
+            "the CUDA compiler is newer than the driver, and there is no linker for it "
+            f"({error}); install a newer driver, or pip install 'cuda-toolkit==13.0.*'"
+        ) from error
+    major, minor = architecture
+    options = LinkerOptions(arch=f"sm_{major}{minor}")
+    code = Linker(ObjectCode.from_ptx(path.read_bytes()), options=options).link("cubin").code
+    return _written(bytes(code), kept_)

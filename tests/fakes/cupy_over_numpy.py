@@ -177,7 +177,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    *("reshape", "transpose", "view", "copy", "sum", "min", "max"),
+    *("reshape", "transpose", "view", "copy", "sum", "min", "max", "astype"),
     *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__mod__"),
     *("__truediv__", "__floordiv__", "__pow__", "__neg__", "__pos__", "__and__", "__or__"),
     *("__xor__", "__lshift__", "__rshift__", "__lt__", "__le__", "__gt__", "__ge__", "__eq__"),
