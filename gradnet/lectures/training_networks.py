@@ -65,9 +65,17 @@ def two_layers(steps: int = STEPS) -> Iterator[Figure]:
     _, expected = loop_of_the_lecture()
     losses = follow(steps)
     relative = [ours / theirs for ours, theirs in zip(losses[:100], expected[:100], strict=True)]
-    yield lecture("the first 100 losses, relative to the loop's", [1] * 100, relative, within=1e-9)
+    yield lecture(
+        "the first 100 losses, relative to the loop's",
+        [1] * 100,
+        relative,
+        within=1e-9,
+        note="its loop, run here",
+    )
     last = expected[steps - 1]
-    yield lecture(f"the loss of step {steps}", last, losses[-1], within=1e-6 * last)
+    yield lecture(
+        f"the loss of step {steps}", last, losses[-1], within=1e-6 * last, note="its loop"
+    )
     yield worked("2000 steps take it below a hundredth", True, expected[-1] < 1e-2 * expected[0])
 
 
