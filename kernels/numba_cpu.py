@@ -125,11 +125,13 @@ class NumbaBackend(NumpyBackend):
                 return super().map(formula, *xs, dtype=dtype, out=out)
         if isinstance(plan, _Loops):
             return _by_loop(plan, xs, dtype, out)
-        large = isinstance(first, np.ndarray) and first.size >= 2 * _SHARE
-        for x in xs:
-            # A Python float is weak, and rounded as the kernels round it.
-            if large or not (isinstance(x, np.ndarray) or type(x) is float):
-                return _by_ufunc(plan, xs, dtype, out)
+        if not isinstance(first, np.ndarray) or first.size >= 2 * _SHARE:
+            return _by_ufunc(plan, xs, dtype, out)
+        if len(xs) > 1:
+            for x in xs:
+                # A Python float is weak, and rounded as the kernels round it.
+                if not isinstance(x, np.ndarray) and type(x) is not float:
+                    return _by_ufunc(plan, xs, dtype, out)
         result = quiet.call(plan, *xs) if out is None else quiet.call(plan, *xs, out=out)
         return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
 

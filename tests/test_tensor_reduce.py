@@ -217,3 +217,10 @@ def test_axes_out_of_range(name: str) -> None:
     if name not in ("argmax", "sort"):
         with pytest.raises(ShapeError, match="got an axis twice"):
             getattr(gn, name)(gn.ones((2, 3)), axis=(1, -1))
+
+
+def test_std_of_equal_values_has_a_gradient_of_zero() -> None:
+    x = gn.asarray([[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    gn.std(x, axis=1).sum().backward()
+    third = 1 / (3 * np.std([1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 0, 0], [-third, 0, third]], atol=1e-6)

@@ -157,17 +157,19 @@ class Op:
         saved: list[Any] = []
         versions = []
         for x, kept in zip(inputs, keep, strict=True):
-            version = -1
-            if isinstance(x, Tensor):
-                current = x.counter[0]
-                if current != x._seen:
-                    x.check_current(self.name)
-                if kept:
-                    version = current
-                else:
-                    x = _spec(Spec, (x.array.shape, x.array.dtype))
-            saved.append(x)
-            versions.append(version)
+            if not isinstance(x, Tensor):
+                saved.append(x)
+                versions.append(-1)
+                continue
+            current = x.counter[0]
+            if current != x._seen:
+                x.check_current(self.name)
+            if kept:
+                saved.append(x)
+                versions.append(current)
+            else:
+                saved.append(_spec(Spec, (x.array.shape, x.array.dtype)))
+                versions.append(-1)
         return Node(self, tuple(saved), tuple(versions), tuple(parents), parameters), outputs_too
 
     def _saved(self, y: Tensor) -> Any:

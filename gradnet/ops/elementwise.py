@@ -91,7 +91,7 @@ class Mapped(Composed):
     def __call__(self, *inputs: Any, dtype: DType) -> Tensor:
         arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
         backend = inputs[0].backend
-        result = backend.map(self.formula, *arrays, dtype=dtype)
+        result = _map(backend, self.formula, arrays, dtype)
         return self.finish(backend, inputs, result, {"dtype": dtype})
 
     def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
@@ -104,6 +104,15 @@ class Mapped(Composed):
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
         return elementwise_cost(self.flops, shapes, itemsize)
+
+
+def _map(backend: Backend, formula: Any, xs: Sequence[Any], dtype: DType) -> Array:
+    """`backend.map(formula, *xs, dtype=dtype)`, which Python calls faster when spelled out."""
+    if len(xs) == 1:
+        return backend.map(formula, xs[0], dtype=dtype)
+    if len(xs) == 2:
+        return backend.map(formula, xs[0], xs[1], dtype=dtype)
+    return backend.map(formula, *xs, dtype=dtype)
 
 
 def _multiple(g: Tensor, factor: float) -> Tensor | None:
@@ -176,29 +185,14 @@ class Elementwise(Op):
         if not named and len(operands) == self.arity:
             # The common case, in few steps: tensors of one dtype, and Python's scalars.
             first = operands[self.selects]
-            if isinstance(first, Tensor):
-                parameters = self._simple.get(first.array.dtype)
-                if parameters is not None:
-                    if len(operands) == 1:
-                        backend = first.backend
-                        result = backend.map(self.formula, first.array, dtype=parameters["dtype"])
-                        return self.finish(backend, operands, result, parameters)
-                    backend, array, other = first.backend, first.array, operands[1]
-                    if (
-                        len(operands) == 2
-                        and isinstance(other, Tensor)
-                        and other.array.dtype is array.dtype
-                        and other.array.shape == array.shape
-                        and other.backend is backend
-                    ):
-                        result = backend.map(
-                            self.formula, array, other.array, dtype=parameters["dtype"]
-                        )
-                        return self.finish(backend, operands, result, parameters)
-                    arrays = self._arrays(first, operands)
-                    if arrays is not None:
-                        result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
-                        return self.finish(backend, operands, result, parameters)
+            parameters = self._simple.get(first.array.dtype) if isinstance(first, Tensor) else None
+            if parameters is not None:
+                one = len(operands) == 1
+                arrays = (first.array,) if one else self._arrays(first, operands)
+                if arrays is not None:
+                    backend = first.backend
+                    result = _map(backend, self.formula, arrays, parameters["dtype"])
+                    return self.finish(backend, operands, result, parameters)
         if len(operands) < self.arity:
             operands = self._complete(operands, named)
         elif named or len(operands) > self.arity:
@@ -210,16 +204,25 @@ class Elementwise(Op):
             return astype(inputs[0], dtype)
         return super().__call__(*inputs, dtype=dtype)
 
-    def _arrays(self, first: Tensor, operands: tuple[Any, ...]) -> list[Any] | None:
+    def _arrays(self, first: Tensor, operands: tuple[Any, ...]) -> Sequence[Any] | None:
         """What `forward` takes for operands that need no conversion; None where one does."""
-        backend, shape, dtype = first.backend, first.array.shape, first.array.dtype
+        array = first.array
+        backend, shape, dtype = first.backend, array.shape, array.dtype
+        if len(operands) == 2:
+            other = operands[1]
+            if type(other) is float:
+                return array, other
+            if isinstance(other, Tensor):
+                found = other.array
+                if found.dtype is dtype and found.shape == shape and other.backend is backend:
+                    return array, found
         arrays = []
         mixed = False
         if self.selects:
             chooser, *operands = operands  # type: ignore[assignment]
-            if not isinstance(chooser, Tensor) or chooser.backend is not backend:
+            if not isinstance(chooser, Tensor) or chooser.array.dtype != dtypes.bool_:
                 return None
-            if chooser.array.dtype != dtypes.bool_:
+            if chooser.backend is not backend:
                 return None
             mixed = chooser.array.shape != shape
             arrays.append(chooser.array)
@@ -378,7 +381,7 @@ class Elementwise(Op):
                 for place in self._places[i]:
                     value = node.output(0) if place < 0 else inputs[place]
                     arrays.append(value.array if isinstance(value, Tensor) else value)
-                y = _wrap(backend.map(product.formula, *arrays, dtype=dtype), backend)
+                y = _wrap(_map(backend, product.formula, arrays, dtype), backend)
             if y is not None and array.shape != inputs[i].shape:
                 y = sum_to(y, inputs[i].shape)
             found.append(y)

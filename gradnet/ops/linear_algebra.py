@@ -10,10 +10,10 @@ import numpy as np
 from gradnet import dtypes
 from gradnet.errors import ShapeError
 from gradnet.ops.complex import conj
-from gradnet.ops.creation import arange, asarray, astype, operands_of_one_dtype, zeros_like
+from gradnet.ops.creation import arange, asarray, astype, operands_of_one_dtype
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import MATMUL, matmul
-from gradnet.ops.reduce import SUM, max, sum
+from gradnet.ops.reduce import SUM, max, root, sum
 from gradnet.ops.reduce import min as least
 from gradnet.ops.shape import normalize_axis, permute_dims, reshape
 from gradnet.tensor import Tensor
@@ -106,17 +106,9 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
     if ord == 1:
         return sum(magnitude, axis=axis, keepdims=keepdims)
     if ord == 2:
-        return _root(sum(op("square")(magnitude), axis=axis, keepdims=keepdims))
+        return root(sum(op("square")(magnitude), axis=axis, keepdims=keepdims))
     powers = sum(magnitude**ord, axis=axis, keepdims=keepdims)
     return powers ** (1 / ord)
-
-
-def _root(x: Tensor) -> Tensor:
-    """The square root of sums of squares, with derivatives of 0 at 0 in place of infinite ones."""
-    if x.node is None and not x.tangents:
-        return op("sqrt")(x)
-    flat = op("equal")(x.detach(), 0)
-    return op("where")(flat, zeros_like(x), op("sqrt")(op("where")(flat, 1.0, x)))
 
 
 # Einstein summation

@@ -13,7 +13,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Composed, Cost, Op, size
-from gradnet.ops.creation import asarray, astype, full
+from gradnet.ops.creation import asarray, astype, full, zeros_like
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
 from gradnet.ops.shape import (
@@ -211,8 +211,19 @@ def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool
 
 
 def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The standard deviation over axes: the square root of the variance."""
-    return op("sqrt")(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    """The standard deviation over axes: the square root of the variance.
+
+    Its gradient where all values are equal is 0.
+    """
+    return root(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+def root(x: Tensor) -> Tensor:
+    """The square root of sums of squares, with derivatives of 0 at 0 in place of infinite ones."""
+    if x.node is None and not x.tangents:
+        return op("sqrt")(x)
+    flat = op("equal")(x.detach(), 0)
+    return op("where")(flat, zeros_like(x), op("sqrt")(op("where")(flat, 1.0, x)))
 
 
 def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
