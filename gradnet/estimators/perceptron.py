@@ -26,7 +26,8 @@ class Perceptron(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type:
 
         w_y = w_y + eta0 x,  w_j = w_j - eta0 x     where row x of class y is taken for class j
 
-    From weights of 0, one row after the other; of two classes one vector w decides by its sign.
+    One row after the other, from weights of 0, which the first row moves by half as much, for it is
+    taken for neither class; of two classes one vector w decides by its sign.
     With several classes the vectors compete for each row (Crammer and Singer 2003), they are not
     trained one against the rest, as scikit-learn's are.
 

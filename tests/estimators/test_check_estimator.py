@@ -17,7 +17,7 @@ from gradnet.estimators import (
     TabularMLPRegressor,
 )
 
-SMALL: dict[str, Any] = {"hidden_layer_sizes": 10, "max_iter": 25, "learning_rate_init": 0.03}
+SMALL: dict[str, Any] = {"hidden_layer_sizes": 10, "max_iter": 20, "learning_rate_init": 0.03}
 ESTIMATORS = [
     (MLPClassifier(**SMALL), 67),
     (MLPRegressor(**SMALL), 60),

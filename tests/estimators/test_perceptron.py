@@ -16,12 +16,12 @@ Arrays = tuple[Any, Any]
 
 
 def by_hand(X: Any, y: Any, epochs: int) -> tuple[Any, float]:
-    """Rosenblatt's rule for y of -1 and 1: w = w + y x where y (w.x + b) <= 0."""
+    """Rosenblatt's rule for y of -1 and 1: w = w + y x where y (w.x + b) < 0, half of it at 0."""
     w, b = np.zeros(X.shape[1]), 0.0
     for _ in range(epochs):
         for x, sign in zip(X, y, strict=True):
-            if sign * (w @ x + b) <= 0:
-                w, b = w + sign * x, b + sign
+            step = (1 - np.sign(sign * (w @ x + b))) / 2 * sign
+            w, b = w + step * x, b + step
     return w, b
 
 

@@ -32,7 +32,7 @@ def test_theirs_pass_on_ours(tmp_path: Path) -> None:
         r"from gradnet.estimators import \1", Path(found.origin).read_text("utf-8")
     )
     assert replaced == 1
-    assert "sklearn.neural_network" not in text
+    assert "from sklearn.neural_network" not in text
     for name in OTHERWISE:
         assert f"def {name.partition('[')[0]}(" in text
     text += "\n\n@pytest.fixture\ndef global_random_seed():\n    return 42\n"
