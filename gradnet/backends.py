@@ -20,7 +20,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DeviceError
 
 if TYPE_CHECKING:
-    from gradnet.captured.program import Program
+    from gradnet.program.calls import Program
 
 Array = Any
 Scalar = bool | int | float | complex

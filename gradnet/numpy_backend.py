@@ -20,7 +20,7 @@ from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Sha
 from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
 
 if TYPE_CHECKING:
-    from gradnet.captured.program import Program
+    from gradnet.program.calls import Program
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
 _SAME_NAME = (

@@ -184,7 +184,6 @@ class Arrays(Rows):
             return
         rows = self._row_index(x, index)
         if rows is not None:
-            self._refuse_beyond(rows, x.shape[0])
             places = cupy.where(rows < 0, rows + x.shape[0], rows)
             shape, m = (*rows.shape, *x.shape[1:]), math.prod(x.shape[1:])
         else:
@@ -212,8 +211,10 @@ class Arrays(Rows):
                 code, wide = f"f{x.dtype.itemsize // 2}", 2
             bits = BITS.get(code, 32)
         n = places.size
+        arrays = (x, places, order, values, self._device.faults())
+        count = x.size // max(m, 1)
         program = _place_rows(code, bits, add)
-        self._launch(program, blocks_for(n * m * wide), x, places, order, values, n, m * wide)
+        self._launch(program, blocks_for(n * m * wide), *arrays, n, count, m * wide)
 
     @on_device
     def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:

@@ -3,8 +3,9 @@
 It is one class in storeys, a file each: elementwise work, work along axes, arrays, products.
 Methods return when the work has been given to the device's current stream; only what brings
 values to the host, or needs them there, waits: `to_host`, `nonzero`, masks, and index arrays that
-are not along the first axis alone. An index of `take` along the first axis that is out of range
-gives NaN, or 0 for integers, and raises IndexError at the next `to_host` or `synchronize`.
+are not along the first axis alone. An index array along the first axis is not looked at
+first: what is out of range reads as NaN, or 0 for integers, is not written to, and raises
+IndexError at the next `to_host` or `synchronize`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from .templates import elementwise, gather, reductions, softmax
 from .templates import philox as philox_kernels
 
 if TYPE_CHECKING:
-    from gradnet.captured.program import Program
+    from gradnet.program.calls import Program
 
 # Elements that one thread takes at least: some 100 microseconds of work, twice what it takes to
 # wake another. Random numbers and rows of softmax are ten times the work.

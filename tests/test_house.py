@@ -31,14 +31,14 @@ STANDARD = sys.stdlib_module_names
 # Rooms from the bottom up: each may import those before it, and itself.
 LOWER = (
     *("errors", "formulas", "reader", "binding", "dtypes", "philox", "backends"),
-    *("array_functions", "blas", "numpy_backend"),
+    *("array_functions", "blas", "numpy_backend", "host", "program"),
 )
-CORE = ("graph", "exchange", "operators", "tensor", "ops", "autodiff", "random", "check")
+CORE = ("host", "graph", "exchange", "operators", "tensor", "ops", "autodiff", "random", "check")
 FLOORS: dict[str, tuple[str, ...]] = {
     "nn": (*CORE, "dtypes", "errors", "formulas"),
     "optim": (*CORE, "dtypes", "errors", "formulas"),
     "data": ("errors",),
-    "training": (*CORE, "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
+    "training": (*CORE, "captured", "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
     "learners": (*CORE, "dtypes", "errors", "linalg", "nn", "optim", "training"),
 }
 UPPER = (

@@ -11,14 +11,14 @@ import numpy as np
 
 from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
-from gradnet.captured.plan import simplified
-from gradnet.captured.program import Storage, Value, mapped
 from gradnet.captured.record import Recorder, address
-from gradnet.captured.replay import Interpreted
 from gradnet.captured.watch import Watch
-from gradnet.dtypes import uint8 as _BYTE
+from gradnet.dtypes import uint8
 from gradnet.errors import CaptureError, ShapeError
 from gradnet.graph import mode
+from gradnet.program.calls import Storage, Value, mapped
+from gradnet.program.plan import simplified
+from gradnet.program.replay import Interpreted
 from gradnet.tensor import Tensor
 
 P = ParamSpec("P")
@@ -141,8 +141,9 @@ class Captured(Generic[P, R]):
             return self
         # A method has recordings for each object.
         bound: Any = Captured(self._function.__get__(instance, owner))
-        instance.__dict__.setdefault(self.__name__, bound)
-        return instance.__dict__[self.__name__]
+        name = self._function.__name__
+        instance.__dict__.setdefault(name, bound)
+        return instance.__dict__[name]
 
 
 def _described(x: Any, tensors: list[Tensor]) -> Any:
@@ -183,8 +184,9 @@ class Recording:
         self._version = host.version[0]
         self._watched = [(x, x._grad is None) for x in watched]
         self._recording = mode.recording
-        flat = not kwargs and len(args) == len(tensors)
-        self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors] if flat else [None]
+        # What `fits` compares, where all arguments are tensors.
+        self._flat = not kwargs and len(args) == len(tensors)
+        self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
         grads = [x._grad for x in watched]
         counts = [x.counter[0] for x in watched]
         arrays = [x.array for x in tensors]
@@ -257,13 +259,15 @@ class Recording:
                 storage = value.storage
                 storage.kind = "output"
                 # As the array that is returned, if that is all of it.
-                whole = Value(storage, 0, (storage.nbytes,), (1,), _BYTE)
+                whole = Value(storage, 0, (storage.nbytes,), (1,), uint8)
                 found.setdefault(storage, value if value.whole else whole)
         return list(found.values())
 
     def fits(self, args: tuple[Any, ...]) -> bool:
         """Whether the arguments are tensors like those recorded, and all else is as it was."""
         if len(args) != len(self._expected) or mode.recording is not self._recording:
+            return False
+        if not self._flat:
             return False
         backend = self.backend
         for x, (shape, dtype, strides) in zip(args, self._expected, strict=False):
@@ -338,8 +342,8 @@ class Recording:
 
     def _run(self, tensors: Sequence[Tensor]) -> Any:
         arrays: list[Array] = [x.array for x in tensors]
-        for value in self._outputs:
-            arrays.append(self.backend.empty(value.shape, value.dtype))
+        for output in self._outputs:
+            arrays.append(self.backend.empty(output.shape, output.dtype))
         self._replay(arrays)
         if self._single:
             return Tensor.wrap(arrays[-1], self.backend)
@@ -357,9 +361,7 @@ class Recording:
         return Tensor.wrap(window, self.backend)
 
 
-def _backend(
-    function: Callable[..., Any], tensors: list[Tensor], watched: list[Tensor]
-) -> Backend:
+def _backend(function: Callable[..., Any], tensors: list[Tensor], watched: list[Tensor]) -> Backend:
     """The one backend that a function's tensors are on."""
     for x in (*tensors, *watched):
         return x.backend

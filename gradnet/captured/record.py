@@ -11,8 +11,8 @@ import numpy as np
 
 from gradnet import host
 from gradnet.backends import Array, Backend
-from gradnet.captured.program import Action, Call, Live, Program, Storage, Value, mapped
 from gradnet.errors import CaptureError
+from gradnet.program.calls import Action, Call, Live, Program, Storage, Value, mapped
 from gradnet.tensor import Tensor
 
 # Methods that give another view of an array's memory.
@@ -187,7 +187,8 @@ class Recorder:
         if name == "linalg" and any(out is None for out in outs):
             raise CaptureError(f"a captured function calls {args[0]}, which gives no arrays")
         fresh = tuple(out for out in outs if out is not None and out not in writes)
-        self.program.calls.append(Call(name, *taken, outs, (*writes, *fresh)))
+        given, named = taken
+        self.program.calls.append(Call(name, given, named, outs, (*writes, *fresh)))
         return result
 
     def _written(self, name: str, taken: tuple[Any, dict[str, Any]]) -> tuple[Value, ...]:
@@ -259,8 +260,14 @@ class Recorder:
             values(*arguments)
         finally:
             self._reading = False
+        tensors = [isinstance(x, Tensor) for x in arguments]
+
+        def again(*taken: Any) -> None:
+            pairs = zip(taken, tensors, strict=True)
+            values(*(Tensor.wrap(x, self.backend) if wrapped else x for x, wrapped in pairs))
+
         taken = mapped(arguments, lambda x: self.value(x.array) if isinstance(x, Tensor) else x)
-        self.program.calls.append(Call("check", (values, *taken), {"bounds": bounds}, (), ()))
+        self.program.calls.append(Call("check", (again, *taken), {"bounds": bounds}, (), ()))
 
 
 def _live(x: Any, source: Live) -> Any:

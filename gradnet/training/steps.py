@@ -61,7 +61,5 @@ class Steps:
                 took = (time.perf_counter() - started) / losses.shape[0]
                 self._pace = max(1, int(_LONGEST / took))
                 return losses
-        made = [
-            self.step(rows.part(begin, begin + size)) for begin in range(0, rows.rows, size)
-        ]
+        made = [self.step(rows.part(begin, begin + size)) for begin in range(0, rows.rows, size)]
         return ops.stack(made)

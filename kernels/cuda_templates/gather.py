@@ -41,8 +41,9 @@ def take_rows(code: str) -> Program:
 def place_rows(code: str, bits: int, add: bool) -> Program:
     """`x[places[i]] = values[order[i]]` for rows of m elements, or a sum in which they add up.
 
-    `places` are sorted and in range, equal ones in the order in which they count: without `add`
-    the last wins. Parameters: x, places, order, values, n, m.
+    `places` are sorted, equal ones in the order in which they count: without `add` the last wins.
+    One below 0 or from `count` on is skipped and noted in `fault`, as the index and the count.
+    Parameters: x, places, order, values, fault, n, count, m.
     """
     if add:
         work = [
@@ -66,9 +67,13 @@ def place_rows(code: str, bits: int, add: bool) -> Program:
         "    s = I(U(i) // U(m))",
         "    j = i - s * m",
         "    p = places[s]",
-        *(f"    {line}" for line in work),
+        "    if p < 0 or p >= count:",
+        "        fault[0] = p if p > 0 else p - count",
+        "        fault[1] = count",
+        "    else:",
+        *(f"        {line}" for line in work),
         "    i = i + step",
     ]
-    text = "def kernel(x, places, order, values, n, m):\n" + indented(lines, 1)
-    signature = (f"{code}*", "i8*", "i8*", f"{code}*", "i8", "i8")
+    text = "def kernel(x, places, order, values, fault, n, count, m):\n" + indented(lines, 1)
+    signature = (f"{code}*", "i8*", "i8*", f"{code}*", "i8*", "i8", "i8", "i8")
     return Program("add_rows" if add else "set_rows", text, signature, bits)

@@ -18,8 +18,8 @@ import numpy as np
 
 from gradnet import binding, blas, host
 from gradnet.backends import Array, Backend, Formula, Replay
-from gradnet.captured.program import Call, Live, Program, Storage, Value
-from gradnet.captured.replay import Memory, Step, step
+from gradnet.program.calls import Call, Live, Program, Storage, Value
+from gradnet.program.replay import Memory, Step, step
 
 from .. import compiler, lowering
 from . import machine, team
@@ -180,9 +180,7 @@ class _Run:
                 self.verify(given)
                 raise AssertionError("a check of values failed, and passes when it is repeated")
 
-    def series(
-        self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]
-    ) -> int:
+    def series(self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]) -> int:
         """As one call of machine code; nothing where the program needs calls of methods too."""
         if self._by_storage or len(self._parts) != 1:
             return 0
@@ -194,9 +192,8 @@ class _Run:
         table = starts + np.arange(count, dtype=np.uint64)[:, None] * bytes_
         if self._given:
             slots, positions = np.array(self._given).T
-            np.frombuffer(words, np.uint64).reshape(count, width)[:, slots] = machine.handles(
-                table
-            )[:, positions]
+            rows = np.ctypeslib.as_array(words).reshape(count, width)
+            rows[:, slots] = machine.handles(table)[:, positions]
         begin = 0
         for step_number in range(count):
             if step_number:

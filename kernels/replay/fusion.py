@@ -7,8 +7,8 @@ from typing import Any
 
 from gradnet import binding
 from gradnet.backends import Formula
-from gradnet.captured.plan import Uses
-from gradnet.captured.program import Call, Storage, Value
+from gradnet.program.calls import Call, Storage, Value
+from gradnet.program.plan import Uses
 
 # Operands of a fused call at most: each takes a register or two of its loop.
 _MOST = 8

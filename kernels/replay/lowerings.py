@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gradnet import binding, formulas
-from gradnet.captured.program import Call, Live, Value
-from gradnet.captured.replay import Memory, Step, step
 from gradnet.dtypes import float32, float64
+from gradnet.program.calls import Call, Live, Value
+from gradnet.program.replay import Memory, Step, step
 
 from .. import blas_entry, lowering, operands
 from ..templates import elementwise, philox, reductions, replayed, softmax
@@ -139,7 +139,9 @@ class Lowering:
             if not columns and kind in ("r", "c"):
                 columns = x.size if kind == "r" else y.size // x.size
         loop = (y.size // columns, columns) if columns else (y.size,)
-        pattern, parts, rest = "", [], []
+        pattern = ""
+        parts: list[Block] = []
+        rest: list[Block | float | Slot] = []
         target = self.block(y).reshaped(*loop)
         for x, kind in zip(taken, kinds, strict=True):
             if kind == "s":
@@ -160,7 +162,10 @@ class Lowering:
                 continue
             pattern += kind.upper() if x.dtype == np.bool_ else kind
             flat = block.reshaped(*loop) if kind == "x" else block.reshaped(x.size)
-            (parts if kind in "xc" else rest).append(flat)
+            if kind in "xc":
+                parts.append(flat)
+            else:
+                rest.append(flat)
         kernel = self.kernel(elementwise.map_kernel, formula, bits, pattern, condition)
         return self._rowwise(kernel, [*parts, target], rest, y.size, _SHARE)
 
@@ -405,11 +410,12 @@ class Lowering:
         kernel = self.kernel(philox.random, kind, 8 * size)
         target = self.block(y).reshaped(y.size)
         chunk = philox.CHUNK // size
-        seed, first = self._word(key), self._word(counter)
+        seed, first = self._word(key), self._word(counter).value
+        assert not isinstance(first, float)
 
         def make(start: int, stop: int) -> list[Item]:
             words = self.scratch((chunk,), f"uint{8 * size}")
-            begin = Argument("i64", moved(first.value, start * size // 16))
+            begin = Argument("i64", moved(first, start * size // 16))
             part = target.part(start, stop)
             return [kernel_call(kernel, seed, begin, Argument("i64", 0), words, part)]
 

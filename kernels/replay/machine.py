@@ -26,7 +26,7 @@ from ..compiler import Kernel
 class Slot(NamedTuple):
     """A number in the slots, or where the array lies whose handle is there, plus a constant."""
 
-    index: int
+    number: int
     plus: int = 0
     array: bool = False
 
@@ -47,7 +47,7 @@ class Native(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A contiguous array for a kernel: an address, or a slot that holds one, shape and item size."""
+    """A contiguous array for a kernel: its place, shape and item size."""
 
     place: int | Slot
     shape: Shape
@@ -153,7 +153,7 @@ class _Writer:
 
     def _from_slot(self, kind: str, slot: Slot) -> str:
         place, word = self.fresh(), self.fresh()
-        self.lines.append(f"{place} = getelementptr i64, ptr %slots, i64 {slot.index}")
+        self.lines.append(f"{place} = getelementptr i64, ptr %slots, i64 {slot.number}")
         if kind == "double":
             self.lines.append(f"{word} = load double, ptr {place}")
             return f"double {word}"
@@ -310,7 +310,7 @@ class Steps(NamedTuple):
 
 
 class Series(ctypes.Structure):
-    """Several steps: their slots, a row for each; a step that finds its status not 0 is the last."""
+    """Several steps: their slots, a row for each. One that leaves a status is the last."""
 
     _fields_ = (
         ("slots", ctypes.c_size_t),
@@ -388,6 +388,7 @@ def handles(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return table
     places = np.arange(table.size, dtype=np.uint64).reshape(table.shape) * np.uint64(8)
     return places + np.uint64(table.ctypes.data - object.__basicsize__)
+
 
 # Called without the interpreter's lock.
 STEP: Callable[[int], Callable[[int], None]] = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

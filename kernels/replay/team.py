@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import cache
+
 import numpy as np
 
 from .. import threads

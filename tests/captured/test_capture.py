@@ -476,9 +476,7 @@ def test_each_is_a_replay_for_every_part(backend: Backend) -> None:
     captured = gn.capture(recorded)
     x, y = table(rows=8 * ROWS)
     gn.random.seed(1)
-    expected = [
-        step(x[i : i + ROWS], y[i : i + ROWS]).item() for i in range(0, 8 * ROWS, ROWS)
-    ]
+    expected = [step(x[i : i + ROWS], y[i : i + ROWS]).item() for i in range(0, 8 * ROWS, ROWS)]
     gn.random.seed(1)
     found = captured.each(x, y, rows=ROWS)
     assert found.shape == (8,)

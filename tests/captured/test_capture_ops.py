@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from op_samples import SAMPLES, declared_ops, differentiable_rows, row_operands
 
 import gradnet as gn
 from gradnet.backends import Backend
 from gradnet.errors import CaptureError
 from gradnet.formulas.rows import arguments
 from gradnet.ops import elementwise
-from op_samples import SAMPLES, declared_ops, differentiable_rows, row_operands
 
 OPS = declared_ops()
 
@@ -51,7 +51,8 @@ def test_rows_and_their_gradients(name: str, backend: Backend) -> None:
     row = elementwise(name).row
     shapes = ((5, 7), (7,), (5, 1))[: len(arguments(row.formula)) - len(row.defaults)]
     xs = tuple(
-        gn.asarray(x if x.dtype == bool else x.astype(np.float32)) for x in row_operands(row, shapes)
+        gn.asarray(x if x.dtype == bool else x.astype(np.float32))
+        for x in row_operands(row, shapes)
     )
 
     def run(*xs: gn.Tensor) -> Any:

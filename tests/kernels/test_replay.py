@@ -15,7 +15,7 @@ import pytest
 import gradnet as gn
 from gradnet import backends
 from gradnet.captured import Captured
-from gradnet.captured.plan import Layout
+from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
 from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
@@ -105,9 +105,7 @@ def test_chains_with_every_kind_of_broadcast(
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sums(shape: tuple[int, int], threads: int) -> None:
     x = normal(*shape)
-    total, rows, columns = twice(
-        lambda x: (gn.sum(x), gn.sum(x, axis=1), gn.sum(x, axis=0)), x
-    )
+    total, rows, columns = twice(lambda x: (gn.sum(x), gn.sum(x, axis=1), gn.sum(x, axis=0)), x)
     exact = x.astype(np.float64)
     for found, expected in (
         (total, exact.sum()),
@@ -227,9 +225,7 @@ def test_strided_arguments(threads: int) -> None:
     captured = gn.capture(lambda x: gn.tanh(x) * 2.0)
     for part in (x[::2], x[:, ::3], x.T, x[::-1]):
         for _ in range(2):
-            np.testing.assert_allclose(
-                captured(part).numpy(), np.tanh(part.numpy()) * 2, rtol=1e-6
-            )
+            np.testing.assert_allclose(captured(part).numpy(), np.tanh(part.numpy()) * 2, rtol=1e-6)
 
 
 def test_a_fused_chain_is_one_call() -> None:

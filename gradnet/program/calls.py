@@ -1,4 +1,4 @@
-"""A program: the backend calls of one run of a function, over memory that is still to be planned."""
+"""A program: the backend calls of one run of a function, over memory still to be planned."""
 
 from __future__ import annotations
 

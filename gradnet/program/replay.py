@@ -8,10 +8,9 @@ from functools import cache
 from typing import Any
 
 from gradnet.backends import Array, Backend
-from gradnet.captured.plan import Layout
-from gradnet.captured.program import Live, Program, Storage, Value, mapped
-from gradnet.dtypes import uint8 as _BYTE
-from gradnet.tensor import Tensor
+from gradnet.dtypes import uint8
+from gradnet.program.calls import Live, Program, Storage, Value, mapped
+from gradnet.program.plan import Layout
 
 
 class Memory:
@@ -21,7 +20,7 @@ class Memory:
         self.backend = backend
         layout = Layout(program.calls)
         self.offsets = layout.offsets
-        self.arena = backend.empty((max(1, layout.nbytes),), _BYTE)
+        self.arena = backend.empty((max(1, layout.nbytes),), uint8)
         self._arrays: dict[Value, Array] = {}
 
     def array(self, value: Value) -> Array:
@@ -58,9 +57,7 @@ class Interpreted:
         for make in self._steps:
             make(arrays)
 
-    def series(
-        self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]
-    ) -> int:
+    def series(self, places: list[tuple[int, int]], count: int, advance: Callable[[], None]) -> int:
         """Nothing is gained: each run is on its own."""
         return 0
 
@@ -95,13 +92,11 @@ def step(backend: Backend, memory: Memory, call: Any) -> Step:
         values, *operands = args
 
         def check(arrays: dict[Storage, Array]) -> None:
-            taken = resolved(tuple(operands), arrays)
-            values(*(Tensor.wrap(x, backend) if _is_place(v) else x
-                     for x, v in zip(taken, operands, strict=True)))  # fmt: skip
+            values(*resolved(tuple(operands), arrays))
 
         return check
     method = getattr(backend, call.method)
-    placed = len(outs) == 1 and "out" in _parameters(backend, call.method)
+    placed = len(outs) == 1 and "out" in _parameters(type(backend), call.method)
     if placed:
         kwargs["out"] = outs[0]
     if fixed:
@@ -119,10 +114,6 @@ def step(backend: Backend, memory: Memory, call: Any) -> Step:
     return make
 
 
-def _is_place(x: Any) -> bool:
-    return isinstance(x, Value)
-
-
 @cache
-def _parameters(backend: Backend, method: str) -> Sequence[str]:
-    return tuple(inspect.signature(getattr(type(backend), method)).parameters)
+def _parameters(backend: type, method: str) -> Sequence[str]:
+    return tuple(inspect.signature(getattr(backend, method)).parameters)

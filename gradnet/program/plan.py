@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradnet import formulas
-from gradnet.captured.program import Call, Program, Storage, Value, mapped
+from gradnet.program.calls import Call, Program, Storage, Value, mapped
 
 _ALIGNMENT = 64
 # Methods that write a result of theirs wherever they are told to.
@@ -63,9 +63,9 @@ def _without_constants(calls: list[Call]) -> list[Call]:
     for call in calls:
         if call.method == "full" and not call.kwargs.get("out"):
             (out,) = call.outs
-            if out is not None and out.storage.kind == "temporary":
-                if len(uses.writes[out.storage]) == 1:
-                    constants[out.storage] = call.args[1]
+            temporary = out is not None and out.storage.kind == "temporary"
+            if out is not None and temporary and len(uses.writes[out.storage]) == 1:
+                constants[out.storage] = call.args[1]
         elif call.method == "map":
             call = _with_numbers(call, constants)
         found.append(call)
@@ -172,7 +172,7 @@ def _without_moves(calls: list[Call]) -> list[Call]:
             and source.storage not in places
             and len(uses.writes[source.storage]) == 1
             and uses.last(source.storage) == i
-            and not _touched(calls[maker : i], target)
+            and not _touched(calls[maker:i], target)
         ):
             places[source.storage] = target
             dropped.add(i)
