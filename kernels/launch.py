@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import tempfile
@@ -72,14 +73,15 @@ def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
 
     Raises DeviceError where Numba's CUDA target or NVIDIA's compiler library is missing.
     """
-    try:
-        from numba import cuda, types
-
-        names = cuda_names.device_names(program.bits)
-    except ImportError as error:
+    if importlib.util.find_spec("numba_cuda") is None:
+        # The CUDA target that Numba itself brings is an old one.
         raise DeviceError(
-            f"CUDA kernels need numba-cuda ({error}); run pip install 'gradnet-backend[cuda13]'"
-        ) from error
+            "CUDA kernels need numba-cuda, which is not installed; run pip install "
+            "'gradnet-backend[cuda13]'"
+        )
+    from numba import cuda, types
+
+    names = cuda_names.device_names(program.bits)
     known = {
         **{code: getattr(types, np.dtype(code).name) for code in (*NUMBERS, "f2", "i1", "i2")},
         "b2": types.uint16,

@@ -137,7 +137,7 @@ def gathering() -> None:
     places, values, expected = np.array([2, 0, 2, 2]), normal(4, 3), x.copy()
     np.add.at(expected, places, values)
     order = np.argsort(places, kind="stable")
-    run(gather.place_rows("f4", 32, True), 2, x, places[order], order, values, 4, 3)
+    run(gather.place_rows("f4", 32, True), 2, x, places[order], order, values, fault, 4, 6, 3)
     near(x, expected)
 
 

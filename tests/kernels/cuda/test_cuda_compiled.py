@@ -30,6 +30,7 @@ RNG = np.random.default_rng(3)
 ARCHITECTURES = ((8, 0), (9, 0))
 FULL_BLOCK = 256
 PARAMETERS = {"f4": ".f32", "f8": ".f64", "i8": ".u64", "u8": ".u64", "u4": ".u32"}
+PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 
 
 def trained(optimizer: str, dtype: object, **settings: object) -> set[Program]:
@@ -131,6 +132,12 @@ def test_the_compiler_for_each_architecture(compiler: None) -> None:
     one = reductions.columns("sum", 32, "f4", "f4", 8, None)
     for major, minor in ARCHITECTURES:
         assert f".target sm_{major}{minor}" in launch.compiled(one, (major, minor)).decode()
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match="need numba-cuda, which is not installed; run pip"):
+        launch.compiled(reductions.rows("sum", 32, "f4", "f4", 32), (9, 0))
 
 
 # The cache, with a compiler or without

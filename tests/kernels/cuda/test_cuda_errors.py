@@ -158,8 +158,12 @@ def test_an_index_out_of_range_is_told_later(cuda: CudaBackend) -> None:
                 x[index]
         with pytest.raises(IndexError, match="mask of shape"):
             cuda.take(x.array, (cuda.from_host(np.ones(2, bool), copy=True),))
-        with pytest.raises(IndexError, match="out of bounds"):
-            cuda.put(x.array, (gn.asarray([3]).array,), 1.0, add=True)
+        before = x.tolist()
+        for bad, add in ((3, True), (-4, False)):
+            cuda.put(x.array, (gn.asarray([0, bad]).array,), 0.0, add=add)
+            with pytest.raises(IndexError, match=f"index {bad} is out of bounds"):
+                cuda.synchronize()
+        assert x.tolist() == [[0, 0], *before[1:]]
 
 
 # The registry
