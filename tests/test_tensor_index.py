@@ -254,3 +254,13 @@ def test_repeat_by_counts() -> None:
     for counts in ([1, 2], [1, -1, 1]):
         with pytest.raises(ShapeError, match="one count, not negative, for each"):
             gn.repeat(x, counts)
+
+
+def test_a_python_scalar_is_stored_to_the_digits_of_the_tensor() -> None:
+    x = gn.zeros((3,), dtype=gn.float64)
+    x[0] = 0.1
+    x[gn.asarray([False, True, False])] = 16777217.0
+    assert x.tolist() == [0.1, 16777217.0, 0.0]
+    z = gn.zeros((1,), dtype=gn.complex128)
+    z[0] = 0.1j
+    assert z.tolist() == [0.1j]

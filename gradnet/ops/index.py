@@ -188,9 +188,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     """
     from gradnet.ops.creation import asarray, astype
 
-    v = value if isinstance(value, Tensor) else asarray(value, backend=x.backend)
-    if isinstance(value, bool | int | float | complex):
-        dtypes.scalar_dtype(value, x.dtype)
+    if isinstance(value, Tensor):
+        v = value
+    elif isinstance(value, bool | int | float | complex):
+        v = asarray(value, dtype=dtypes.scalar_dtype(value, x.dtype), backend=x.backend)
+    else:
+        v = asarray(value, backend=x.backend)
     if dtypes.is_inexact(v.dtype) and not dtypes.is_inexact(x.dtype):
         raise DTypeError(
             f"setitem cannot store {v.dtype.name} values in a {x.dtype.name} tensor; "
