@@ -75,9 +75,10 @@ def main() -> None:
             name: run(options.checkout, name, options.examples) for name in ("numpy", "numba")
         },
         "notes": {
-            "test_can_cast": "an error of the suite: it asks `None == to`, which NumPy says is "
-            "true of numpy.dtype('float64'), and so expects can_cast(complex64, float64)",
-            "skipped": "by the suite itself: 'flaky'",
+            "test_can_cast": "an error of the suite: where promotion is undefined it asks "
+            "`None == to`, which NumPy says is true of numpy.dtype('float64'), and so expects "
+            "can_cast(complex64, float64) to be true, which by the standard's rules it is not",
+            "skipped": "by the suite itself, whatever the library: test_remainder, as 'flaky'",
         },
     }
     OUTCOME.parent.mkdir(exist_ok=True)
