@@ -246,6 +246,7 @@ PUBLIC = [
     "random",
     "backends",
     "check",
+    "estimators",
     "linalg",
     "fft",
     "explainer",
