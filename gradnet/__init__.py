@@ -122,6 +122,7 @@ _ROOMS = (
     "check",
     "data",
     "errors",
+    "estimators",
     "fft",
     "interop",
     "io",

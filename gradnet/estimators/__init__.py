@@ -9,8 +9,8 @@
   one `random_state` the first weights are scikit-learn's, and so are the rows held out of two
   classes and of a regression; a fit by full batches goes the same way, but for rounding.
 - Beyond those: any activation, optimizer and schedule of gradnet; any metric to stop early by, on
-  rows held out or given as X_val, y_val; weights of classes; dropout; a warm start and `partial_fit`
-  that go on as if never interrupted; a device.
+  rows held out or given as X_val, y_val; weights of classes; dropout; a device; a warm start and
+  a `partial_fit` that go on as if never interrupted.
 - `TabularMLPClassifier` and `TabularMLPRegressor` take a data frame as it is, with categories and
   missing cells, and choose what is not set.
 - `Perceptron` learns by Rosenblatt's rule.
