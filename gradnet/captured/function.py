@@ -49,7 +49,7 @@ def capture(function: Callable[P, R]) -> Captured[P, R]:
     return Captured(function)
 
 
-class Captured(Generic[P, R]):
+class Captured(host.Stateful, Generic[P, R]):
     """A function that records and replays; see `capture`.
 
     recordings  how often it has been recorded
@@ -61,6 +61,7 @@ class Captured(Generic[P, R]):
         self._function = function
         self._known: dict[Any, Recording] = {}
         self._last: Recording | None = None
+        self._quick: Callable[[tuple[Any, ...]], Any] = _never
         self._lock = threading.RLock()
         self.recordings = 0
         self.replays = 0
@@ -69,30 +70,39 @@ class Captured(Generic[P, R]):
         if mode.levels or host.state.recorder is not None:
             return self._function(*args, **kwargs)
         with self._lock:
-            last = self._last
-            if last is not None and not kwargs and last.fits(args):
-                found: Recording | None = last
-                tensors: Any = args
-                signature: Any = None
-            else:
-                tensors = []
-                signature = (mode.recording, _described((args, kwargs), tensors))
-                if mode.recording and any(x.node is not None for x in tensors):
-                    return self._function(*args, **kwargs)
-                found = self._known.get(signature)
-                if found is not None and not found.holds():
-                    found = None
-            if found is not None:
+            if self._last is not None and not kwargs:
                 try:
-                    result: R = found.replay(tensors)
+                    result: R | None = self._quick(args)
                 except host.Stale:
-                    tensors = []
-                    signature = (mode.recording, _described((args, kwargs), tensors))
+                    self._last = None
                 else:
-                    self.replays += 1
-                    self._last = found
-                    return result
-            return self._record(signature, args, kwargs, tensors)
+                    if result is not None:
+                        self.replays += 1
+                        return result
+            return self._found(args, kwargs)
+
+    def _found(self, args: Any, kwargs: Any) -> R:
+        """The result by a recording that is known, or by a new one."""
+        tensors: list[Tensor] = []
+        signature = (mode.recording, _described((args, kwargs), tensors))
+        if mode.recording and any(x.node is not None for x in tensors):
+            return self._function(*args, **kwargs)
+        found = self._known.get(signature)
+        if found is not None and found.holds():
+            try:
+                result: R = found.replay(tensors)
+            except host.Stale:
+                pass
+            else:
+                self.replays += 1
+                self._use(found)
+                return result
+        return self._record(signature, args, kwargs, tensors)
+
+    def _use(self, recording: Recording) -> None:
+        """Try this recording first from now on."""
+        self._last = recording
+        self._quick = recording.quick()
 
     def each(self, *args: Tensor, rows: int) -> Tensor:
         """The function on one part of so many rows after the other, of all arguments.
@@ -132,9 +142,14 @@ class Captured(Generic[P, R]):
         self.recordings += 1
         while len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
-        self._known[signature] = self._last = recording
+        self._known[signature] = recording
+        self._use(recording)
         result: R = recording.first()
         return result
+
+    def watched(self) -> Any:
+        """The function, for another recording that comes upon this one."""
+        return (self._function,)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
@@ -144,6 +159,10 @@ class Captured(Generic[P, R]):
         name = self._function.__name__
         instance.__dict__.setdefault(name, bound)
         return instance.__dict__[name]
+
+
+def _never(args: tuple[Any, ...]) -> None:
+    """What a function does that has no recording yet."""
 
 
 def _described(x: Any, tensors: list[Tensor]) -> Any:
@@ -291,6 +310,50 @@ class Recording:
             return False
         self._version = host.version[0]
         return True
+
+    def quick(self) -> Callable[[tuple[Any, ...]], Any]:
+        """A replay with as little Python as there can be, for what most calls are.
+
+        Takes the arguments; gives None where they are not such as were recorded, or something
+        else has changed. Of a small step, the rest of the way takes as long as its arithmetic.
+        """
+        if not (self._flat and self._single):
+            return _never
+        backend, recording, expected = self.backend, self._recording, self._expected
+        count, watched, holds = len(expected), self._watched, self.watch.holds
+        actions = [(action, action.function, action.arguments) for action in self._actions]
+        counted, replay, version = self._counted, self._replay, host.version
+        (output,) = self._outputs
+        shape_made, dtype_made = output.shape, output.dtype
+
+        def run(args: tuple[Any, ...]) -> Any:
+            if len(args) != count or mode.recording is not recording:
+                return None
+            arrays = []
+            for x, (shape, dtype, strides) in zip(args, expected, strict=False):
+                if type(x) is not Tensor or x.backend is not backend:
+                    return None
+                array = x.array
+                if array.shape != shape or array.dtype is not dtype or array.strides != strides:
+                    return None
+                if recording and x.node is not None:
+                    return None
+                arrays.append(array)
+            for parameter, absent in watched:
+                if (parameter._grad is None) is not absent:
+                    return None
+            if version[0] != self._version or not holds():
+                return None
+            for action, function, arguments in actions:
+                action.result = function(*arguments)
+            for counter, more in counted:
+                counter[0] += more
+            made = backend.empty(shape_made, dtype_made)
+            arrays.append(made)
+            replay(arrays)
+            return Tensor.wrap(made, backend)
+
+        return run
 
     def first(self) -> Any:
         """The recorded run itself, by a replay with the numbers that its actions gave."""

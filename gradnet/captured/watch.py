@@ -17,6 +17,8 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None), np.dtype, np.gene
 # What is not looked into: classes, and what the standard library and NumPy provide.
 _OPAQUE = (type, BuiltinFunctionType, CodeType)
 _FOREIGN = sys.stdlib_module_names | {"numpy", "gradnet"}
+# Whose objects hold nothing that a function of tensors would read.
+_CLOSED = (_FOREIGN - {"gradnet", "__main__"}) | {"numba", "llvmlite"}
 _MOST = 100_000
 
 
@@ -75,7 +77,7 @@ class Watch:
             yield from self._in_dict(x, path)
         elif isinstance(x, Stateful):
             yield from ((item, path) for item in x.watched())
-        elif hasattr(x, "__dict__"):
+        elif hasattr(x, "__dict__") and type(x).__module__.partition(".")[0] not in _CLOSED:
             name = type(x).__name__ if path == "self" else path
             yield from self._in_attributes(x, name)
 
@@ -132,13 +134,13 @@ class Watch:
         for cell, value, _ in self._cells:
             if cell.cell_contents is not value and not _same(cell.cell_contents, value):
                 return False
-        for items, key, value, _ in self._items:
-            try:
+        try:
+            for items, key, value, _ in self._items:
                 if items[key] is not value and not _same(items[key], value):
                     return False
-            except LookupError:
-                return False
-        return all(len(items) == count for items, count, _ in self._lengths)
+        except LookupError:
+            return False
+        return all(len(collection) == count for collection, count, _ in self._lengths)
 
     def holds_all(self) -> bool:
         """Whether nothing has changed, attributes of modules and places of tensors included."""

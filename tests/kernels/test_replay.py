@@ -33,8 +33,8 @@ def _on_numba() -> Iterator[None]:
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Everything split between so many threads, however small it is."""
     size: int = request.param
-    for name in ("_SHARE", "_SHARE_HEAVY", "_SHARE_PRODUCT", "_SHARED_PROGRAM"):
-        monkeypatch.setattr(lowerings, name, 1)
+    for name in ("SHARE", "SHARE_HEAVY", "SHARE_PRODUCT", "SHARED_PROGRAM"):
+        monkeypatch.setattr(lowerings.Lowering, name, 1)
     crew = None if size == 1 else _crew(size)
     monkeypatch.setattr(team, "current", lambda: crew)
     return size
@@ -136,6 +136,14 @@ def test_products_of_every_layout(sizes: tuple[int, int, int], dtype: str, threa
     for y in found[:4]:
         np.testing.assert_allclose(y.numpy(), a @ b, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(found[4].numpy(), wide[:, :k] @ b, rtol=tolerance, atol=tolerance)
+
+
+def test_batches_of_matrices(threads: int) -> None:
+    x, w, b = normal(5, 12, 4), normal(5, 4, 3), normal(5, 1, 3)
+    found = twice(lambda x, w, b: (gn.tanh(x @ w + b), gn.sum(x @ w, axis=1), x[:1] @ w), x, w, b)
+    z = np.matmul(x, w)
+    for y, expected in zip(found, (np.tanh(z + b), z.sum(1), x[:1] @ w), strict=True):
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (3, 5), (17, 33), (300, 10), (130, 3)], ids=str)

@@ -1,0 +1,164 @@
+"""What lowering any call needs: places, blocks, and how work is split between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradnet.dtypes import float32, float64
+from gradnet.program.calls import Call, Live, Value, mapped
+from gradnet.program.replay import Memory, Step
+
+from ..templates import replayed
+from .machine import Barrier, Block, Item, Slot, kernel_call
+from .team import ranges
+
+FLOATS = {float32: 32, float64: 64}
+# Slices of one call at most: each is machine code of its own.
+_MOST_SLICES = 256
+BARRIER = Barrier()
+
+# A thread's calls, for each of the team; one list where the first does it alone.
+Ranks = list[list[Item]]
+
+
+class Unsupported(Exception):
+    """A call that has no machine code: its method is called instead."""
+
+
+class Base:
+    """Makes the calls of a program's machine code, and holds what they refer to.
+
+    threads   how many threads a call may be split between
+    work      how much there is, in what one thread should have at least of a call
+    checks    the checks of values, to be repeated where one has found something
+    place     where an array is: an address, or a slot
+    number    the slot of a number that differs from run to run
+    """
+
+    # Elements, or multiply-adds, that are worth a second thread: some four microseconds of work.
+    SHARE = 1 << 14
+    SHARE_HEAVY = 1 << 11
+    SHARE_PRODUCT = 1 << 18
+    # A whole program that is: with less, a team loses more to a busy processor than it gains.
+    SHARED_PROGRAM = 12
+
+    def __init__(
+        self,
+        memory: Memory,
+        threads: int,
+        place: Callable[[Value], int | Slot],
+        number: Callable[[Live], Slot],
+        compiled: Callable[..., Any],
+    ) -> None:
+        self.memory = memory
+        self.threads = threads
+        self.place = place
+        self.number = number
+        self.kernel = compiled
+        self.kept: list[Any] = []
+        self.work = 0.0
+        self.checks: list[Step] = []
+        self.status = np.zeros(8, np.int64)
+
+    def lower(self, call: Call) -> Ranks:
+        """The native calls of each thread. Raises Unsupported."""
+        method = getattr(self, f"_{call.method}", None)
+        if method is None:
+            raise Unsupported
+        try:
+            ranks: Ranks = method(call, *call.args, **call.kwargs)
+        except Unsupported:
+            if call.method not in ("map", "matmul"):
+                raise
+            ranks = self._by_slices(call, method)
+        return ranks
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is enough work for several threads."""
+        return self.work >= self.SHARED_PROGRAM
+
+    def _by_slices(self, call: Call, method: Callable[..., Ranks]) -> Ranks:
+        """A call on each slice along the first axis: a batch of matrices, members of a network."""
+        (y,) = call.outs
+        if y is None or len(y.shape) < 3 or y.shape[0] > _MOST_SLICES:
+            raise Unsupported
+        threads, self.threads = self.threads, 1
+        try:
+            each = []
+            for i in range(y.shape[0]):
+                args, kwargs, outs = (
+                    mapped(part, partial(_slice, ndim=len(y.shape), i=i))
+                    for part in (call.args, call.kwargs, call.outs)
+                )
+                ((items),) = method(Call(call.method, args, kwargs, outs, outs), *args, **kwargs)
+                each.append(items)
+        finally:
+            self.threads = threads
+        if self.work < self.SHARED_PROGRAM or threads == 1:
+            return [[item for items in each for item in items]]
+        return [
+            [item for items in each[start:stop] for item in items]
+            for start, stop in ranges(len(each), threads)
+        ]
+
+    # Helpers
+
+    def block(self, value: Any) -> Block:
+        """An array in row-major order, as kernels take it."""
+        if not isinstance(value, Value) or not value.contiguous:
+            raise Unsupported
+        return Block(self.place(value), value.shape, value.dtype.itemsize)
+
+    def scratch(self, shape: tuple[int, ...], dtype: Any) -> Block:
+        """Memory of this program alone."""
+        array = np.zeros(shape, dtype)
+        self.kept.append(array)
+        return Block(array.ctypes.data, shape, array.dtype.itemsize)
+
+    def scalar(self, x: Any) -> float | Slot:
+        return self.number(x) if isinstance(x, Live) else float(x)
+
+    def _split(
+        self, make: Callable[[int, int], list[Item]], total: int, work: int, least: int, step: int
+    ) -> Ranks:
+        """The calls that `make` gives for a range of rows, for each thread if there is enough."""
+        self.work += work / max(least, 1)
+        parts = min(self.threads, work // max(least, 1))
+        if parts < 2:
+            return [make(0, total)]
+        cut = ranges(total, parts, step)
+        ranks: Ranks = [make(start, stop) if stop > start else [] for start, stop in cut]
+        return [*ranks, *([] for _ in range(self.threads - parts))]
+
+    def _rowwise(
+        self, kernel: Any, parts: Sequence[Block], rest: Sequence[Any], work: int, least: int
+    ) -> Ranks:
+        def make(start: int, stop: int) -> list[Item]:
+            return [kernel_call(kernel, *(part.part(start, stop) for part in parts), *rest)]
+
+        return self._split(make, parts[0].shape[0], work, least, 1)
+
+    def joined(self, sums: Block, result: Block, bits: int) -> Item:
+        """The sums of blocks of rows, added."""
+        kernel = self.kernel(replayed.joined, bits)
+        return kernel_call(kernel, sums, result.reshaped(sums.shape[1]))
+
+    def then(self, ranks: Ranks, *last: Item) -> Ranks:
+        """What the first thread does when all have ended."""
+        if len(ranks) > 1:
+            ranks = [[*items, BARRIER] for items in ranks]
+        ranks[0] = [*ranks[0], *last]
+        return ranks
+
+
+def _slice(x: Any, ndim: int, i: int) -> Any:
+    """Slice i along the first of so many axes, of an operand that may have fewer of them."""
+    if not isinstance(x, Value) or len(x.shape) < ndim:
+        return x
+    ahead = 0 if x.shape[0] == 1 else i * x.strides[0]
+    return Value(x.storage, x.offset + ahead, x.shape[1:], x.strides[1:], x.dtype)

@@ -1,0 +1,149 @@
+"""Products by the BLAS, random numbers, copies and checks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradnet.program.calls import Call, Live, Value
+from gradnet.program.replay import step
+
+from .. import blas_entry
+from ..templates import philox, replayed
+from .base import BARRIER, FLOATS, Base, Ranks, Unsupported
+from .machine import Argument, Block, Guard, Item, Native, kernel_call, moved
+
+_CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}
+
+
+class Products(Base):
+    """Products by the BLAS, random numbers, copies and checks."""
+
+    # Products
+
+    def _matmul(self, call: Call, a: Value, b: Value, *, out: Any = None) -> Ranks:
+        (c,) = call.outs
+        assert c is not None
+        entry = blas_entry.gemm(c.dtype)
+        if entry is None or len(a.shape) != 2 or len(b.shape) != 2 or not c.size:
+            raise Unsupported
+        (n, k), m = a.shape, b.shape[1]
+        left, right = _matrix(a), _matrix(b)
+        if not c.contiguous or not k:
+            raise Unsupported
+        size = c.dtype.itemsize
+        kind = "float" if size == 4 else "double"
+        places = [self.place(x) for x in (a, b, c)]
+
+        def product(rows: tuple[int, int], columns: tuple[int, int]) -> list[Item]:
+            numbers = [rows[1] - rows[0], columns[1] - columns[0], k]
+            first, second, target = places
+            ahead = rows[0] * (size if left[0] else left[1] * size)
+            first = moved(first, ahead)
+            second = moved(second, columns[0] * (right[1] * size if right[0] else size))
+            target = moved(target, (rows[0] * m + columns[0]) * size)
+            return [
+                Native(
+                    entry,
+                    "void",
+                    (
+                        Argument("i32", 101),
+                        Argument("i32", 112 if left[0] else 111),
+                        Argument("i32", 112 if right[0] else 111),
+                        *(Argument("i64", number) for number in numbers),
+                        Argument(kind, 1.0),
+                        Argument("ptr", first),
+                        Argument("i64", left[1]),
+                        Argument("ptr", second),
+                        Argument("i64", right[1]),
+                        Argument(kind, 0.0),
+                        Argument("ptr", target),
+                        Argument("i64", m),
+                    ),
+                )
+            ]
+
+        work = n * k * m
+        if n >= m:
+            return self._split(lambda i, j: product((i, j), (0, m)), n, work, self.SHARE_PRODUCT, 8)
+        return self._split(lambda i, j: product((0, n), (i, j)), m, work, self.SHARE_PRODUCT, 16)
+
+    def _random(
+        self,
+        call: Call,
+        kind: str,
+        key: Any,
+        counter: Any,
+        shape: Any,
+        dtype: Any,
+        *,
+        out: Any = None,
+    ) -> Ranks:
+        (y,) = call.outs
+        assert y is not None
+        if kind == "bits" or dtype not in FLOATS or not y.size:
+            raise Unsupported
+        size = dtype.itemsize
+        kernel = self.kernel(philox.random, kind, 8 * size)
+        target = self.block(y).reshaped(y.size)
+        chunk = philox.CHUNK // size
+        seed, first = self._word(key), self._word(counter).value
+        assert not isinstance(first, float)
+
+        def make(start: int, stop: int) -> list[Item]:
+            words = self.scratch((chunk,), f"uint{8 * size}")
+            begin = Argument("i64", moved(first, start * size // 16))
+            part = target.part(start, stop)
+            return [kernel_call(kernel, seed, begin, Argument("i64", 0), words, part)]
+
+        return self._split(make, y.size, y.size, self.SHARE_HEAVY, chunk)
+
+    def _word(self, x: Any) -> Argument:
+        """A 64-bit integer that may differ from run to run."""
+        if isinstance(x, Live):
+            return Argument("i64", self.number(x))
+        return Argument("i64", (x + 2**63) % 2**64 - 2**63)
+
+    # Copies and checks
+
+    def _cast(self, call: Call, x: Value, dtype: Any, *, out: Any = None) -> Ranks:
+        y = call.outs[0]
+        assert y is not None
+        if x.dtype != y.dtype:
+            raise Unsupported
+        source, target = self.block(x), self.block(y)
+        total = x.size * x.dtype.itemsize
+
+        def make(start: int, stop: int) -> list[Item]:
+            pointers = [Argument("ptr", moved(b.place, start)) for b in (target, source)]
+            length = Argument("i64", stop - start)
+            return [Native(blas_entry.memmove(), "ptr", (*pointers, length))]
+
+        return self._split(make, total, total, 4 * self.SHARE, 64)
+
+    def _check(self, call: Call, values: Any, x: Any, *rest: Any, bounds: Any) -> Ranks:
+        if bounds is None or not isinstance(x, Value) or x.dtype.name not in _CHECKED:
+            raise Unsupported
+        low, high = bounds
+        whole = x.dtype.kind in "iu"
+        if whole and not all(math.isfinite(bound) for bound in bounds):
+            raise Unsupported
+        kernel = self.kernel(replayed.within, x.dtype.name, whole)
+        self.checks.append(step(self.memory.backend, self.memory, call))
+        block = self.block(x).reshaped(x.size)
+        found = Block(self.status.ctypes.data, (1,), 8)
+        limits = [int(low), int(high)] if whole else [float(low), float(high)]
+        ranks: Ranks = [[kernel_call(kernel, block, found, *limits)]]
+        ranks += [[] for _ in range(self.threads - 1)]
+        return [[*items, BARRIER, Guard(self.status.ctypes.data)] for items in ranks]
+
+
+def _matrix(x: Value) -> tuple[bool, int]:
+    """Whether a matrix is stored by columns, and the elements from one line to the next."""
+    size = x.dtype.itemsize
+    (n, m), (rows, columns) = x.shape, x.strides
+    if (columns == size or m == 1) and (rows >= m * size or n == 1) and rows % size == 0:
+        return False, max(rows // size, m, 1) if n > 1 else m
+    if (rows == size or n == 1) and columns >= n * size and columns % size == 0:
+        return True, max(columns // size, n, 1)
+    raise Unsupported
