@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from gradnet.dtypes import DType
 from gradnet.numpy_backend import UFUNCS
 
-_spaces: dict[tuple[int, DType], dict[str, Any]] = {}
 
-
+@cache
 def namespace(cupy: Any, dtype: DType) -> dict[str, Any]:
     """What formulas call, for a dtype of the computation, which literals in `where` take."""
-    key = (id(cupy), dtype)
-    if key not in _spaces:
-        _spaces[key] = _namespace(cupy, dtype)
-    return _spaces[key]
 
-
-def _namespace(cupy: Any, dtype: DType) -> dict[str, Any]:
     def where(condition: Any, a: Any, b: Any) -> Any:
         if not isinstance(a, cupy.ndarray) and not isinstance(b, cupy.ndarray):
             a = dtype.type(a)
@@ -51,8 +45,10 @@ def _on_complex(cupy: Any) -> dict[str, Any]:
     def tanh(z: Any) -> Any:
         """At a = +-inf it is +-1 + 0i, with the signs of a and b of a + ib."""
         far = cupy.isinf(z.real) & cupy.isfinite(z.imag)
-        limit = cupy.sign(z.real) + 1j * cupy.copysign(cupy.zeros_like(z.imag), z.imag)
-        return cupy.where(far, limit.astype(z.dtype), cupy.tanh(z))
+        limit = cupy.empty_like(z)
+        limit.real = cupy.sign(z.real)
+        limit.imag = cupy.copysign(cupy.zeros_like(z.imag), z.imag)
+        return cupy.where(far, limit, cupy.tanh(z))
 
     return {
         "expm1": expm1,

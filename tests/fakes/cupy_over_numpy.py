@@ -126,9 +126,17 @@ class Ndarray:
     def real(self) -> Ndarray:
         return type(self)(self.host.real)
 
+    @real.setter
+    def real(self, value: Ndarray) -> None:
+        self.host.real = value.host
+
     @property
     def imag(self) -> Ndarray:
         return type(self)(self.host.imag)
+
+    @imag.setter
+    def imag(self, value: Ndarray) -> None:
+        self.host.imag = value.host
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed; use .get()")
@@ -192,7 +200,7 @@ class Cupy:
 
     def __init__(self, devices: int = 1) -> None:
         self.memory = Memory()
-        self.log: list[str] = []
+        self.done: list[str] = []
         self.capturing = False
         self.devices = devices
         self.driver, self.runtime_version = 13000, 13000
@@ -217,14 +225,14 @@ class Cupy:
 
     @contextmanager
     def _device(self, index: int) -> Iterator[None]:
-        self.log.append(f"device {index}")
+        self.done.append(f"device {index}")
         yield
 
     def note(self, what: str) -> None:
         """Remember something done, and refuse what a step under capture must not do."""
         if self.capturing and what in ("allocate", "to host", "from host", "synchronize"):
             raise CaptureError(f"{what} while a step is captured")
-        self.log.append(what)
+        self.done.append(what)
 
     def opened(self, value: Any) -> Any:
         if isinstance(value, Ndarray):

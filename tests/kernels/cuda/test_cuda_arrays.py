@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.compare import BF16, F16, F32, F64, I64, NUMPY, RNG, both, normal, odd
 from fakes.cupy_over_numpy import CaptureError, fake_backend
 from gradnet.kernels.cuda_backend import CudaBackend
-from test_cuda_backend import BF16, F16, F32, F64, I64, NUMPY, RNG, both, normal, odd
 
 import gradnet as gn
 from gradnet import backends, formulas, nn, optim
@@ -222,7 +222,7 @@ def test_launches_of_a_step(name: str) -> None:
         model = nn.MLP((6, 8, 3), output="softmax", seed=0, **settings)
         optimizer = optimizer_of(model.parameters())
         x, y = gn.asarray(normal(10, 6)), gn.asarray(RNG.integers(0, 3, 10))
-        log = cuda._device.cupy.log
+        log = cuda._device.cupy.done
         for _ in range(2):
             log.clear()
             model.output.loss(model(x), y).backward()

@@ -123,7 +123,7 @@ def test_the_device_is_made_current_where_there_are_several() -> None:
     cuda = fake_backend(1, devices=2)
     assert cuda.device == "cuda:1"
     cuda.empty((2,), F32)
-    assert cuda._device.cupy.log == ["device 1", "allocate"]
+    assert cuda._device.cupy.done == ["device 1", "allocate"]
 
 
 def test_tensors_on_two_devices(cuda: CudaBackend) -> None:
