@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -343,8 +344,14 @@ class Context:
 
     def output_at(self, index: int) -> Tensor:
         """An output as a Tensor that is still joined to the graph."""
-        from gradnet.tensor import Tensor
-
         array = self._node.output(index)
         _, backend, counter, _, tangents = self._node.outputs[index]
-        return Tensor.wrap(array, backend, (self._node, index), counter, tangents)
+        return _wrap()(array, backend, (self._node, index), counter, tangents)
+
+
+@cache
+def _wrap() -> Callable[..., Tensor]:
+    """`Tensor.wrap`, which is above this file: an import at every call takes longer than a sum."""
+    from gradnet.tensor import Tensor
+
+    return Tensor.wrap

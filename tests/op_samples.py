@@ -82,6 +82,7 @@ def _moved() -> dict[str, Any]:
 
 # Each op's samples: ordinary operands first, then empty axes, size-1 axes and 0-d ones.
 SAMPLES: dict[str, Callable[[], list[Sample]]] = {
+    "DOT": lambda: [Sample((normal(5), normal(5)), {}), Sample((normal(0), normal(0)), {})],
     "MATMUL": lambda: [
         Sample((normal(3, 4), normal(4, 2)), {}),
         Sample((normal(2, 3, 4), normal(2, 4, 2)), {}),
@@ -112,6 +113,7 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((normal(1, 3),), {"shape": (0, 3)}),
     ],
     "CONCATENATE": lambda: [
+        Sample((normal(2, 3), normal(2, 3)), {"axis": 1, "new": True}),
         Sample((normal(2, 3), normal(4, 3)), {"axis": 0}),
         Sample((normal(2, 3), normal(2, 0), normal(2, 1)), {"axis": 1}),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import gradnet.ops as _ops
 from gradnet import binding, dtypes, formulas
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import DType
@@ -29,15 +30,12 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
     """`g` summed over the axes along which an operand of that shape was broadcast."""
     if g.shape == shape:
         return g
-    from gradnet.ops.reduce import SUM
-    from gradnet.ops.shape import reshape
-
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
     )
-    summed = SUM(g, axes=axes, keepdims=False, dtype=g.dtype)
-    return summed if summed.shape == shape else reshape(summed, shape)
+    summed = ops.reduce.SUM(g, axes=axes, keepdims=False, dtype=g.dtype)
+    return summed if summed.shape == shape else ops.reshape(summed, shape)
 
 
 def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
@@ -54,6 +52,7 @@ def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
 
 _joined = lru_cache(maxsize=4096)(np.broadcast_shapes)
 
+ops: Any = _ops  # what is above this file, looked up when it is used
 _wrap = Tensor.wrap
 
 # The ops that leave integers as they are.

@@ -15,7 +15,7 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, operands_of_one_dtype
-from gradnet.ops.elementwise import Elementwise, op
+from gradnet.ops.elementwise import MULTIPLY, Elementwise, op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM
 from gradnet.ops.shape import (
@@ -348,7 +348,7 @@ class _CrossEntropy(Composed):
         if g[1] is not None or g[0] is None or any(context.needs[1:]):
             return super().vjp(context, g)
         # The gradient was computed with the value, and is an output that differentiates again.
-        dlogits = expand_dims(g[0], 1) * context.output_at(1)
+        dlogits = MULTIPLY(expand_dims(g[0], 1), context.output_at(1))
         return (dlogits, *(None for _ in context.inputs[1:]))
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
