@@ -30,24 +30,30 @@ class Spread(NamedTuple):
     minima: list[tuple[float, int]]
 
 
-class _Trace(Callback):
-    """The sum of the members' losses, of which it keeps each, epoch by epoch.
+class _Sum:
+    """The sum of the members' losses, as what is minimised.
 
-    They add up in a tensor, not in Python, so that steps can be replayed from a recording.
+    Each member's add up in a tensor, not in Python, so that steps can be replayed from a recording.
     """
 
-    def __init__(self, model: BatchedMLP, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, model: BatchedMLP) -> None:
         like = next(model.parameters())
         self.unit = model.output
         self.total = ops.zeros((model.members,), dtype=like.dtype, backend=like.backend)
-        self.trace: list[list[float]] = []
 
     def __call__(self, z: Tensor, y: Tensor, *, check: bool = False) -> Tensor:
         losses = self.unit.member_losses(z, y, check=check)
         if is_grad_enabled():
             self.total.assign_(self.total + losses.detach() * z.shape[0])
         return ops.sum(losses)
+
+
+class _Trace(Callback):
+    """Keeps the mean loss of each member, epoch by epoch."""
+
+    def __init__(self, total: Tensor, rows: int) -> None:
+        self.total, self.rows = total, rows
+        self.trace: list[list[float]] = []
 
     def on_epoch_start(self, run: Run) -> None:
         self.total.assign_(self.total * 0)
@@ -66,7 +72,7 @@ class Restarts:
 
     The copies are one network with a further axis (`nn.BatchedMLP`), under one optimizer: each
     takes the steps that it would take alone, at about the cost of one. The arguments are those of
-    `nn.MLP` and `gradnet.fit`; steps this long gain little from `capture`.
+    `nn.MLP` and `gradnet.fit`.
 
     losses   the loss of each member on all rows, at the end
     trace    the mean loss of each member in each epoch: a list of R numbers for each
@@ -87,7 +93,7 @@ class Restarts:
         batch_size: int | None = 32,
         activation_operands: dict[str, Any] | None = None,
         init: str | None = None,
-        capture: bool | None = False,
+        capture: bool | None = None,
         seed: int = 0,
         dtype: Any = None,
         device: str | None = None,
@@ -126,9 +132,10 @@ class Restarts:
                 f"members cannot share the line search of {type(optimizer).__name__}; use an "
                 "optimizer that works element by element, such as adam or sgd"
             )
-        kept = _Trace(self.model, len(X))
+        loss = _Sum(self.model)
+        kept = _Trace(loss.total, len(X))
         options: dict[str, Any] = {"optimizer": optimizer, **self._training}
-        trainer = Trainer(self.model, loss=kept, callbacks=[kept], progress=False, **options)
+        trainer = Trainer(self.model, loss=loss, callbacks=[kept], progress=False, **options)
         self.history, self.trace = trainer.fit(X, y), kept.trace
         like = next(self.model.parameters())
         with no_grad():

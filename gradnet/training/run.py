@@ -75,6 +75,7 @@ class Run:
         self._meter = LossMeter()
         self._snapshot: dict[str, Any] | None = None
         self._steps_since = 0
+        self._told: set[str] = set()
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -153,6 +154,9 @@ class Run:
                 if ctrl_c.requested:
                     self._interrupted()
         self.history.captured = self._steps.replays
+        if self._steps.reason and self._steps.reason not in self._told:
+            self._told.add(self._steps.reason)
+            self.history.notes.append(f"steps are not captured: {self._steps.reason}")
         if not self.batch:
             raise DataError(f"the data set gave no batches in epoch {self.epoch}")
         if not meter.read():

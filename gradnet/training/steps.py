@@ -14,6 +14,8 @@ from gradnet.training.step import Step
 
 # Recording and compiling take as long as so many small steps gain.
 _WORTH = 300
+# Recordings of one run from which on so many replays of each, at least, are to be expected.
+_MANY, _REPLAYS = 8, 20
 # Seconds that steps in a row may take: Ctrl-C and the progress bar wait for them.
 _LONGEST = 0.1
 
@@ -34,11 +36,12 @@ class Steps:
         if wanted and not step.optimizer.needs_closure:
             self._captured = Captured(step.on)
         self._pace = 1
+        self._done = 0
 
     @property
     def replays(self) -> int:
         """How many steps have been replays."""
-        return 0 if self._captured is None else self._captured.replays
+        return self._done if self._captured is None else self._captured.replays
 
     def parts(self, rows: Rows, size: int, most: int | None) -> Iterator[Rows]:
         """Rows of whole batches, as many at a time as may be made in a row."""
@@ -60,6 +63,18 @@ class Steps:
             else:
                 took = (time.perf_counter() - started) / losses.shape[0]
                 self._pace = max(1, int(_LONGEST / took))
+                self._look_at_recordings()
                 return losses
         made = [self.step(rows.part(begin, begin + size)) for begin in range(0, rows.rows, size)]
         return ops.stack(made)
+
+    def _look_at_recordings(self) -> None:
+        """Give capture up where steps are recorded anew again and again."""
+        captured = self._captured
+        assert captured is not None
+        if captured.recordings > _MANY and captured.replays < _REPLAYS * captured.recordings:
+            self.reason = (
+                f"{captured.recordings} recordings gave only {captured.replays} replays: Python "
+                "values that the step reads, or the shapes of batches, change all the time"
+            )
+            self._done, self._captured = captured.replays, None

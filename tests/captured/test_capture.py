@@ -381,12 +381,9 @@ def test_a_result_with_a_graph_is_refused() -> None:
         assert captured(gn.asarray([1.0, 1.0, 1.0])).numpy().tolist() == [1.0, 2.0, 3.0]
 
 
-@pytest.mark.parametrize("argument", [np.ones(3), [{1, 2}], {"a": object().__init__}], ids=repr)
+@pytest.mark.parametrize("argument", [np.ones(3), [{1, 2}]], ids=["array", "set"])
 def test_arguments_that_cannot_be_compared_are_refused(argument: Any) -> None:
     captured = gn.capture(lambda x, other: x * 2.0)
-    if isinstance(argument, dict):
-        captured(gn.ones(2), argument)  # a function is compared by identity
-        return
     with pytest.raises(CaptureError, match="pass"):
         captured(gn.ones(2), argument)
 
