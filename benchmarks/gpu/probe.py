@@ -1,0 +1,244 @@
+"""The stage `probe`: what the machine is, its ceilings, and what a launch costs by each route."""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.gpu.device import PRECISIONS, Bench
+from benchmarks.gpu.notes import Notebook, NotThere, main
+
+PACKAGES = (
+    *("cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "nvmath-python", "nvidia-nvvm", "triton"),
+    *("cuda-bindings", "cuda-core", "cuda-toolkit", "nvidia-cublas", "jax-cuda13-plugin"),
+    *("ml-dtypes", "pytest", "pytest-xdist", "hypothesis"),
+)
+TOOLS = ("nvidia-smi", "nvcc", "compute-sanitizer", "ncu", "cuobjdump")
+# Where a tool is that is not on the PATH.
+FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/cuda/bin")
+QUERY = "name,driver_version,memory.total,clocks.max.sm,power.limit,compute_cap"
+
+
+def tool(name: str) -> str | None:
+    """The path of one of NVIDIA's tools, if it is there."""
+    return shutil.which(name) or next(
+        (str(Path(folder) / name) for folder in FOLDERS if (Path(folder) / name).exists()), None
+    )
+
+
+def versions(bench: Bench) -> dict[str, Any]:
+    """Machine, device, driver, libraries and tools."""
+    found: dict[str, Any] = {**machine.describe(), "tools": {name: tool(name) for name in TOOLS}}
+    for package in PACKAGES:
+        try:
+            found["packages"][package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    runtime = bench.cupy.cuda.runtime
+    found["driver_supports_cuda"] = runtime.driverGetVersion()
+    found["cupy_is_for_cuda"] = runtime.runtimeGetVersion()
+    if bench.dry:
+        return {**found, "device": "NumPy in the place of a GPU", "driver": None}
+    properties = runtime.getDeviceProperties(bench.device.index)
+    name = properties["name"]
+    found["device"] = name.decode() if isinstance(name, bytes) else name
+    found["compute_capability"] = bench.cupy.cuda.Device(bench.device.index).compute_capability
+    found["multiprocessors"] = properties["multiProcessorCount"]
+    found["memory_on_device_bytes"] = properties["totalGlobalMem"]
+    found["l2_bytes"] = properties["l2CacheSize"]
+    smi = tool("nvidia-smi")
+    if smi:
+        done = subprocess.run(
+            [smi, f"--query-gpu={QUERY}", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        found["nvidia_smi"] = done.stdout.strip()
+        found["driver"] = dict(
+            zip(QUERY.split(","), done.stdout.strip().split(", "), strict=False)
+        ).get("driver_version")
+    return found
+
+
+def copies(bench: Bench) -> dict[str, Any]:
+    """Bytes per second, read and written both counted: a copy, and one of our kernels."""
+    from gradnet import dtypes, formulas
+
+    count = 1 << 8 if bench.dry else 1 << 28  # 1 GiB each: twenty times the L2 of a large device
+    x, y = bench.random((count,), dtypes.float32), bench.poisoned((count,), dtypes.float32)
+    found = {}
+    jobs: dict[str, Callable[[], Any]] = {
+        "copy": lambda: y.data.copy_from_device_async(x.data, x.nbytes),
+        "kernel": lambda: bench.backend.map(
+            formulas.multiply, x, 2.0, dtype=dtypes.float32, out=y
+        ),
+    }  # fmt: skip
+    for name, job in jobs.items():
+        seconds = bench.seconds(job)
+        found[name] = seconds and 2 * x.nbytes / seconds
+    return {"bytes": 2 * x.nbytes, "bytes_per_second": found}
+
+
+def products(bench: Bench) -> dict[str, Any]:
+    """Flops per second of a large square product of random numbers, by each route there is."""
+    found: dict[str, Any] = {}
+    for precision in PRECISIONS:
+        n = 16 if bench.dry else 4096 if precision == "float64" else 8192
+        flops = 2.0 * n**3
+        repeats = 5 if precision == "float64" else 10
+        row: dict[str, Any] = {"n": n, "routes": {}, "left_out": {}}
+        for name, make in (("gradnet", _ours), ("torch", _torch)):
+            try:
+                seconds = bench.seconds(make(bench, precision, n), repeats)
+            except NotThere as error:
+                row["left_out"][name] = str(error)
+            else:
+                row["routes"][name] = seconds and flops / seconds
+        best = [rate for rate in row["routes"].values() if rate]
+        row["flops_per_second"] = max(best) if best else None
+        found[precision] = row
+    return found
+
+
+def _ours(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
+    from gradnet import dtypes
+
+    if precision == "tf32":
+        raise NotThere("backend.matmul has no TF32 mode of its own")
+    dtype = dtypes.canonical(precision)
+    a, b, y = bench.random((n, n), dtype), bench.random((n, n), dtype), None
+    y = bench.poisoned((n, n), dtype)
+    return lambda: bench.backend.matmul(a, b, out=y)
+
+
+def _torch(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
+    if bench.dry:
+        raise NotThere("not in a dry run")
+    try:
+        import torch
+    except ImportError as error:
+        raise NotThere("PyTorch is not installed") from error
+    if not torch.cuda.is_available():
+        raise NotThere("this PyTorch sees no GPU")
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
+    a, b = (torch.randn(n, n, device="cuda", dtype=dtype) for _ in range(2))
+    y = torch.empty_like(a)
+    # Bench times the stream that CuPy calls current: that of PyTorch is the same, the default one.
+    return lambda: torch.matmul(a, b, out=y)
+
+
+def launches(bench: Bench) -> dict[str, Any]:
+    """Seconds of a launch that does next to nothing, by each route, on the host and with waiting.
+
+    launcher  our compiled kernel, given to CuPy
+    map       a backend's call: broadcasting and the look-up of the kernel come on top
+    tensor    an op of gradnet
+    numba     the same kernel by Numba's own launcher
+    torch     an op of PyTorch
+    """
+    import gradnet as gn
+    from gradnet import dtypes, formulas
+
+    x, y = (bench.random((32,), dtypes.float32) for _ in range(2))
+    found: dict[str, Any] = {}
+    backend = bench.backend
+
+    def mapped() -> None:
+        backend.map(formulas.multiply, x, y, dtype=dtypes.float32, out=y)
+
+    last: list[Any] = []
+    launch = bench.device.launch
+
+    def seen(*arguments: Any) -> None:
+        last[:] = arguments
+        launch(*arguments)
+
+    bench.device.launch = seen
+    mapped()
+    bench.device.launch = launch
+    found["launcher"] = bench.host_seconds(lambda: launch(*last))
+    found["map"] = bench.host_seconds(mapped)
+    with bench.inside():
+        t = gn.asarray(np.ones(32, np.float32))
+        found["tensor"] = bench.host_seconds(lambda: gn.multiply(t, t))
+    for name, make in (("numba", _numba_launch), ("torch", _torch_launch)):
+        try:
+            found[name] = bench.host_seconds(make(bench, last), 200)
+        except NotThere as error:
+            found[name] = {"left_out": str(error)}
+    return found
+
+
+def _numba_launch(bench: Bench, launched: list[Any]) -> Callable[[], Any]:
+    if bench.dry:
+        raise NotThere("not in a dry run")
+    from gradnet.kernels.launch import numbers, plain
+
+    program, blocks, *arguments = launched
+    kernel, given = plain(program), numbers(program, arguments)
+    return lambda: kernel[blocks, program.threads](*given)
+
+
+def _torch_launch(bench: Bench, launched: list[Any]) -> Callable[[], Any]:
+    if bench.dry:
+        raise NotThere("not in a dry run")
+    try:
+        import torch
+    except ImportError as error:
+        raise NotThere("PyTorch is not installed") from error
+    x = torch.ones(32, device="cuda")
+    return lambda: torch.mul(x, x, out=x)
+
+
+def graph_nodes(bench: Bench) -> dict[str, Any]:
+    """Seconds of a graph's replay by its number of nodes, and of a further node.
+
+    The nodes are launches of one small kernel of ours, one after another on a captured stream.
+    """
+    from gradnet import dtypes, formulas
+
+    cuda = bench.cupy.cuda
+    if not hasattr(cuda, "Stream"):
+        raise NotThere("the device made of NumPy has no graphs")
+    x = bench.random((32,), dtypes.float32)
+    y = bench.poisoned((32,), dtypes.float32)
+
+    def one() -> None:
+        bench.backend.map(formulas.multiply, x, 0.5, dtype=dtypes.float32, out=y)
+
+    one()
+    bench.wait()
+    stream = cuda.Stream(non_blocking=True)
+    found: dict[int, float | None] = {}
+    with stream:
+        for nodes in (1, 10, 100):
+            stream.begin_capture()
+            for _ in range(nodes):
+                one()
+            graph = stream.end_capture()
+            found[nodes] = bench.seconds(lambda graph=graph: graph.launch(stream), 20, 20)
+        stream.synchronize()
+    few, many = found[10], found[100]
+    further = None if few is None or many is None else (many - few) / 90
+    return {"seconds": found, "seconds_of_a_node": further}
+
+
+def run(notes: Notebook) -> None:
+    """The parts, the most needed first."""
+    bench = Bench(notes.options.backend)
+    notes.part("versions", lambda: versions(bench))
+    notes.part("copies", lambda: copies(bench))
+    notes.part("products", lambda: products(bench))
+    notes.part("launches", lambda: launches(bench))
+    notes.part("graph_nodes", lambda: graph_nodes(bench))
+
+
+if __name__ == "__main__":
+    main("probe", run)

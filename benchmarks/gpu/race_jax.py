@@ -1,0 +1,76 @@
+"""JAX in the races: the step jitted, and a scan over all batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.gpu.races import Race
+from benchmarks.peers import with_jax
+
+# On a GPU JAX takes TF32 for float32 unless told otherwise.
+PRODUCTS = {"tf32": "tensorfloat32"}
+HALVES = ("bfloat16", "float16")
+
+
+class Jit(with_jax.Jit):
+    """One compiled call per step; halves by casting weights and rows within the step."""
+
+    precision: str
+
+    @classmethod
+    def cannot(cls, race: Race, dry: bool) -> str:
+        if race.precision == "float16":
+            return "float16 needs a loss scale, which makes another step of it"
+        return cls.unfit(race.workload, "cpu" if dry else "cuda")
+
+    @classmethod
+    def racing(cls, race: Race, dry: bool) -> Jit:
+        jax.clear_caches()
+        jax.config.update("jax_enable_x64", race.precision == "float64")
+        precision = "highest" if dry else PRODUCTS.get(race.precision, "highest")
+        jax.config.update("jax_default_matmul_precision", precision)
+        found = cls(race.workload, "cpu" if dry else "cuda")
+        found.precision = race.precision
+        return found
+
+    def compile(self, step: Any) -> None:
+        if self.precision not in HALVES:
+            super().compile(step)
+            return
+        work = self.workload
+        activation, dtype = with_jax.ACTIVATIONS[work.activation], jnp.dtype(self.precision)
+
+        def loss_of(layers: Any, x: Any, y: Any) -> Any:
+            low = jax.tree.map(lambda w: w.astype(dtype), layers)
+            z = with_jax.forward(low, x.astype(dtype), activation).astype(jnp.float32)
+            logp = jax.nn.log_softmax(z)
+            return -jnp.mean(jnp.take_along_axis(logp, y[:, None], axis=1))
+
+        def mixed(state: Any, x: Any, y: Any) -> Any:
+            value, g = jax.value_and_grad(loss_of)(state[0], x, y)
+            return with_jax.adam(state, g, work.lr), value
+
+        super().compile(mixed)
+
+    def start_memory(self) -> None:
+        self.before = self._peak()
+
+    def peak_memory(self) -> int | None:
+        """Bytes, where the peak of the process is of this race: it cannot be set back."""
+        peak = self._peak()
+        return peak if peak is not None and peak != self.before else None
+
+    def _peak(self) -> int | None:
+        stats = self.place.memory_stats()
+        return None if not stats else int(stats["peak_bytes_in_use"])
+
+    def told(self) -> dict[str, Any]:
+        """What else there is to tell."""
+        return self.info
+
+
+class Scan(Jit, with_jax.Scan):
+    """One compiled call for as many steps as there are batches."""

@@ -1,0 +1,159 @@
+"""gradnet in the races: op by op, captured, several steps at a time, and fully fused."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any, ClassVar
+
+import gradnet as gn
+from benchmarks.gpu.device import Bench, module, needs_precision
+from benchmarks.gpu.notes import NotThere
+from benchmarks.gpu.races import Race
+from benchmarks.peers import ours
+from benchmarks.peers.base import Contender
+from gradnet import backends
+
+FUSED_WIDTHS = (16, 32, 64, 128)
+
+
+class Eager(Contender):
+    """Op by op."""
+
+    options: ClassVar[dict[str, Any]] = {}
+    bench: Bench
+    precision: str
+
+    @classmethod
+    def cannot(cls, race: Race, dry: bool) -> str:
+        """Why it takes no part, or nothing. Raises NotThere for what this version has not."""
+        needs_precision(race.precision)
+        return ""
+
+    @classmethod
+    def racing(cls, race: Race, dry: bool) -> Eager:
+        """A contender on the device."""
+        found = cls(race.workload, "")
+        found.precision, found.bench = race.precision, _bench(dry)
+        return found
+
+    def prepare(self) -> None:
+        x, y = self.workload.data()
+        self.batches = [(gn.asarray(a), gn.asarray(b)) for a, b in zip(x, y, strict=True)]
+
+    def build(self) -> None:
+        work = self.workload
+        kind = {**needs_precision(self.precision), **self.options}
+        output = "softmax" if work.loss == "cross_entropy" else "linear"
+        model = gn.nn.MLP(
+            work.sizes, activation=work.activation, output=output, bias=work.bias, seed=0, **kind
+        )
+        self.initial = [gn.asarray(v) for layer in work.weights() for v in layer if v is not None]
+        self.parameters = list(model.parameters())
+        self.reset()
+        opt: Any = (gn.optim.Adam if work.optimizer == "adam" else gn.optim.SGD)(
+            self.parameters, lr=work.lr
+        )
+        loss_of = gn.nn.cross_entropy if work.loss == "cross_entropy" else ours.sum_of_squares
+
+        def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+            loss = loss_of(model(x), y)
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+            return loss
+
+        self.plain = step
+        self.step = self.wrapped(step)  # type: ignore[method-assign]
+
+    def wrapped(self, step: Any) -> Any:
+        """The step as this mode takes it."""
+        return step
+
+    def reset(self) -> None:
+        with gn.no_grad():
+            for parameter, value in zip(self.parameters, self.initial, strict=True):
+                parameter.assign_(value)
+
+    def wait(self, loss: Any) -> None:
+        self.bench.wait()
+
+    def start_memory(self) -> None:
+        self.bench.start_memory()
+
+    def peak_memory(self) -> int | None:
+        return self.bench.peak_memory()
+
+    def told(self) -> dict[str, Any]:
+        """The launches of a step."""
+        assert self.parameters[0].backend is self.bench.backend
+        x, y = self.batches[0]
+        return {"launches": self.bench.launches(lambda: self.step(x, y))}
+
+
+class Captured(Eager):
+    """The step recorded once and replayed: as a CUDA graph where the backend has them."""
+
+    @classmethod
+    def cannot(cls, race: Race, dry: bool) -> str:
+        if not hasattr(_bench(dry).backend.empty((1,), gn.float32), "__cuda_array_interface__"):
+            return "arrays of this device do not tell their addresses, by which capture works"
+        return super().cannot(race, dry)
+
+    def wrapped(self, step: Any) -> Any:
+        self.captured = gn.capture(step)
+        return self.captured
+
+    def told(self) -> dict[str, Any]:
+        """What replays the step, and its nodes where that is a graph: `nodes` of the replay."""
+        replay = self.captured._last._replay if self.captured._last is not None else None
+        return {
+            **super().told(),
+            "replayed_by": type(replay).__name__,
+            "graph_nodes": getattr(replay, "nodes", None),
+        }
+
+
+class Several(Captured):
+    """All batches in one call of the captured step, so that the host is away from between them."""
+
+    def build(self) -> None:
+        super().build()
+        self.stride = len(self.batches)  # type: ignore[misc]
+        x, y = self.workload.data()
+        self.x = gn.asarray(x.reshape(-1, x.shape[-1]))
+        self.y = gn.asarray(y.reshape(-1, *y.shape[2:]))
+
+    def run(self, steps: int) -> None:
+        for _ in range(-(-steps // self.stride)):
+            self.captured.each(self.x, self.y, rows=self.workload.batch)
+        self.wait(None)
+
+
+class FullyFused(Captured):
+    """The hidden layers as one kernel forward and one backward, asked for by name."""
+
+    options: ClassVar[dict[str, Any]] = {"fused": True}
+
+    @classmethod
+    def cannot(cls, race: Race, dry: bool) -> str:
+        module("fused_mlp")
+        if "fused" not in inspect.signature(gn.nn.MLP).parameters:
+            raise NotThere("nn.MLP takes no `fused`")
+        hidden = race.workload.sizes[1:-1]
+        if not all(width in FUSED_WIDTHS for width in hidden):
+            return f"its hidden layers have other widths than {FUSED_WIDTHS}"
+        return super().cannot(race, dry)
+
+
+_benches: list[Bench] = []
+_chosen = contextlib.ExitStack()
+
+
+def _bench(dry: bool) -> Bench:
+    """The device of this process, on which new tensors are made from then on."""
+    if not _benches:
+        _benches.append(Bench("fake" if dry else "cuda"))
+        # For as long as the process lives.
+        _chosen.enter_context(backends.use(_benches[0].backend))
+    return _benches[0]

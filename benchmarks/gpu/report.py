@@ -1,0 +1,179 @@
+"""The report: all stages in one JSON file, and as people read it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import text
+from benchmarks.gpu.notes import ABSENT, FAILED, LATE
+
+SCHEMA = "gradnet-gpu-check/1"
+DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
+
+
+def write(found: dict[str, Any], out: Path) -> None:
+    """gpu.json and gpu.md, each in one move."""
+    for name, content in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", markdown(found))):
+        temporary = out / f"{name}.part"
+        temporary.write_text(content + "\n", "utf-8")
+        os.replace(temporary, out / name)
+
+
+def troubles(found: dict[str, Any]) -> list[str]:
+    """What went wrong: a line each."""
+    lines = []
+    for name, stage in found["stages"].items():
+        if stage["ended"] != "well":
+            lines.append(f"{name} {stage['ended']}: {stage['told']}")
+        lines += [
+            f"{name}, {part}: {entry['status']}: {entry.get('reason', '')}"
+            for part, entry in stage["parts"].items()
+            if entry["status"] in (FAILED, LATE)
+        ]
+    return lines
+
+
+def of(found: dict[str, Any], stage: str, part: str) -> Any:
+    """What a part found, or None."""
+    return found["stages"].get(stage, {}).get("parts", {}).get(part, {}).get("found")
+
+
+def summary(found: dict[str, Any]) -> str:
+    """How the stages ended, and what went wrong."""
+    rows = []
+    for name, stage in found["stages"].items():
+        states = [entry["status"] for entry in stage["parts"].values()]
+        counts = [f"{states.count(s)} {s}" for s in dict.fromkeys(states)]
+        rows.append([name, stage["ended"], text.seconds(stage["seconds"]), ", ".join(counts)])
+    lines = [text.table(["stage", "ended", "time", "parts"], rows)]
+    if wrong := troubles(found):
+        lines += ["", "What went wrong:", "", *(f"- {line}" for line in wrong)]
+    return "\n".join(lines)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The whole report."""
+    sections = ["# GPU check", *([DRY] if found["dry"] else []), about(found), summary(found)]
+    for title, table in TABLES:
+        body = "\n".join(table(found))
+        if body:
+            sections.append(f"## {title}\n\n{body}")
+    sections.append("## Not there\n\n" + "\n".join(absent(found)))
+    return "\n\n".join(sections)
+
+
+def about(found: dict[str, Any]) -> str:
+    """Device, driver, versions and date, in a few lines."""
+    told = of(found, "probe", "versions")
+    if told is None:
+        return f"{found['date']}; the device is unknown: the probe did not tell."
+    packages = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
+    return (
+        f"{told['device']}, driver {told['driver'] or '-'}, CUDA {told['driver_supports_cuda']}; "
+        f"{told['system']}; Python {told['python']}; commit {told['commit'] or '-'}; "
+        f"{found['date']}\n\n{packages}"
+    )
+
+
+def absent(found: dict[str, Any]) -> Iterator[str]:
+    """What this version or this machine has not."""
+    for name, stage in found["stages"].items():
+        for part, entry in stage["parts"].items():
+            if entry["status"] == ABSENT:
+                yield f"- {name}, {part}: {entry['reason']}"
+
+
+def ceilings(found: dict[str, Any]) -> Iterator[str]:
+    """Copies and products."""
+    moved = of(found, "probe", "copies") or {"bytes_per_second": {}}
+    rows = [[k, _rate(v, 1e12, "TB/s")] for k, v in moved["bytes_per_second"].items()]
+    for precision, row in (of(found, "probe", "products") or {}).items():
+        routes = ", ".join(f"{k} {_rate(v, 1e12, '')}" for k, v in row["routes"].items())
+        best = _rate(row["flops_per_second"], 1e12, "TFLOP/s")
+        rows.append([f"product, {precision}, n = {row['n']}", f"{best} ({routes})"])
+    if rows:
+        yield text.table(["ceiling", "rate"], rows)
+
+
+def costs(found: dict[str, Any]) -> Iterator[str]:
+    """Launches and graph nodes."""
+    rows = [
+        [name, row["left_out"], "-"]
+        if "left_out" in row
+        else [name, text.seconds(row["host"]), text.seconds(row["with_wait"])]
+        for name, row in (of(found, "probe", "launches") or {}).items()
+    ]
+    graphs = of(found, "probe", "graph_nodes")
+    if graphs:
+        rows.append(["a node of a graph", "-", text.seconds(graphs["seconds_of_a_node"])])
+    if rows:
+        yield text.table(["launch by", "host", "with the device"], rows)
+
+
+def checks(found: dict[str, Any]) -> Iterator[str]:
+    """The parts of the correctness stage, and those that are checkers of memory."""
+    rows = []
+    for stage in ("correctness", "sanitizers"):
+        for part, entry in found["stages"].get(stage, {}).get("parts", {}).items():
+            told = entry.get("found") or {}
+            counts = told.get("counts", {}) if isinstance(told, dict) else {}
+            shown = ", ".join(f"{v} {k}" for k, v in counts.items())
+            rows.append([f"{stage}: {part}", entry["status"], shown or entry.get("reason", "")])
+    if rows:
+        yield text.table(["part", "", "what came of it"], rows)
+
+
+def steps(found: dict[str, Any]) -> Iterator[str]:
+    """A table for each workload and precision: all contenders."""
+    parts = found["stages"].get("speed", {}).get("parts", {})
+    for part, entry in parts.items():
+        told = entry.get("found")
+        if not told or "contenders" not in told:
+            continue
+        rows = []
+        for name, row in told["contenders"].items():
+            if "left_out" in row:
+                rows.append([name, *("-" * 6), row["left_out"]])
+                continue
+            nodes = row.get("graph_nodes")
+            launched = row.get("launches") or {}
+            rows.append(
+                [
+                    name,
+                    text.seconds(row["median"]),
+                    text.percent(row["of_product_ceiling"]),
+                    str(sum(launched.values())) if launched else "-",
+                    "-" if nodes is None else str(nodes),
+                    text.megabytes(row["peak_bytes"]),
+                    text.seconds(row["first_step_seconds"]),
+                    "",
+                ]
+            )
+        header = [
+            *(part, "a step", "of the product ceiling", "launches", "graph nodes", "peak MB"),
+            *("first step", ""),
+        ]
+        yield text.table(header, rows) + "\n"
+    chains = of(found, "speed", "chains")
+    if chains:
+        rows = [
+            [name, text.seconds(row["median"]), text.percent(row["of_copy_ceiling"])]
+            for name, row in chains.items()
+        ]
+        yield text.table(["elementwise", "time", "of the copy ceiling"], rows)
+
+
+def _rate(value: float | None, unit: float, name: str) -> str:
+    return "-" if value is None else f"{value / unit:.3g} {name}".strip()
+
+
+TABLES: tuple[tuple[str, Callable[[dict[str, Any]], Iterator[str]]], ...] = (
+    ("Ceilings", ceilings),
+    ("Launches", costs),
+    ("Results", checks),
+    ("Steps", steps),
+)

@@ -1,0 +1,111 @@
+"""Running the stages: a process each, ended at its limit; what it wrote until then is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.gpu.notes import Options
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(__file__).resolve().parent / "site"
+TOTAL_SECONDS = 535.0
+
+
+class Stage(NamedTuple):
+    """A module that is run as a process, and the seconds it may take."""
+
+    name: str
+    module: str
+    limit: float
+    says: str
+
+
+STAGES = (
+    Stage("probe", "benchmarks.gpu.probe", 50, "the machine and its ceilings"),
+    Stage("correctness", "benchmarks.gpu.correctness", 180, "results against float64 NumPy"),
+    Stage("speed", "benchmarks.gpu.speed", 245, "training steps beside the peers"),
+    Stage("sanitizers", "benchmarks.gpu.sanitizers", 60, "NVIDIA's checkers on small kernels"),
+)
+
+
+def environment(extra: Mapping[str, str] | None = None, wheels: str = "") -> dict[str, str]:
+    """The environment of a process that imports gradnet, kernels included, from this checkout."""
+    places = [str(SITE), str(ROOT), wheels, os.environ.get("PYTHONPATH", "")]
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), **(extra or {})}
+    toolkit = Path("/usr/local/cuda")
+    if toolkit.is_dir():
+        # Where libNVVM is, if its wheel is not installed.
+        found.setdefault("CUDA_HOME", str(toolkit))
+    return found
+
+
+def unpacked(wheels: str, into: str) -> str:
+    """The folder into which the wheels of a folder have been installed."""
+    files = sorted(map(str, Path(wheels).glob("*.whl")))
+    if not files:
+        raise FileNotFoundError(f"there are no wheels in {wheels}")
+    command = (
+        *(sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"),
+        *("--no-compile", "--no-cache-dir", "--target", into, *files),
+    )
+    subprocess.run(command, check=True, timeout=120)
+    return into
+
+
+def unrun(dry: bool, ended: str, told: str) -> dict[str, Any]:
+    """The report of a stage that left none."""
+    return {"dry": dry, "parts": {}, "ended": ended, "told": told, "seconds": None, "limit": None}
+
+
+def run(stage: Stage, options: Options, env: Mapping[str, str]) -> dict[str, Any]:
+    """The report of a stage, whether it ended well or not.
+
+    `ended` is "well", "died" or "killed"; `told` says more of the latter two.
+    """
+    path = Path(options.out) / f"{stage.name}.json"
+    path.unlink(missing_ok=True)
+    started = time.monotonic()
+    ended, told = "well", ""
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", stage.module, options.said()],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            cwd=ROOT,
+            env=dict(env),
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(options.limit)
+        except subprocess.TimeoutExpired:
+            status = 0
+            ended, told = "killed", f"over its limit of {options.limit:g} s"
+        finally:
+            # Its own children too.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        text = said.read()
+    (Path(options.out) / f"{stage.name}.log").write_text(text, "utf-8")
+    if status:
+        last = text.strip().splitlines()[-1:] or ["without a word"]
+        how = f"by signal {-status}" if status < 0 else f"with exit status {status}"
+        ended, told = "died", f"{how}: {last[0][:500]}"
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        report = {"dry": options.dry, "parts": {}}
+    seconds = None if options.dry else round(time.monotonic() - started, 1)
+    return {**report, "ended": ended, "told": told, "seconds": seconds, "limit": options.limit}
