@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradnet import dtypes, ops
+from gradnet import dtypes, host, ops
 from gradnet.errors import DTypeError
 from gradnet.tensor import Tensor
 
@@ -41,6 +41,7 @@ class Parameter(Tensor):
         self.use_grad_buffer(None)
         self.grad = None
         self.array, self.backend = moved.array, moved.backend
+        host.changed()
         self.changed()
         if grad is not None:
             self.grad = grad.detach().to(target)

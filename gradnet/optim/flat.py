@@ -97,13 +97,17 @@ class Flat:
             self._arrays_of = update
         return self._arrays
 
+    def holds(self, update: Update, arrays: tuple[Any, ...]) -> bool:
+        """Whether these are still the arrays of that update."""
+        return self._arrays is arrays and self._arrays_of is update
+
     def _moment(self, value: float) -> Any:
         return self.backend.full((self.size,), value, self.dtype)
 
     def restore(self, names: Sequence[str], each: Sequence[Progress]) -> None:
         """Start from that progress of every parameter, with moments of those names, all zero."""
         self.state = {name: self.backend.full((self.size,), 0, self.dtype) for name in names}
-        self._arrays_of = None
+        self._arrays, self._arrays_of = (), None
         self.set_progress(each)
 
     def _join(self, i: int) -> None:

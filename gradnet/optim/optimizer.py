@@ -219,7 +219,7 @@ class Optimizer(host.Stateful):
                 complete = flat.ready()
                 arrays = flat.arrays(update, group.initial)
                 if complete and flat.common is not None:
-                    scalars = host.run(self._advance_all, group, flat, update)
+                    scalars = host.run(self._advance_all, group, flat, arrays)
                     if flat.size:
                         flat.backend.update(update.formula, arrays, scalars)
                     flat.changed()
@@ -227,15 +227,17 @@ class Optimizer(host.Stateful):
                     self._step_runs(group, flat, update, arrays)
         return loss
 
-    def _advance_all(self, group: Group, flat: Flat, update: Update) -> tuple[float, ...]:
+    def _advance_all(self, group: Group, flat: Flat, arrays: Any) -> tuple[float, ...]:
         """Move all parameters of a buffer on by one step; the scalars of that step."""
-        if flat.common is None or self.update(group) is not update:
+        if flat.common is None or not flat.holds(self.update(group), arrays):
             raise host.Stale
         flat.common, scalars = self.advance(group, flat.common)
         return scalars
 
-    def _advance_run(self, group: Group, flat: Flat, run: Run) -> tuple[float, ...]:
+    def _advance_run(self, group: Group, flat: Flat, arrays: Any, run: Run) -> tuple[float, ...]:
         """Move neighbouring parameters on by one step; the scalars of that step."""
+        if not flat.holds(self.update(group), arrays):
+            raise host.Stale
         each = [flat.progress(i) for i in range(len(flat.parameters))]
         progress, scalars = self.advance(group, each[run[0]])
         each[run[0] : run[1]] = [progress] * (run[1] - run[0])
@@ -245,7 +247,7 @@ class Optimizer(host.Stateful):
     def _step_runs(self, group: Group, flat: Flat, update: Update, arrays: tuple[Any, ...]) -> None:
         """A step where gradients are missing or were so earlier: one update for each run."""
         for run in flat.runs():
-            scalars = host.run(self._advance_run, group, flat, run)
+            scalars = host.run(self._advance_run, group, flat, arrays, run)
             parts = tuple(flat.span(array, run) for array in arrays)
             if parts[0].shape[0]:
                 flat.backend.update(update.formula, parts, scalars)

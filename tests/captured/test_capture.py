@@ -300,6 +300,41 @@ def test_settings_that_change_the_update_are_recorded_anew(backend: Backend) -> 
     assert captured.recordings == 2
 
 
+def test_a_loaded_state_of_the_optimizer_is_used(backend: Backend) -> None:
+    plain, first, step = training("adam")
+    other, second, recorded = training("adam")
+    captured = gn.capture(recorded)
+    x, y = table()
+    for _ in range(3):
+        step(x, y), captured(x, y)
+    state = first.state_dict()
+    for _ in range(2):
+        step(x, y), captured(x, y)
+    first.load_state_dict(state), second.load_state_dict(state)
+    for _ in range(3):
+        step(x, y), captured(x, y)
+    for a, b in zip(weights(plain), weights(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert captured.recordings == 2
+
+
+def test_a_model_that_is_cast_is_recorded_anew(backend: Backend) -> None:
+    model = gn.nn.Linear(3, 2)
+
+    @gn.capture
+    def forward(x: gn.Tensor) -> gn.Tensor:
+        with gn.no_grad():
+            return model(gn.astype(x, model.weight.dtype))
+
+    x = gn.ones((4, 3))
+    assert forward(x).dtype == gn.float32
+    model.to(gn.float64)
+    assert forward(x).dtype == gn.float64
+    np.testing.assert_array_equal(
+        forward(x).numpy(), model(gn.ones((4, 3), dtype="float64")).detach().numpy()
+    )
+
+
 def test_frozen_parameters_stay(backend: Backend) -> None:
     model, _, step = training("adam")
     captured = gn.capture(step)
