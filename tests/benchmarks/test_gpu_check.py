@@ -1,0 +1,267 @@
+"""The scripted check on a GPU: its dry run, and how it takes stages that go wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import gpu_check
+from benchmarks.gpu import comparisons, races, report, sanitizers, speed, stages
+from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, NotThere, Options, Wrong
+from benchmarks.gpu.stages import STAGES, Stage
+from benchmarks.workloads import STEPS
+
+# All that is a duration or a rate, by the names that the report has for them.
+FIGURES = (
+    *("seconds", "median", "q1", "q3", "min", "flops_per_second", "host", "with_wait"),
+    *("seconds_of_a_node", "first_step_seconds", "peak_bytes", "of_product_ceiling"),
+    *("of_copy_ceiling", "times_faster"),
+)
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A dry run of everything."""
+    out = tmp_path_factory.mktemp("gpu")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu_check", "--out", str(out), "--dry"],
+        cwd=stages.ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, json.loads((out / "gpu.json").read_text("utf-8"))
+
+
+def figures(value: Any, name: str = "") -> list[Any]:
+    """The values of everything that is named as a figure."""
+    if isinstance(value, dict):
+        return [x for key, item in value.items() for x in figures(item, key)]
+    if isinstance(value, list):
+        return [x for item in value for x in figures(item, name)]
+    return [value] if name in FIGURES else []
+
+
+def test_a_dry_run_takes_all_stages(dry: tuple[Path, dict[str, Any]]) -> None:
+    out, found = dry
+    assert found["schema"] == report.SCHEMA
+    assert list(found["stages"]) == [stage.name for stage in STAGES]
+    assert found["dry"] is True
+    for stage in found["stages"].values():
+        assert stage["dry"] is True
+        assert stage["ended"] == "well"
+        assert all(part["status"] in (DONE, ABSENT) for part in stage["parts"].values())
+    told = report.of(found, "probe", "versions")
+    assert {"device", "driver", "packages", "date", "tools"} <= set(told)
+    assert {path.name for path in out.iterdir()} >= {"gpu.json", "gpu.md", "tests.xml"}
+
+
+def test_a_dry_run_has_no_figures(dry: tuple[Path, dict[str, Any]]) -> None:
+    out, found = dry
+    values = figures(found)
+    assert len(values) > 50
+    assert set(values) == {None}
+    text = (out / "gpu.md").read_text("utf-8")
+    assert report.DRY in text
+    assert " µs" not in text
+    assert " TB/s" not in text
+
+
+def test_a_dry_run_checks_what_there_is(dry: tuple[Path, dict[str, Any]]) -> None:
+    _, found = dry
+    parts = found["stages"]["correctness"]["parts"]
+    assert report.of(found, "correctness", "philox")["counts"]["different"] == 0
+    assert report.of(found, "correctness", "tests")["counts"]["passed"] >= 2
+    assert report.of(found, "correctness", "curves")["same_bits_twice"] is True
+    compared = [name for name in parts if name.partition(",")[0] in ("formulas", "ops", "layers")]
+    assert len(compared) >= 3
+    for name in compared:
+        counts = parts[name]["found"]["counts"]
+        assert counts["compared"] > 10
+        assert counts["wrong"] == 0
+    for race in races.DRY:
+        entry = report.of(found, "speed", race.name)
+        assert set(entry["contenders"]) >= set(races.FAMILIES["gradnet"])
+    launched = report.of(found, "speed", races.DRY[0].name)["contenders"]["gradnet-eager"]
+    assert launched["launches"]["products"] == 5
+    assert launched["launches"]["kernels"] > 5
+    assert report.of(found, "sanitizers", "small")["ran"][:2] == ["kernels", "a step"]
+
+
+# Stages that go wrong
+
+
+def checked(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float) -> Any:
+    """The report of one stage of gpu_stages.py, and of one that is not started after it."""
+    monkeypatch.setenv("GRADNET_TEST_STAGE", name)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    stage = Stage(name, "gpu_stages", limit, "goes wrong")
+    return gpu_check.check([stage], tmp_path, dry=True)
+
+
+def test_a_stage_that_dies_leaves_its_report_and_the_others_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADNET_TEST_STAGE", "dies")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    chosen = [Stage("dies", "gpu_stages", 20, ""), Stage("missing", "no_such_module", 20, "")]
+    found = gpu_check.check(chosen, tmp_path, dry=True)
+    dies, missing = found["stages"]["dies"], found["stages"]["missing"]
+    assert dies["ended"] == "died"
+    assert dies["told"].startswith("by signal 9")
+    assert {name: part["status"] for name, part in dies["parts"].items()} == {
+        "good": DONE,
+        "wrong": FAILED,
+        "absent": ABSENT,
+        "broken": FAILED,
+    }
+    assert dies["parts"]["good"]["found"] == {"worst": "inf"}
+    assert dies["parts"]["wrong"]["found"] == {"counts": {"wrong": 1}}
+    assert "KeyError" in dies["parts"]["broken"]["reason"]
+    assert missing["ended"] == "died"
+    assert "No module named no_such_module" in missing["told"]
+    assert len(report.troubles(found)) == 4
+    assert json.loads((tmp_path / "gpu.json").read_text("utf-8")) == found
+    text = (tmp_path / "gpu.md").read_text("utf-8")
+    assert "dies died: by signal 9" in text
+    assert "- dies, absent: this version has none" in text
+
+
+def test_a_stage_over_its_limit_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = checked("hangs", tmp_path, monkeypatch, 2)
+    stage = found["stages"]["hangs"]
+    assert stage["ended"] == "killed"
+    assert stage["told"] == "over its limit of 2 s"
+    assert stage["parts"]["good"]["status"] == DONE
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):  # the system takes a moment to bury it
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("a child of the stage lives on")
+
+
+def test_a_stage_without_a_word_and_one_without_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = checked("silent", tmp_path, monkeypatch, 20)["stages"]["silent"]
+    assert (stage["ended"], stage["parts"]) == ("died", {})
+    assert stage["told"] == "with exit status 1: before its first part"
+    late = gpu_check.check([STAGES[0]], tmp_path, dry=True, total=0)["stages"]["probe"]
+    assert late["ended"] == "not started"
+
+
+def test_bad_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--stages", "probe,rest"], ["--wheels", str(tmp_path)]):
+        with pytest.raises(SystemExit) as raised:
+            gpu_check.main(["--out", str(tmp_path), *arguments])
+        assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert "there is no stage 'rest'; there are probe, correctness" in said
+    assert f"there are no wheels in {tmp_path}" in said
+
+
+# Their pieces
+
+
+def test_a_bare_checkout_finds_the_kernels() -> None:
+    code = "import gradnet, gradnet.kernels as k; print(gradnet.__file__, k.__file__)"
+    done = subprocess.run(
+        # Without site-packages' own finders, where an editable installation would be.
+        [sys.executable, "-S", "-c", f"import sitecustomize as s; s.sys.path += {site()}; {code}"],
+        env=stages.environment(), cwd="/", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    package, kernels = done.stdout.split()
+    assert Path(package) == stages.ROOT / "gradnet" / "__init__.py"
+    assert Path(kernels) == stages.ROOT / "kernels" / "__init__.py"
+
+
+def site() -> list[str]:
+    """Where NumPy is installed."""
+    return [str(Path(np.__file__).parents[1])]
+
+
+def test_all_stages_fit_in_nine_minutes() -> None:
+    assert sum(stage.limit for stage in STAGES) <= stages.TOTAL_SECONDS <= 540
+
+
+def test_parts_end_with_the_time(tmp_path: Path) -> None:
+    notes = Notebook("late", Options(str(tmp_path), dry=False, limit=-1.0))
+    assert notes.part("first", dict) is None
+    assert notes.parts["first"]["status"] == LATE
+    some = Notebook("some", Options(str(tmp_path), dry=False, limit=9.0, only=("second",)))
+    assert some.part("first", dict) is None
+    assert some.part("second", lambda: 3) == 3
+    assert list(some.parts) == ["second"]
+    assert some.parts["second"]["seconds"] is not None
+
+
+def test_distances() -> None:
+    a = np.array([3.0, np.nan, 4.0, np.inf])
+    assert comparisons.distance(a, a) == 0
+    assert comparisons.distance(np.array([3.0, 4.0]), np.array([0.0, 5.0])) == pytest.approx(
+        10**0.5 / 5
+    )
+    for other in ([3.0, 0.0, 4.0, np.inf], [3.0, np.nan, 4.0, -np.inf], [3.0]):
+        assert comparisons.distance(np.array(other), a) == np.inf
+    assert comparisons.distance(np.array([np.nan]), np.array([1.0])) == np.inf
+
+
+def test_a_tally_tells_of_what_is_wrong() -> None:
+    tally = comparisons.Tally()
+    one = np.ones(3)
+    tally.compare("right", "float32", lambda: [(one, one)])
+    tally.compare("refused", "float16", lambda: (_ for _ in ()).throw(TypeError("no halves")))
+    assert tally.told()["counts"] == {"compared": 1, "wrong": 0, "refused": 1}
+    tally.compare("off", "float32", lambda: [(one + 1e-3, one)])
+    with pytest.raises(Wrong, match=r"^off in float32: off by 0\.001$"):
+        tally.told()
+
+
+def test_what_a_sanitizer_says() -> None:
+    good = "ran kernels\nran a step\nall has run\n========= ERROR SUMMARY: 0 errors\n"
+    assert sanitizers.judged(good, 0, by_tool=True)["counts"] == {"steps": 2, "errors": 0}
+    with pytest.raises(Wrong, match=r"^3 errors"):
+        sanitizers.judged(good.replace(": 0", ": 3"), 0, by_tool=True)
+    with pytest.raises(Wrong, match="did not end well: Killed"):
+        sanitizers.judged("ran kernels\nKilled", -9, by_tool=True)
+    with pytest.raises(NotThere, match="Device not supported"):
+        sanitizers.judged("========= Error: Device not supported", 1, by_tool=True)
+
+
+def test_the_best_of_ours_against_the_best_peer() -> None:
+    rows = {
+        "gradnet-eager": {"median": 4.0},
+        "gradnet-captured": {"median": 2.0},
+        "torch-graph": {"median": 3.0},
+        "jax-scan": {"median": 1.0, "error": "another function"},
+        "jax-jit": {"left_out": "no time was left"},
+    }
+    best = {"ours": "gradnet-captured", "peer": "torch-graph", "times_faster": 1.5}
+    assert speed.verdict(rows) == best
+    assert speed.verdict({"gradnet-eager": {"median": 4.0}}) == {"times_faster": None}
+
+
+def test_the_races_are_those_of_the_design() -> None:
+    names = {race.workload.name for race in races.RACES}
+    assert names == {*STEPS, "fleet", "middle"}
+    fleet = [race.precision for race in races.RACES if race.workload.name == "fleet"]
+    assert {"float32", "tf32", "bfloat16"} <= set(fleet)
+    kept = races.Kept.of(races.DRY[0].workload.record())
+    assert kept.data()[0] is kept.data()[0]
+    np.testing.assert_array_equal(kept.data()[0], races.DRY[0].workload.data()[0])
+    assert dataclasses.asdict(kept) == races.DRY[0].workload.record()
