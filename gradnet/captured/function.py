@@ -238,7 +238,6 @@ class Recording:
             if x.counter[0] != before
         ]
         self._program.outputs = self._outputs = self._returned()
-        recorder.restore()
         self._version = host.version[0]
         program = simplified(self._program)
         self.program = program

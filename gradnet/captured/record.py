@@ -67,7 +67,6 @@ class Recorder:
         self.program = Program([], [])
         self._storages: dict[int, Storage] = {}
         self._kept: list[Any] = []
-        self._saved: list[tuple[Storage, Array]] = []
         self._hosts: dict[int, tuple[host.Stateful, Any]] = {}
         self._depth = 0
         self._reading = False
@@ -174,9 +173,9 @@ class Recorder:
             return array
         taken = mapped((args, kwargs), self._argument)
         writes = self._written(name, taken)
-        for value in writes:
-            self._save(value.storage)
-        if name in _VIEWS:
+        if any(value.storage.kind != "temporary" for value in writes):
+            result = self._standing_in(name, method, args, dict(kwargs))
+        elif name in _VIEWS:
             result = method(*args, **kwargs)
             if _root(result) is _root(args[0]):
                 return result
@@ -204,20 +203,20 @@ class Recorder:
             found.append(kwargs["out"])
         return tuple(dict.fromkeys(found))
 
-    def _save(self, storage: Storage) -> None:
-        """Keep what external memory held before the recorded run changes it."""
-        if storage.kind != "temporary" and all(kept is not storage for kept, _ in self._saved):
-            array = storage.array
-            self._saved.append((storage, self.backend.cast(array, array.dtype)))
+    def _standing_in(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The result of a call that would change memory which stays; it is not made.
 
-    def restore(self) -> None:
-        """Give external memory the values that it had before the recorded run."""
-        for storage, values in self._saved:
-            self.backend.cast(values, values.dtype, out=storage.array)
+        Values do not matter to a recording. So nothing need be put back when it is over.
+        """
+        if name in _IN_PLACE:
+            return None
+        out = kwargs.pop("out")
+        if name == "bias_activation_backward":
+            return out, method(*args, **kwargs)[1]
+        return out
 
     def undo(self) -> None:
-        """Give memory and the host's numbers the state before the recorded run."""
-        self.restore()
+        """Give the host's numbers the state before the recorded run."""
         for owner, snapshot in reversed(self._hosts.values()):
             owner.rewind(snapshot)
 
