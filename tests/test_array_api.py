@@ -177,7 +177,7 @@ FLAT = words(
 )
 # Tools around the array namespace.
 TOOLS = words(
-    """checkpoint device_info elementwise enable_grad fit grad gradcheck hessian hvp
+    """capture checkpoint device_info elementwise enable_grad explain fit grad gradcheck hessian hvp
     is_grad_enabled jacobian jvp load no_grad op value_and_grad vjp wrap"""
 )
 

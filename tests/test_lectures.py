@@ -7,9 +7,8 @@ import math
 from typing import Any
 
 import pytest
-from conftest import CPU_BACKENDS
 
-from gradnet import cli
+from gradnet import backends, cli
 from gradnet.backends import Backend
 from gradnet.cli.lectures import mark
 from gradnet.lectures import (
@@ -24,6 +23,7 @@ from gradnet.lectures import (
 )
 
 LOOP = "5.1"
+CPU_BACKENDS = tuple(b for b in backends.available() if backends.get(b).device == "cpu")
 
 
 @pytest.mark.parametrize("number", [number for number in EXAMPLES if number != LOOP])
