@@ -83,46 +83,47 @@ def _wide(x: NUMBERS) -> NUMBERS:
     return x.astype(np.float64) if x.dtype.kind in "fV" else x
 
 
-def formulas(bench: Bench) -> dict[str, Any]:
-    """Every formula of the catalogue, and its derivatives, in every float; outputs poisoned."""
+def formulas(bench: Bench, precision: str, share: tuple[int, int] = (0, 1)) -> dict[str, Any]:
+    """Every formula of the catalogue, and its derivatives; outputs poisoned.
+
+    `share` (i, n) takes every nth, from the ith on.
+    """
     from gradnet import backends, binding, dtypes
     from gradnet import formulas as catalogue
 
     cpu, gpu = backends.get("numpy"), bench.backend
     rng = np.random.default_rng()
     count = 37 if bench.dry else 100_003
-    tally = Tally()
+    tally, dtype = Tally(), dtypes.canonical(precision)
     rows = [row for row in catalogue.rows() if row.kind in ("float", "numeric")]
-    for row in rows[:: 6 if bench.dry else 1]:
-        for precision in FLOATS[:: 3 if bench.dry else 1]:
-            dtype = dtypes.canonical(precision)
-            low, high = max(row.domain[0], -4.0), min(row.domain[1], 4.0)
-            for formula in (row.formula, *filter(None, row.derivatives)):
-                names = binding.arguments(formula)
-                if not names:
-                    continue  # a constant
-                xs = [rng.uniform(low, high, count).astype(dtype) for _ in names]
+    for row in rows[share[0] :: share[1] * (6 if bench.dry else 1)]:
+        low, high = max(row.domain[0], -4.0), min(row.domain[1], 4.0)
+        for formula in (row.formula, *filter(None, row.derivatives)):
+            names = binding.arguments(formula)
+            if not names:
+                continue  # a constant
+            xs = [rng.uniform(low, high, count).astype(dtype) for _ in names]
 
-                def job(formula: Any = formula, xs: Any = xs, dtype: Any = dtype) -> Any:
-                    on_device = [gpu.from_host(x, copy=True) for x in xs]
-                    out = bench.poisoned((len(xs[0]),), dtype)
-                    y = gpu.map(formula, *on_device, dtype=dtype, out=out)
-                    with np.errstate(all="ignore"):
-                        expected = cpu.map(formula, *map(_wide, xs), dtype=dtypes.float64)
-                    yield gpu.to_host(y), expected.astype(dtype)
+            def job(formula: Any = formula, xs: Any = xs) -> Any:
+                on_device = [gpu.from_host(x, copy=True) for x in xs]
+                out = bench.poisoned((len(xs[0]),), dtype)
+                y = gpu.map(formula, *on_device, dtype=dtype, out=out)
+                with np.errstate(all="ignore"):
+                    expected = cpu.map(formula, *map(_wide, xs), dtype=dtypes.float64)
+                    expected = expected.astype(dtype)
+                yield gpu.to_host(y), expected
 
-                tally.compare(f"{row.name}, {formula.__name__}", precision, job)
+            tally.compare(f"{row.name}, {formula.__name__}", precision, job)
     return tally.told()
 
 
-def kernels(bench: Bench) -> dict[str, Any]:
+def kernels(bench: Bench, precision: str) -> dict[str, Any]:
     """Products, reductions, softmax, cross-entropy, bias and gathers over odd sizes and strides."""
     tally = Tally()
     sizes = ((3, 5, 4),) if bench.dry else ((1, 1, 1), (33, 65, 17), (257, 1000, 511), (3, 4099, 2))
-    for precision in FLOATS[:: 3 if bench.dry else 1]:
-        for n, k, m in sizes:
-            for name, job in _kernels(bench, precision, n, k, m).items():
-                tally.compare(f"{name} of {n} x {k} x {m}", precision, job)
+    for n, k, m in sizes:
+        for name, job in _kernels(bench, precision, n, k, m).items():
+            tally.compare(f"{name} of {n} x {k} x {m}", precision, job)
     return tally.told()
 
 
@@ -143,13 +144,16 @@ def _kernels(bench: Bench, precision: str, n: int, k: int, m: int) -> dict[str, 
     def both(call: Callable[[Any, Any, Any], Any], *xs: NUMBERS) -> Callable[[], Any]:
         def job() -> Any:
             bench.poison_pool((n * m, n * k, n, m))
-            found = call(gpu, dtype, [gpu.from_host(x, copy=True) for x in xs])
+            results = call(gpu, dtype, [gpu.from_host(x, copy=True) for x in xs])
             with np.errstate(all="ignore"):
                 expected = call(cpu, wide, [_wide(x).copy() for x in xs])
-            if not isinstance(found, tuple):
-                found, expected = (found,), (expected,)
-            for y, reference in zip(found, expected, strict=True):
-                yield gpu.to_host(y), reference
+            if not isinstance(results, tuple):
+                results, expected = (results,), (expected,)
+            for y, reference in zip(results, expected, strict=True):
+                found = gpu.to_host(y)
+                with np.errstate(over="ignore"):
+                    # What is too large for the dtype is infinite in both.
+                    yield found, reference.astype(found.dtype)
 
         return job
 
@@ -184,7 +188,7 @@ def _kernels(bench: Bench, precision: str, n: int, k: int, m: int) -> dict[str, 
     }
 
 
-def ops(bench: Bench) -> dict[str, Any]:
+def ops(bench: Bench, precision: str) -> dict[str, Any]:
     """Every op that is declared, on new numbers in the shapes of the tests' samples."""
     import op_samples
 
@@ -192,34 +196,34 @@ def ops(bench: Bench) -> dict[str, Any]:
     from gradnet import backends, dtypes
 
     tally, rng = Tally(), np.random.default_rng()
+    dtype = dtypes.canonical(precision)
     declared = op_samples.declared_ops()
     names = [name for name in op_samples.SAMPLES if name in declared]
     for name in names[:: 5 if bench.dry else 1]:
         op = declared[name]
-        for precision in FLOATS[:: 3 if bench.dry else 1]:
-            dtype = dtypes.canonical(precision)
 
-            def job(op: Any = op, name: str = name, dtype: Any = dtype) -> Any:
-                with bench.inside():
-                    samples = op_samples.SAMPLES[name]()
-                for sample in samples:
-                    parameters = sample.parameters
-                    if any(key in parameters for key in ("source", "target", "dtype")):
-                        continue  # the subject of these is where, or in what, the result is
-                    xs = [
-                        # As far from ties and from the ends of a domain as the sample is.
-                        (x * rng.uniform(0.9, 1.0)).astype(dtype)
-                        if isinstance(x, np.ndarray) and x.dtype == np.float64
-                        else x
-                        for x in sample.inputs
-                    ]
-                    results = []
-                    for on, given in ((bench.backend, xs), ("numpy", [_wide(x) for x in xs])):
-                        with backends.use(on):
-                            tensors = [gn.asarray(x) for x in given]
-                            y = op(*tensors, **parameters)
-                            results.append([t.numpy() for t in (y if type(y) is tuple else (y,))])
-                    yield from zip(*results, strict=True)
+        def job(op: Any = op, name: str = name) -> Any:
+            with bench.inside():
+                samples = op_samples.SAMPLES[name]()
+            for sample in samples:
+                parameters = sample.parameters
+                if any(key in parameters for key in ("source", "target", "dtype")):
+                    continue  # the subject of these is where, or in what, the result is
+                xs = [
+                    # As far from ties and from the ends of a domain as the sample is.
+                    (x * rng.uniform(0.9, 1.0)).astype(dtype)
+                    if isinstance(x, np.ndarray) and x.dtype == np.float64
+                    else x
+                    for x in sample.inputs
+                ]
+                results = []
+                for on, given in ((bench.backend, xs), ("numpy", [_wide(x) for x in xs])):
+                    with backends.use(on):
+                        tensors = [gn.asarray(x) for x in given]
+                        y = op(*tensors, **parameters)
+                        results.append([t.numpy() for t in (y if type(y) is tuple else (y,))])
+                yield from zip(*results, strict=True)
 
-            tally.compare(name, precision, job)
+        tally.compare(name, precision, job)
+
     return tally.told()

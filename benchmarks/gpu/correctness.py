@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import comparisons, networks, suite
+from benchmarks.gpu import comparisons, networks, shards, suite
 from benchmarks.gpu.device import Bench, module
 from benchmarks.gpu.notes import Notebook, NotThere, Wrong, main
 
@@ -144,23 +144,14 @@ def cublaslt(bench: Bench) -> dict[str, Any]:
     return {"table": found.table(bench.backend)}
 
 
-def precisions(bench: Bench) -> dict[str, Any]:
-    """Networks in each precision of `nn.MLP` against float64."""
-    return networks.precisions(bench)
-
-
 def run(notes: Notebook) -> None:
     """The parts, the most telling first."""
     bench = Bench(notes.options.backend)
     notes.part("philox", lambda: philox(bench))
-    notes.part("formulas", lambda: comparisons.formulas(bench))
-    notes.part("kernels", lambda: comparisons.kernels(bench))
     notes.part("captured", lambda: captured(bench))
     notes.part("curves", lambda: curves(bench))
-    notes.part("ops", lambda: comparisons.ops(bench))
-    notes.part("layers", lambda: networks.layers(bench))
-    notes.part("optimizers", lambda: networks.optimizers(bench))
-    notes.part("precisions", lambda: precisions(bench))
+    notes.part("precisions", lambda: networks.precisions(bench))
+    shards.run(notes, bench)
     notes.part("cublaslt", lambda: cublaslt(bench))
     notes.part("tests", lambda: suite.run(notes.options, notes.left))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.comparisons import FLOATS, TOLERANCE, Tally, distance
+from benchmarks.gpu.comparisons import TOLERANCE, Tally, distance
 from benchmarks.gpu.device import PRECISIONS, Bench, needs_precision
 from benchmarks.gpu.notes import NotThere, Wrong
 
@@ -35,7 +35,7 @@ def _factories(features: int) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def layers(bench: Bench) -> dict[str, Any]:
+def layers(bench: Bench, precision: str) -> dict[str, Any]:
     """Outputs and gradients of every layer and activation."""
     import gradnet as gn
     from gradnet import backends, dtypes
@@ -44,69 +44,67 @@ def layers(bench: Bench) -> dict[str, Any]:
     tally, rng = Tally(), np.random.default_rng()
     factories = _factories(features)
     names = [*list(factories)[:9], *list(factories)[9 :: 8 if bench.dry else 1]]
-    for precision in FLOATS[:: 3 if bench.dry else 1]:
-        dtype = dtypes.canonical(precision)
-        for name in names:
-            x = rng.standard_normal((rows, features)).astype(dtype)
+    dtype = dtypes.canonical(precision)
+    for name in names:
+        x = rng.standard_normal((rows, features)).astype(dtype)
 
-            def job(name: str = name, x: NUMBERS = x, dtype: Any = dtype) -> Any:
-                results: list[list[NUMBERS]] = []
-                weights: list[NUMBERS] = []
-                for on, kind in ((bench.backend, dtype), (backends.get("numpy"), dtypes.float64)):
-                    with backends.use(on):
-                        gn.random.seed(3)
-                        layer = factories[name]()
-                        layer.to(kind)
-                        state = layer.state_dict()
-                        if weights:
-                            # The device's own weights, widened: rounding them is no error.
-                            given = [gn.asarray(w.astype(np.float64)) for w in weights]
-                            layer.load_state_dict(dict(zip(state, given, strict=True)))
-                        elif dtypes.float64 is not kind:
-                            weights = [w.numpy() for w in state.values()]
-                        t = gn.asarray(x.astype(kind), requires_grad=True)
-                        y = layer(t)
-                        results.append([y.numpy()])
-                        if y.node is not None:
-                            # A cotangent that is no constant, and the same in every precision.
-                            g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
-                            (y * gn.asarray(g.astype(kind))).sum().backward()
-                            wanted = [t, *layer.parameters()]
-                            results[-1] += [p.grad.numpy() for p in wanted if p.grad is not None]
-                yield from zip(*results, strict=True)
+        def job(name: str = name, x: NUMBERS = x) -> Any:
+            results: list[list[NUMBERS]] = []
+            weights: list[NUMBERS] = []
+            for on, kind in ((bench.backend, dtype), (backends.get("numpy"), dtypes.float64)):
+                with backends.use(on):
+                    gn.random.seed(3)
+                    layer = factories[name]()
+                    layer.to(kind)
+                    state = layer.state_dict()
+                    if weights:
+                        # The device's own weights, widened: rounding them is no error.
+                        given = [gn.asarray(w.astype(np.float64)) for w in weights]
+                        layer.load_state_dict(dict(zip(state, given, strict=True)))
+                    elif dtypes.float64 is not kind:
+                        weights = [w.numpy() for w in state.values()]
+                    t = gn.asarray(x.astype(kind), requires_grad=True)
+                    y = layer(t)
+                    results.append([y.numpy()])
+                    if y.node is not None:
+                        # A cotangent that is no constant, and the same in every precision.
+                        g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
+                        (y * gn.asarray(g.astype(kind))).sum().backward()
+                        wanted = [t, *layer.parameters()]
+                        results[-1] += [p.grad.numpy() for p in wanted if p.grad is not None]
+            yield from zip(*results, strict=True)
 
-            tally.compare(name, precision, job)
+        tally.compare(name, precision, job)
     return tally.told()
 
 
-def optimizers(bench: Bench) -> dict[str, Any]:
+def optimizers(bench: Bench, precision: str) -> dict[str, Any]:
     """Five updates by every optimizer that takes gradients as they are."""
     import gradnet as gn
     from gradnet import backends, dtypes, nn, optim
 
     count = 37 if bench.dry else 100_003
     tally, rng = Tally(), np.random.default_rng()
-    for precision in FLOATS[:: 3 if bench.dry else 1]:
-        dtype = dtypes.canonical(precision)
-        for name in optim.names():
-            p = rng.standard_normal(count).astype(dtype)
-            g = rng.standard_normal((5, count)).astype(dtype)
+    dtype = dtypes.canonical(precision)
+    for name in optim.names():
+        p = rng.standard_normal(count).astype(dtype)
+        g = rng.standard_normal((5, count)).astype(dtype)
 
-            def job(name: str = name, p: Any = p, g: Any = g, dtype: Any = dtype) -> Any:
-                results = []
-                for on, kind in ((bench.backend, dtype), (backends.get("numpy"), dtypes.float64)):
-                    with backends.use(on):
-                        parameter = nn.Parameter(gn.asarray(p.astype(kind)))
-                        optimizer = optim.create(name, [parameter], lr=0.01)
-                        if getattr(optimizer, "needs_closure", False):
-                            raise NotImplementedError("its step searches along a line")
-                        for gradient in g:
-                            parameter.grad = gn.asarray(gradient.astype(kind))
-                            optimizer.step()
-                        results.append(parameter.detach().numpy())
-                yield tuple(results)
+        def job(name: str = name, p: Any = p, g: Any = g) -> Any:
+            results = []
+            for on, kind in ((bench.backend, dtype), (backends.get("numpy"), dtypes.float64)):
+                with backends.use(on):
+                    parameter = nn.Parameter(gn.asarray(p.astype(kind)))
+                    optimizer = optim.create(name, [parameter], lr=0.01)
+                    if getattr(optimizer, "needs_closure", False):
+                        raise NotImplementedError("its step searches along a line")
+                    for gradient in g:
+                        parameter.grad = gn.asarray(gradient.astype(kind))
+                        optimizer.step()
+                    results.append(parameter.detach().numpy())
+            yield tuple(results)
 
-            tally.compare(name, precision, job)
+        tally.compare(name, precision, job)
     return tally.told()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -72,7 +73,9 @@ def main() -> int:
     """Take the races of the process in turn, until all are taken or time is over."""
     family, settings = sys.argv[1], json.loads(sys.argv[2])
     dry, end = settings["dry"], time.monotonic() + settings["seconds"]
-    answers, sys.stdout = sys.stdout, sys.stderr
+    # What libraries print, and processes that they start, goes to standard error.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     for race in DRY if dry else RACES:
         race = Race(Kept.of(race.workload.record()), race.precision)
         for name, entry in FAMILIES[family].items():

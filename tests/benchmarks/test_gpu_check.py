@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu_check
-from benchmarks.gpu import comparisons, races, report, sanitizers, speed, stages
+from benchmarks.gpu import comparisons, probe, races, report, sanitizers, shards, speed, stages
+from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, NotThere, Options, Wrong
 from benchmarks.gpu.stages import STAGES, Stage
 from benchmarks.workloads import STEPS
+from gradnet import backends
 
 # All that is a duration or a rate, by the names that the report has for them.
 FIGURES = (
@@ -84,12 +86,11 @@ def test_a_dry_run_checks_what_there_is(dry: tuple[Path, dict[str, Any]]) -> Non
     assert report.of(found, "correctness", "philox")["counts"]["different"] == 0
     assert report.of(found, "correctness", "tests")["counts"]["passed"] >= 2
     assert report.of(found, "correctness", "curves")["same_bits_twice"] is True
-    compared = [name for name in parts if name.partition(",")[0] in ("formulas", "ops", "layers")]
-    assert len(compared) >= 3
-    for name in compared:
-        counts = parts[name]["found"]["counts"]
-        assert counts["compared"] > 10
-        assert counts["wrong"] == 0
+    for name in shards.WORK:
+        for precision in ("float32", "float64"):
+            counts = parts[f"{name}, {precision}"]["found"]["counts"]
+            assert counts["compared"] >= 4
+            assert counts["wrong"] == 0
     for race in races.DRY:
         entry = report.of(found, "speed", race.name)
         assert set(entry["contenders"]) >= set(races.FAMILIES["gradnet"])
@@ -230,6 +231,60 @@ def test_a_tally_tells_of_what_is_wrong() -> None:
     tally.compare("off", "float32", lambda: [(one + 1e-3, one)])
     with pytest.raises(Wrong, match=r"^off in float32: off by 0\.001$"):
         tally.told()
+
+
+def test_a_comparison_in_a_process_of_its_own(tmp_path: Path) -> None:
+    notes = Notebook("correctness", Options(str(tmp_path), dry=True, limit=400.0))
+    shards.one(notes, "optimizers", "float32")
+    shards.one(notes, "no such", "float32")
+    good, bad = notes.parts["optimizers, float32"], notes.parts["no such, float32"]
+    assert good["status"] == DONE
+    assert good["found"]["counts"]["compared"] >= 4
+    assert (bad["status"], bad["reason"]) == (FAILED, "KeyError: 'no such'")
+    assert [path.name for path in tmp_path.iterdir()] == ["correctness.json"]
+
+
+class Stream:
+    """As much of CuPy's streams as the probe of graphs uses."""
+
+    def __init__(self, non_blocking: bool) -> None:
+        assert non_blocking
+        self.capturing = False
+        self.launched = 0
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert not self.capturing
+
+    def begin_capture(self) -> None:
+        self.capturing = True
+
+    def end_capture(self) -> Stream:
+        self.capturing = False
+        return self
+
+    def launch(self, stream: Stream) -> None:
+        assert stream is self
+        assert not self.capturing
+        self.launched += 1
+
+    def synchronize(self) -> None:
+        assert self.launched == 3
+
+
+def test_the_probe_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(backends, "_MODULES", dict(backends._MODULES))
+    bench = Bench("fake")
+    bench.cupy.cuda.Stream = Stream
+    launched = bench.launches(lambda: probe.graph_nodes(bench))
+    # The random numbers, a warm-up, and the nodes.
+    assert launched == {"kernels": 1 + 1 + 1 + 10 + 100, "products": 0}
+    del bench.cupy.cuda.Stream
+    with pytest.raises(NotThere, match="no graphs"):
+        probe.graph_nodes(bench)
 
 
 def test_what_a_sanitizer_says() -> None:

@@ -1,0 +1,102 @@
+"""Comparisons side by side: `python -m benchmarks.gpu.shards NAME PRECISION OPTIONS` does one.
+
+Each has kernels of its own to compile, which takes longer than all else: on a GPU they are
+processes, several at a time. A dry run does them in its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import comparisons, networks
+from benchmarks.gpu.comparisons import FLOATS
+from benchmarks.gpu.device import ROOT, Bench
+from benchmarks.gpu.notes import FAILED, LATE, Notebook, Options
+
+AT_A_TIME = 12
+FOR_THE_REST = 60.0  # seconds that are left to the parts after these
+THIRDS = 3
+WORK: dict[str, Callable[[Bench, str], dict[str, Any]]] = {
+    "kernels": comparisons.kernels,
+    **{
+        f"formulas {i + 1} of {THIRDS}": partial(comparisons.formulas, share=(i, THIRDS))
+        for i in range(THIRDS)
+    },
+    "ops": comparisons.ops,
+    "layers": networks.layers,
+    "optimizers": networks.optimizers,
+}
+_lock = threading.Lock()
+
+
+def run(notes: Notebook, bench: Bench) -> None:
+    """All of them, in each precision."""
+    if notes.options.dry:
+        for name, work in WORK.items():
+            for precision in ("float32", "float64"):
+                notes.part(f"{name}, {precision}", partial(work, bench, precision))
+        return
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        for precision in FLOATS:
+            for name in WORK:
+                threads.submit(one, notes, name, precision)
+
+
+def one(notes: Notebook, name: str, precision: str) -> None:
+    """A comparison in a process of its own, and what it wrote into these notes."""
+    title = f"{name}, {precision}"
+    if notes.options.only and title not in notes.options.only:
+        return
+    seconds = notes.left - FOR_THE_REST
+    if seconds < 5:
+        with _lock:
+            notes.note(title, LATE, "the parts before took the stage's time")
+        return
+    said = dataclasses.replace(notes.options, limit=seconds).said()
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.shards", name, precision, said]
+    told = ""
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        )
+        told = (done.stderr.strip().splitlines() or ["without a word"])[-1]
+    except subprocess.TimeoutExpired:
+        told = f"no end after {seconds:.0f} s"
+    path = Path(notes.options.out) / f"{notebook(name, precision)}.json"
+    parts: dict[str, Any] = {}
+    if path.exists():
+        parts = json.loads(path.read_text("utf-8"))["parts"]
+        path.unlink()
+    with _lock:
+        if title in parts:
+            notes.parts[title] = parts[title]
+            notes.save()
+        else:
+            notes.note(title, FAILED, told[:500])
+
+
+def notebook(name: str, precision: str) -> str:
+    """The name of a comparison's notes."""
+    return f"shard_{name.replace(' ', '_')}_{precision}"
+
+
+def main() -> None:
+    """One comparison."""
+    name, precision, text = sys.argv[1:]
+    options = Options.of(text)
+    notes = Notebook(notebook(name, precision), options)
+    bench = Bench(options.backend)
+    notes.part(f"{name}, {precision}", partial(WORK[name], bench, precision))
+
+
+if __name__ == "__main__":
+    main()
