@@ -62,7 +62,6 @@ def markdown(found: dict[str, Any]) -> str:
         body = "\n".join(table(found))
         if body:
             sections.append(f"## {title}\n\n{body}")
-    sections.append("## Not there\n\n" + "\n".join(absent(found)))
     return "\n\n".join(sections)
 
 
@@ -176,4 +175,5 @@ TABLES: tuple[tuple[str, Callable[[dict[str, Any]], Iterator[str]]], ...] = (
     ("Launches", costs),
     ("Results", checks),
     ("Steps", steps),
+    ("Not there", absent),
 )
