@@ -41,7 +41,7 @@ class Base:
 
     # Elements, or multiply-adds, that are worth a second thread: some four microseconds of work.
     SHARE = 1 << 14
-    SHARE_HEAVY = 1 << 11
+    SHARE_HEAVY = 1 << 9
     SHARE_PRODUCT = 1 << 18
     # A whole program that is: with less, a team loses more to a busy processor than it gains.
     SHARED_PROGRAM = 12
