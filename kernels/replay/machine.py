@@ -324,7 +324,7 @@ def steps(ranks: Sequence[Sequence[Item]], control: int, status: int) -> Steps:
     text = _barrier() if len(ranks) > 1 else ""
     for rank, items in enumerate(ranks):
         text += _function(f"step{rank}", items, len(ranks), control)
-        text += _several(rank, status)
+        text += _several(rank, status, len(ranks), control)
     code = Code(text)
     once, several = (
         [code.address(f"{name}{rank}") for rank in range(len(ranks))] for name in ("step", "series")
@@ -332,7 +332,9 @@ def steps(ranks: Sequence[Sequence[Item]], control: int, status: int) -> Steps:
     return Steps(code, once, several)
 
 
-def _several(rank: int, status: int) -> str:
+def _several(rank: int, status: int, threads: int, control: int) -> str:
+    # No thread begins a step before all have ended the last one, whose results it reads.
+    together = f"call void @barrier(ptr inttoptr (i64 {control} to ptr), i64 {threads})"
     return f"""
 define void @series{rank}(ptr %series) {{
 entry:
@@ -351,6 +353,7 @@ go:
 %place = add i64 %first, %ahead
 %slots = inttoptr i64 %place to ptr
 call void @step{rank}(ptr %slots)
+{together if threads > 1 else ""}
 %next = add i64 %i, 1
 %word = load volatile i64, ptr inttoptr (i64 {status} to ptr)
 %wrong = icmp ne i64 %word, 0

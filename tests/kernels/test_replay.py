@@ -259,6 +259,28 @@ def test_memory_is_shared_by_what_does_not_live_together() -> None:
     assert layout.nbytes <= 3 * 64 * 64 * 4
 
 
+def test_a_series_of_steps_waits_for_all_threads_after_each(threads: int) -> None:
+    x, w = normal(600, 40), normal(40, 40)
+
+    def training() -> Any:
+        state = gn.asarray(w * 0.1)
+
+        def step(x: gn.Tensor) -> gn.Tensor:
+            state.assign_(gn.tanh(state + (x.T @ gn.tanh(x @ state)) * 1e-2))
+            return gn.sum(state)
+
+        return state, gn.capture(step)
+
+    expected, one = training()
+    for i in range(0, 600, 20):
+        one(gn.asarray(x[i : i + 20]))
+    for _ in range(5):
+        found, several = training()
+        several.each(gn.asarray(x), rows=20)
+        assert several.replays == 29
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
 def test_a_team_sleeps_and_wakes() -> None:
     crew = _crew(2)
     x = gn.asarray(normal(400, 200))
