@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradnet import binding, formulas, philox
+from gradnet import binding, blas, formulas, philox
 from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, bool_, float32, float64, is_half
@@ -299,6 +299,16 @@ class NumbaBackend(NumpyBackend):
         kernel = _formula_kernel(elementwise.update, formula, bits, len(arrays))
         parts = [x.ravel() for x in arrays]
         threads.launch(kernel, parts, _numbers(scalars), parts[0].size, _SHARE)
+
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+        large = a.ndim == b.ndim == 2 and a.size * b.shape[1] >= blas.SHARED
+        if large and a.dtype in _FLOATS:
+            from . import shared_product
+
+            made = shared_product.matmul(a, b, out)
+            if made is not None:
+                return made
+        return super().matmul(a, b, out=out)
 
     def compile(self, program: Program) -> Replay | None:
         from . import replay

@@ -139,11 +139,7 @@ class Products(Base):
 
 
 def _matrix(x: Value) -> tuple[bool, int]:
-    """Whether a matrix is stored by columns, and the elements from one line to the next."""
-    size = x.dtype.itemsize
-    (n, m), (rows, columns) = x.shape, x.strides
-    if (columns == size or m == 1) and (rows >= m * size or n == 1) and rows % size == 0:
-        return False, max(rows // size, m, 1) if n > 1 else m
-    if (rows == size or n == 1) and columns >= n * size and columns % size == 0:
-        return True, max(columns // size, n, 1)
-    raise Unsupported
+    found = blas_entry.lines(x.shape, x.strides, x.dtype.itemsize)
+    if found is None:
+        raise Unsupported
+    return found

@@ -1,0 +1,90 @@
+"""Large products of eager code, split between the threads of the team that replays run on.
+
+One pool of threads for everything: the BLAS's own would spin for some 20 milliseconds after each
+product, on the processor that the team's member needs next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradnet import blas
+from gradnet.backends import Array
+from gradnet.dtypes import DType
+
+from . import blas_entry
+from .replay import machine, team
+
+# What a thread reads of its part: transposed or not, sizes, and places with their leading lengths.
+_WORDS = ("i32 ta", "i32 tb", "i64 n", "i64 m", "i64 k", "ptr a", "i64 lda", "ptr b", "i64 ldb",
+          "ptr c", "i64 ldc")  # fmt: skip
+
+
+class _Products:
+    """Machine code for products of one dtype: a function for each thread of the team."""
+
+    def __init__(self, entry: int, kind: str, threads: int) -> None:
+        text = "".join(_function(rank, entry, kind) for rank in range(threads))
+        self.code = machine.Code(text)
+        names = (f"product{rank}" for rank in range(threads))
+        self.functions = np.array([self.code.address(name) for name in names], np.int64)
+        self.place = self.functions.ctypes.data
+
+
+def _function(rank: int, entry: int, kind: str) -> str:
+    lines = []
+    for i, word in enumerate(_WORDS):
+        type_, name = word.split()
+        at = rank * len(_WORDS) + i
+        lines.append(f"%p{name} = getelementptr i64, ptr %words, i64 {at}")
+        lines.append(f"%{name} = load {type_}, ptr %p{name}")
+    return f"""
+define void @product{rank}(ptr %words) {{
+{chr(10).join(lines)}
+call void inttoptr (i64 {entry} to ptr)(i32 101, i32 %ta, i32 %tb, i64 %n, i64 %m, i64 %k,
+ {kind} 1.0, ptr %a, i64 %lda, ptr %b, i64 %ldb, {kind} 0.0, ptr %c, i64 %ldc)
+ret void
+}}
+"""
+
+
+@cache
+def _products(dtype: DType, crew: team.Team) -> _Products | None:
+    entry = blas_entry.gemm(dtype)
+    if entry is None:
+        return None
+    return _Products(entry, "float" if dtype.itemsize == 4 else "double", crew.size)
+
+
+def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
+    """`(n, k) @ (k, m) -> (n, m)` on all threads, or None where this cannot be had."""
+    crew = team.current()
+    made = None if crew is None else _products(a.dtype, crew)
+    left, right = (
+        blas_entry.lines(a.shape, a.strides, a.itemsize),
+        blas_entry.lines(b.shape, b.strides, b.itemsize),
+    )
+    if crew is None or made is None or left is None or right is None:
+        return None
+    (n, k), m, size = a.shape, b.shape[1], a.itemsize
+    c = np.empty((n, m), a.dtype) if out is None else out
+    if not c.flags.c_contiguous or not k:
+        return None
+    at, bt, ct = (x.__array_interface__["data"][0] for x in (a, b, c))
+    words: list[int] = []
+    by_rows = n >= m
+    for start, stop in team.ranges(n if by_rows else m, crew.size, 8 if by_rows else 16):
+        rows, columns = (stop - start, m) if by_rows else (n, stop - start)
+        i, j = (start, 0) if by_rows else (0, start)
+        words += [112 if left[0] else 111, 112 if right[0] else 111, rows, columns, k]
+        words += [at + i * size * (1 if left[0] else left[1]), left[1]]
+        words += [bt + j * size * (right[1] if right[0] else 1), right[1]]
+        words += [ct + (i * m + j) * size, m]
+    given: Any = (ctypes.c_int64 * len(words))(*words)
+    blas.alone()
+    crew.run(made.place, ctypes.addressof(given))
+    return c

@@ -1,0 +1,58 @@
+"""Large products of eager code on the team of threads, against NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradnet import blas
+
+pytest.importorskip("numba", reason="numba is not installed")
+from gradnet.kernels import blas_entry, numba_cpu, shared_product
+from gradnet.kernels.replay import team
+
+Array = np.ndarray[Any, Any]
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "rows": lambda x: x,
+    "columns": lambda x: np.ascontiguousarray(x.T).T,
+    "wide": lambda x: np.hstack([x, x])[:, : x.shape[1]],
+}
+
+
+@pytest.mark.skipif(blas_entry.gemm(np.dtype("float32")) is None, reason="not an OpenBLAS")
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 50, 3), (33, 17, 65), (65, 9, 3), (7, 40, 1)])
+def test_products(
+    sizes: tuple[int, int, int], dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = team.Team(threads)
+    monkeypatch.setattr(team, "current", lambda: crew)
+    n, k, m = sizes
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(n, k)).astype(dtype), rng.normal(size=(k, m)).astype(dtype)
+    for left in LAYOUTS.values():
+        for right in LAYOUTS.values():
+            out = np.full((n, m), np.nan, dtype)
+            made = shared_product.matmul(left(a), right(b), out)
+            assert made is out
+            np.testing.assert_allclose(out, a @ b, rtol=1e-4 if dtype == "float32" else 1e-12)
+    assert shared_product.matmul(a[::1, ::-1], b, None) is None or k == 1
+
+
+def test_large_products_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def shared(a: Array, b: Array, out: Array | None) -> Array | None:
+        seen.append((a.shape, b.shape))
+
+    monkeypatch.setattr(shared_product, "matmul", shared)
+    monkeypatch.setattr(blas, "SHARED", 1000)
+    small, large = np.ones((9, 10)), np.ones((10, 10))
+    numba_cpu.BACKEND.matmul(small, large)
+    numba_cpu.BACKEND.matmul(large, large)
+    numba_cpu.BACKEND.matmul(large[None], large[None])
+    assert seen == [((10, 10), (10, 10))]
