@@ -108,7 +108,8 @@ def test_step(
     with Worker(contender) as worker:
         build(worker, workload)
         first = worker.ask("losses", count=CHECKED)["losses"]
-        odd = compare({contender: first, "reference": losses}, "reference", TOLERANCE[workload.dtype])
+        first_losses = {contender: first, "reference": losses}
+        odd = compare(first_losses, "reference", TOLERANCE[workload.dtype])
         if odd:
             pytest.skip(odd[contender])
         info = worker.ask("calibrate")["info"]
