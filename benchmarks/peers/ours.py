@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -90,12 +91,33 @@ class Captured(Eager):
         return gn.capture(step)
 
 
+class Gate(gn.training.Callback):
+    """Lets a run go on for as many epochs as are asked for, and says when each has ended."""
+
+    def __init__(self) -> None:
+        self.permits, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+
+    def on_epoch_start(self, run: Any) -> None:
+        self.permits.acquire()
+
+    def on_epoch_end(self, run: Any) -> None:
+        self.ended.release()
+
+    def run(self, epochs: int) -> None:
+        """Let so many epochs pass."""
+        for _ in range(epochs):
+            self.permits.release()
+        for _ in range(epochs):
+            self.ended.acquire()
+
+
 class Fit(Eager):
-    """gn.fit with an optimizer of its own, over as many rows as the batches have; it shuffles."""
+    """gn.fit over as many rows as the batches have, shuffled; one long run that waits at epochs."""
 
     def __init__(self, workload: Workload, device: str) -> None:
         super().__init__(workload, device)
         self.stride = workload.batches  # type: ignore[misc]
+        self.gate: Gate | None = None
 
     def prepare(self) -> None:
         x, y = self.workload.data()
@@ -106,7 +128,7 @@ class Fit(Eager):
         super().build()
         self.loss = None if self.workload.loss == "cross_entropy" else sum_of_squares
 
-    def fit(self, x: Any, y: Any, epochs: int, shuffle: bool) -> gn.training.History:
+    def fit(self, x: Any, y: Any, epochs: int, **options: Any) -> gn.training.History:
         return gn.fit(
             self.model,
             x,
@@ -115,17 +137,26 @@ class Fit(Eager):
             loss=self.loss,
             epochs=epochs,
             batch_size=self.workload.batch,
-            shuffle=shuffle,
             progress=False,
+            **options,
         )
 
     def losses(self, count: int) -> list[float]:
         """The mean of the losses, which is all that an epoch tells."""
         rows = count * self.workload.batch
-        return [float(self.fit(self.x[:rows], self.y[:rows], 1, False)["loss"][0])]
+        return [float(self.fit(self.x[:rows], self.y[:rows], 1, shuffle=False)["loss"][0])]
 
     def run(self, steps: int) -> None:
-        self.fit(self.x, self.y, math.ceil(steps / self.stride), True)
+        if self.gate is None:
+            self.gate = Gate()
+            endless = threading.Thread(
+                target=self.fit,
+                args=(self.x, self.y, 10**9),
+                kwargs={"callbacks": [self.gate]},
+                daemon=True,
+            )
+            endless.start()
+        self.gate.run(math.ceil(steps / self.stride))
         self.wait(None)
 
 
