@@ -1,7 +1,9 @@
-"""Large products of eager code, split between the threads of the team that replays run on.
+"""Large products of eager code between replays, on the team of threads that those run on.
 
-One pool of threads for everything: the BLAS's own would spin for some 20 milliseconds after each
-product, on the processor that the team's member needs next.
+The BLAS's own threads would spin for some 20 milliseconds after each product, on the processors
+that the team needs for the next replay, as after each epoch of a captured run. Where no replay has
+been made there is nobody to disturb, and the BLAS's threads wake sooner. The choice depends on what
+the program does and not on time, for the two ways round differently.
 """
 
 from __future__ import annotations
@@ -61,8 +63,10 @@ def _products(dtype: DType, crew: team.Team) -> _Products | None:
 
 
 def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
-    """`(n, k) @ (k, m) -> (n, m)` on all threads, or None where this cannot be had."""
+    """`(n, k) @ (k, m) -> (n, m)` on all threads, or None where this cannot be had or is no use."""
     crew = team.current()
+    if crew is not None and not crew.replayed:
+        return None
     made = None if crew is None else _products(a.dtype, crew)
     left, right = (
         blas_entry.lines(a.shape, a.strides, a.itemsize),

@@ -117,6 +117,7 @@ def _launcher(crew: team.Team | None, addresses: list[int]) -> Callable[[int], N
 
     def launch(argument: int, kept: Any = functions) -> None:
         run(place, argument)
+        crew.replayed = True
 
     return launch
 

@@ -130,7 +130,10 @@ ret i64 %asleep
 
 
 class Team:
-    """The calling thread and the members that it is joined by."""
+    """The calling thread and the members that it is joined by.
+
+    replayed  whether a replay has run on it
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -157,6 +160,7 @@ class Team:
 
     def _reset(self) -> None:
         """Be without members: in a forked process the threads are gone."""
+        self.replayed = False
         self.lock = threading.Lock()
         self._events: list[threading.Event] = []
         for i in range(len(self._words)):

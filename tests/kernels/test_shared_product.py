@@ -30,6 +30,7 @@ def test_products(
     sizes: tuple[int, int, int], dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crew = team.Team(threads)
+    crew.replayed = True
     monkeypatch.setattr(team, "current", lambda: crew)
     n, k, m = sizes
     rng = np.random.default_rng(6)
@@ -41,6 +42,8 @@ def test_products(
             assert made is out
             np.testing.assert_allclose(out, a @ b, rtol=1e-4 if dtype == "float32" else 1e-12)
     assert shared_product.matmul(a[::1, ::-1], b, None) is None or k == 1
+    crew.replayed = False
+    assert shared_product.matmul(a, b, None) is None
 
 
 def test_large_products_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
