@@ -21,6 +21,7 @@ from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel
+from .operands import FLOATS
 from .templates import elementwise, gather, reductions, softmax
 from .templates import philox as philox_kernels
 
@@ -38,7 +39,6 @@ _STEP = 256
 # A row of so many elements is summed in blocks, whatever the number of threads.
 _LONG_ROW = 1 << 19
 
-_FLOATS = {float32: 32, float64: 64}
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
@@ -47,7 +47,7 @@ class _Loops(dict[str, Kernel]):
 
     def __init__(self, formula: Formula, common: DType, dtype: DType) -> None:
         super().__init__()
-        self.formula, self.bits, self.condition = formula, _FLOATS[common], dtype == bool_
+        self.formula, self.bits, self.condition = formula, FLOATS[common], dtype == bool_
 
     def __missing__(self, pattern: str) -> Kernel:
         self[pattern] = kernel = _formula_kernel(
@@ -65,7 +65,7 @@ class _Plans(dict[tuple[Formula, DType, DType], "np.ufunc | _Loops | None"]):
     def __missing__(self, key: tuple[Formula, DType, DType]) -> np.ufunc | _Loops | None:
         formula, common, dtype = key
         plan: np.ufunc | _Loops | None = None
-        if common in _FLOATS and dtype in (common, bool_):
+        if common in FLOATS and dtype in (common, bool_):
             plan = _ufunc(formula)
             if plan is None and _compiles(formula):
                 plan = _Loops(formula, common, dtype)
@@ -145,7 +145,7 @@ class NumbaBackend(NumpyBackend):
         dtype: DType,
         out: Array | None = None,
     ) -> Array:
-        bits = _FLOATS.get(x.dtype)
+        bits = FLOATS.get(x.dtype)
         if kind not in ("sum", "max", "min") or bits is None or dtype != x.dtype or not x.size:
             return super().reduce(kind, x, axes, keepdims, dtype=dtype, out=out)
         order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
@@ -164,7 +164,7 @@ class NumbaBackend(NumpyBackend):
 
     def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
         rows = index[0] if len(index) == 1 else None
-        bits = _FLOATS.get(x.dtype)
+        bits = FLOATS.get(x.dtype)
         plain = isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype == np.int64
         if not (add and plain and bits and x.ndim > 1 and x.size and x.flags.c_contiguous):
             super().put(x, index, values, add=add)
@@ -220,7 +220,7 @@ class NumbaBackend(NumpyBackend):
         *,
         out: Array,
     ) -> Array:
-        bits = _FLOATS.get(z.dtype)
+        bits = FLOATS.get(z.dtype)
         layout = z.flags.c_contiguous and out.flags.c_contiguous
         if bias is not None and formula is not None and _compiles(formula) and bits and layout:
             kernel = _formula_kernel(elementwise.bias_activation, formula, bits, out is z)
@@ -241,7 +241,7 @@ class NumbaBackend(NumpyBackend):
         with_bias: bool,
         out: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        bits = _FLOATS.get(g.dtype)
+        bits = FLOATS.get(g.dtype)
         formula = binding.vjp(derivative)
         layout = out is None or out.flags.c_contiguous
         if not with_bias or bits is None or not layout or not _compiles(formula):
@@ -263,7 +263,7 @@ class NumbaBackend(NumpyBackend):
         return dz, _joined(sums[None])[0]
 
     def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
-        bits = _FLOATS.get(x.dtype)
+        bits = FLOATS.get(x.dtype)
         if bits is None or not x.size:
             return super().softmax(x, log, out=out)
         kernel = _kernel(softmax.softmax, bits, log=log)
@@ -275,7 +275,7 @@ class NumbaBackend(NumpyBackend):
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, scale: Array | float, smoothing: float
     ) -> tuple[Array, Array]:
-        bits = _FLOATS.get(logits.dtype)
+        bits = FLOATS.get(logits.dtype)
         if bits is None or not logits.size:
             return super().softmax_cross_entropy(logits, targets, scale, smoothing)
         dtype, (n, k) = logits.dtype, logits.shape
@@ -292,7 +292,7 @@ class NumbaBackend(NumpyBackend):
     def update(
         self, formula: Formula, arrays: tuple[Array, ...], scalars: tuple[float, ...]
     ) -> None:
-        bits = _FLOATS.get(arrays[0].dtype)
+        bits = FLOATS.get(arrays[0].dtype)
         if bits is None or not _compiles(formula) or not all(x.flags.c_contiguous for x in arrays):
             super().update(formula, arrays, scalars)
             return
@@ -302,7 +302,7 @@ class NumbaBackend(NumpyBackend):
 
     def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
         large = a.ndim == b.ndim == 2 and a.size * b.shape[1] >= blas.SHARED
-        if large and a.dtype in _FLOATS:
+        if large and a.dtype in FLOATS:
             from . import shared_product
 
             made = shared_product.matmul(a, b, out)

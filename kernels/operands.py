@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradnet.backends import Array, Shape
-from gradnet.dtypes import bool_
+from gradnet.dtypes import bool_, float32, float64
 
 from .templates.elementwise import CUT
+
+# The bits of the floats that kernels compute in.
+FLOATS = {float32: 32, float64: 64}
 
 # What a kernel is compiled for and called with: a letter per operand, as in templates.elementwise;
 # the arrays that threads cut along axis 0, the result last; and the other arguments.

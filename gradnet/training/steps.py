@@ -55,11 +55,14 @@ class Steps:
     def __call__(self, rows: Rows, size: int) -> Tensor:
         """The losses (count,) of steps on batches of that size."""
         if self._captured is not None:
-            started = time.perf_counter()
+            captured, started = self._captured, time.perf_counter()
+            before = captured.recordings + captured.replays
             try:
-                losses = self._captured.each(*(x for x in rows if x is not None), rows=size)
+                losses = captured.each(*(x for x in rows if x is not None), rows=size)
             except CaptureError as error:
-                self._captured, self.reason = None, str(error)
+                if captured.recordings + captured.replays != before:
+                    raise  # some of these steps have been made: they must not be made again
+                self._done, self._captured, self.reason = captured.replays, None, str(error)
             else:
                 took = (time.perf_counter() - started) / losses.shape[0]
                 self._pace = max(1, int(_LONGEST / took))

@@ -86,9 +86,6 @@ def compiled(backend: Backend, program: Program) -> Replay | None:
     return _Run(program, lower, slots, parts, crew)
 
 
-Part = list[Ranks] | Step
-
-
 def _lowered(
     backend: Backend, program: Program, lower: Lowering
 ) -> tuple[Lowering, list[list[Ranks] | Step]]:

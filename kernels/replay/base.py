@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gradnet.dtypes import float32, float64
 from gradnet.program.calls import Call, Live, Value, mapped
 from gradnet.program.replay import Memory, Step
 
@@ -16,7 +15,6 @@ from ..templates import replayed
 from .machine import Barrier, Block, Item, Slot, kernel_call
 from .team import ranges
 
-FLOATS = {float32: 32, float64: 64}
 # Slices of one call at most: each is machine code of its own.
 _MOST_SLICES = 256
 BARRIER = Barrier()

@@ -10,8 +10,9 @@ from gradnet import binding, formulas
 from gradnet.program.calls import Call, Value
 
 from .. import lowering, operands
+from ..operands import FLOATS
 from ..templates import elementwise, reductions
-from .base import FLOATS, Base, Ranks, Unsupported
+from .base import Base, Ranks, Unsupported
 from .machine import Block, Item, Slot, kernel_call
 
 _ADD: Any = formulas.add

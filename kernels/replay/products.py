@@ -9,8 +9,9 @@ from gradnet.program.calls import Call, Live, Value
 from gradnet.program.replay import step
 
 from .. import blas_entry
+from ..operands import FLOATS
 from ..templates import philox, replayed
-from .base import BARRIER, FLOATS, Base, Ranks, Unsupported
+from .base import BARRIER, Base, Ranks, Unsupported
 from .machine import Argument, Block, Guard, Item, Native, kernel_call, moved
 
 _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}

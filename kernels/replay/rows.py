@@ -9,8 +9,9 @@ import numpy as np
 from gradnet.program.calls import Call, Value
 
 from .. import operands
+from ..operands import FLOATS
 from ..templates import reductions, replayed, softmax
-from .base import FLOATS, Base, Ranks, Unsupported
+from .base import Base, Ranks, Unsupported
 from .machine import Block, Item, kernel_call
 
 # A vector of so many elements is summed by several threads.

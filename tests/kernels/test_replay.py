@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import time
@@ -18,6 +19,7 @@ from gradnet.captured import Captured
 from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
+from gradnet.kernels import blas_entry  # noqa: E402
 from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
 
 Array = np.ndarray[Any, Any]
@@ -279,6 +281,31 @@ def test_a_series_of_steps_waits_for_all_threads_after_each(threads: int) -> Non
         several.each(gn.asarray(x), rows=20)
         assert several.replays == 29
         np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+def test_no_thread_begins_a_step_before_all_have_ended_the_last() -> None:
+    crew, move, count = _crew(2), blas_entry.memmove(), 30
+    big = np.zeros((2, 1 << 20))
+    state, seen = np.zeros(1), np.zeros(count)
+    numbers = np.arange(1.0, count + 1)
+    given = np.stack([seen.ctypes.data + 8 * np.arange(count), numbers.ctypes.data
+                      + 8 * np.arange(count)], axis=1).astype(np.uint64)  # fmt: skip
+
+    def copy(target: Any, source: Any, nbytes: int) -> Any:
+        kinds = (("ptr", target), ("ptr", source), ("i64", nbytes))
+        arguments = tuple(machine.Argument(kind, value) for kind, value in kinds)
+        return machine.Native(move, "ptr", arguments)
+
+    barrier, place = machine.Barrier(), state.ctypes.data
+    first = [copy(machine.Slot(0), place, 8), barrier]
+    slow = copy(big[0].ctypes.data, big[1].ctypes.data, big[0].nbytes)
+    second = [barrier, slow, copy(place, machine.Slot(1), 8)]
+    status = np.zeros(1, np.int64)
+    made = machine.steps([first, second], crew.control, status.ctypes.data)
+    series = machine.Series(given.ctypes.data, 16, count)
+    functions = np.array(made.several, np.int64)
+    crew.run(functions.ctypes.data, ctypes.addressof(series))
+    np.testing.assert_array_equal(seen, np.arange(0.0, count))
 
 
 def test_a_team_sleeps_and_wakes() -> None:
