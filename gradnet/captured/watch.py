@@ -46,6 +46,8 @@ class Watch:
             if id(x) not in self._seen and not isinstance(x, _SCALARS):
                 self._seen[id(x)] = x
                 stack.extend(self._look_into(x, path))
+        self._collections = [collection for collection, _, _ in self._lengths]
+        self._counts = [count for _, count, _ in self._lengths]
 
     def _look_into(self, x: Any, path: str) -> Iterator[tuple[Any, str]]:
         """The parts of an object and their names; each part that may change is noted."""
@@ -140,7 +142,7 @@ class Watch:
                     return False
         except LookupError:
             return False
-        return all(len(collection) == count for collection, count, _ in self._lengths)
+        return [*map(len, self._collections)] == self._counts
 
     def holds_all(self) -> bool:
         """Whether nothing has changed, attributes of modules and places of tensors included."""
