@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from gradnet import host, ops
+from gradnet.captured.record import overlaps
 from gradnet.captured.recording import Recording, never
 from gradnet.errors import CaptureError, ShapeError
 from gradnet.graph import mode
@@ -79,11 +80,12 @@ class Captured(host.Stateful, Generic[P, R]):
     def _found(self, args: Any, kwargs: Any) -> R:
         """The result by a recording that is known, or by a new one."""
         tensors: list[Tensor] = []
-        signature = (mode.recording, _described((args, kwargs), tensors))
+        signature: Any = (mode.recording, _described((args, kwargs), tensors))
+        signature = (*signature, overlaps([x.array for x in tensors]))
         if mode.recording and any(x.node is not None for x in tensors):
             return self._function(*args, **kwargs)
         found = self._known.get(signature)
-        if found is not None and found.holds():
+        if found is not None and found.holds() and found.takes(tensors):
             try:
                 result: R = found.replay(tensors)
             except host.Stale:

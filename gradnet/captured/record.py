@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,14 +39,30 @@ class _Span:
 
     def __init__(self, array: Array) -> None:
         self.root = _root(array)
-        self.start = self.low = address(array)
-        self.high = self.start + array.dtype.itemsize
+        self.start = address(array)
+        self.low: int = self.start
+        self.high: int = self.start + array.dtype.itemsize
         for n, stride in zip(array.shape, array.strides, strict=True):
             if stride < 0:
                 self.low += (n - 1) * stride
             else:
                 self.high += (n - 1) * stride
         self.storage = Storage("input", self.high - self.low, array)
+
+    def meets(self, other: _Span) -> bool:
+        """Whether they have bytes in common."""
+        return self.low < other.high and other.low < self.high
+
+
+def overlaps(arrays: Sequence[Array], others: Sequence[Array] = ()) -> tuple[Any, ...]:
+    """Which arrays share memory with which: pairs of places, and the bytes between their starts.
+
+    The arrays with one another, or, where there are others, with those.
+    """
+    spans = [(i, _Span(x)) for i, x in enumerate(arrays) if x.size]
+    theirs = [(i, _Span(x)) for i, x in enumerate(others) if x.size]
+    pairs = itertools.product(spans, theirs) if others else itertools.combinations(spans, 2)
+    return tuple((i, j, b.start - a.start) for (i, a), (j, b) in pairs if a.meets(b))
 
 
 def _placed(array: Array, storage: Storage, offset: int) -> Value:
@@ -86,10 +103,12 @@ class Recorder:
 
     def value(self, array: Array, kind: str = "external") -> Value:
         """An array as a place in memory; of memory not seen before, of that kind."""
-        place = address(array)
+        place, root = address(array), _root(array)
         for span in self._inputs:
-            if span.root is _root(array) and span.low <= place < span.high:
-                return _placed(array, span.storage, place - span.start)
+            if span.root is root and span.low <= place < span.high:
+                own = _Span(array)
+                if span.low <= own.low and own.high <= span.high:
+                    return _placed(array, span.storage, place - span.start)
         storage = self._storage(array, kind)
         return _placed(array, storage, place - address(storage.array))
 
@@ -100,6 +119,11 @@ class Recorder:
 
     def _result(self, x: Any) -> Value | None:
         return self.value(x, "temporary") if _is_array(x) else None
+
+    @property
+    def inputs(self) -> list[Storage]:
+        """The memory of each argument; of what several share, the first one's is read."""
+        return [span.storage for span in self._inputs]
 
     def temporaries(self) -> Iterator[Storage]:
         """The storages that the recorded run made for itself."""

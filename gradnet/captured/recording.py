@@ -7,7 +7,7 @@ from typing import Any
 
 from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
-from gradnet.captured.record import Recorder, address
+from gradnet.captured.record import Recorder, address, overlaps
 from gradnet.captured.watch import Watch
 from gradnet.dtypes import uint8
 from gradnet.errors import CaptureError
@@ -35,12 +35,13 @@ class Recording:
         self._version = host.version[0]
         self._watched = [(x, x._grad is None) for x in watched]
         self._recording = mode.recording
-        # What `fits` compares, where all arguments are tensors.
-        self._flat = not kwargs and len(args) == len(tensors)
         self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
         grads = [x._grad for x in watched]
         counts = [x.counter[0] for x in watched]
         arrays = [x.array for x in tensors]
+        # An argument that is also within reach by name was recorded as the argument it was.
+        shared = overlaps(arrays, [x.array for x in self.watch.tensors])
+        self._fixed = [(i, address(arrays[i])) for i, _, _ in shared]
         recorder = Recorder(backend, arrays, self.watch.arrays)
         try:
             with recorder.recording():
@@ -57,7 +58,7 @@ class Recording:
                 x._grad = before
             raise
         self._program = recorder.program
-        self._program.inputs = [recorder.value(x).storage for x in arrays]
+        self._program.inputs = recorder.inputs
         # Gradients that the run leaves behind.
         self._grads = [
             (x, None if x._grad is None else recorder.value(x._grad.array, "temporary"))
@@ -73,6 +74,10 @@ class Recording:
         self._version = host.version[0]
         program = simplified(self._program)
         self.program = program
+        # What `fits` compares, where all arguments are tensors, each with memory of its own.
+        written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
+        apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
+        self._flat = not kwargs and len(args) == len(tensors) and apart
         for storage in recorder.temporaries():
             storage.array = None
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
@@ -129,6 +134,10 @@ class Recording:
             if x.node is not None and self._recording:
                 return False
         return self.holds()
+
+    def takes(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether arguments that were known by other names are still those."""
+        return all(address(tensors[i].array) == place for i, place in self._fixed)
 
     def holds(self) -> bool:
         """Whether the Python values, tensors and gradients it relies on are as they were."""

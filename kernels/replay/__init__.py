@@ -18,7 +18,7 @@ import numpy as np
 
 from gradnet import binding, blas, host
 from gradnet.backends import Array, Backend, Formula, Replay
-from gradnet.program.calls import Call, Live, Program, Storage, Value
+from gradnet.program.calls import Action, Call, Live, Program, Storage, Value
 from gradnet.program.replay import Memory, Step, step
 
 from .. import compiler, lowering
@@ -44,35 +44,31 @@ def _compiles(formula: Formula) -> bool:
 
 
 class _Slots:
-    """The numbers that machine code reads, and how they are set before each run."""
+    """The words that machine code reads: the places of a run's arrays, then actions' numbers."""
 
-    def __init__(self) -> None:
-        self.storages: dict[Storage, int] = {}
-        self.numbers: dict[Live, int] = {}
-        self.count = 0
-
-    def place(self, storage: Storage) -> int:
-        if storage not in self.storages:
-            self.storages[storage] = self.count
-            self.count += 1
-        return self.storages[storage]
+    def __init__(self, program: Program) -> None:
+        places = program.places()
+        self.places = {storage: i for i, storage in enumerate(places)}
+        self.actions = [action for action in program.actions if action.result]
+        self.kinds = "P" * len(places)
+        self._starts: dict[Action, int] = {}
+        for action in self.actions:
+            self._starts[action] = len(self.kinds)
+            self.kinds += "".join("Q" if isinstance(x, int) else "d" for x in action.result)
 
     def number(self, live: Live) -> Slot:
-        if live not in self.numbers:
-            self.numbers[live] = self.count
-            self.count += 1
-        return Slot(self.numbers[live])
+        return Slot(self._starts[live.action] + live.index)
 
 
 def compiled(backend: Backend, program: Program) -> Replay | None:
     """A replay by machine code, of all calls that have kernels; None where none has."""
     program = program.with_calls(fused(program.calls, _compiles))
     memory = Memory(backend, program)
-    slots = _Slots()
+    slots = _Slots(program)
 
     def place(value: Value) -> int | Slot:
         if value.storage.kind in ("input", "output"):
-            return Slot(slots.place(value.storage), value.offset, array=True)
+            return Slot(slots.places[value.storage], value.offset, array=True)
         array = memory.array(value)
         return int(array.__array_interface__["data"][0])
 
@@ -134,15 +130,9 @@ class _Run:
         self._crew = crew
         self._status = (ctypes.c_int64 * 1).from_address(lower.status.ctypes.data)
         self._checks = lower.checks
-        words = (ctypes.c_uint64 * max(slots.count, 1))()
-        self._words = words
-        self._doubles = (ctypes.c_double * max(slots.count, 1)).from_buffer(words)
-        self._address = ctypes.addressof(words)
-        self._places = program.places()
-        self._given = [(i, self._places.index(s)) for s, i in slots.storages.items()]
-        numbers = [(i, live.action, live.index) for live, i in slots.numbers.items()]
-        self._whole = [n for n in numbers if isinstance(n[1].result[n[2]], int)]
-        self._floats = [n for n in numbers if not isinstance(n[1].result[n[2]], int)]
+        self._layout = struct.Struct(slots.kinds)
+        self._words = ctypes.create_string_buffer(max(self._layout.size, 8))
+        self._places, self._actions = program.places(), slots.actions
         self._by_storage = not all(isinstance(part, list) for part in parts)
         self._parts = [
             self._machine(part, lower.threads) if isinstance(part, list) else part for part in parts
@@ -154,7 +144,7 @@ class _Run:
         status = ctypes.addressof(self._status)
         made = machine.steps(_woven(calls, threads), crew.control if crew else 0, status)
         once, several = (_launcher(crew, addresses) for addresses in (made.once, made.several))
-        slots = self._address
+        slots = ctypes.addressof(self._words)
         self._several = several
 
         def run(arrays: dict[Storage, Array], kept: Any = made.code) -> None:
@@ -163,13 +153,10 @@ class _Run:
         return run
 
     def __call__(self, given: list[Array]) -> None:
-        words, doubles = self._words, self._doubles
-        for i, position in self._given:
-            words[i] = machine.handle(given[position])
-        for i, action, k in self._whole:
-            words[i] = action.result[k]
-        for i, action, k in self._floats:
-            doubles[i] = action.result[k]
+        words: list[Any] = [*map(machine.handle, given)]
+        for action in self._actions:
+            words += action.result
+        self._layout.pack_into(self._words, 0, *words)
         blas.alone()
         arrays = dict(zip(self._places, given, strict=True)) if self._by_storage else {}
         for part in self._parts:
@@ -182,31 +169,24 @@ class _Run:
         """As one call of machine code; nothing where the program needs calls of methods too."""
         if self._by_storage or len(self._parts) != 1:
             return 0
-        width = len(self._words)
-        words = (ctypes.c_uint64 * (count * width))()
-        doubles = (ctypes.c_double * (count * width)).from_buffer(words)
+        size = self._layout.size
+        words = ctypes.create_string_buffer(count * size)
         table = np.array(places, np.uint64)
         starts, bytes_ = table[:, 0], table[:, 1]
         table = starts + np.arange(count, dtype=np.uint64)[:, None] * bytes_
-        if self._given:
-            slots, positions = np.array(self._given).T
-            rows = np.ctypeslib.as_array(words).reshape(count, width)
-            rows[:, slots] = machine.handles(table)[:, positions]
-        begin = 0
-        for step_number in range(count):
-            if step_number:
+        pack, actions = self._layout.pack_into, self._actions
+        for i, arrays in enumerate(machine.handles(table).tolist()):
+            if i:
                 try:
                     advance()
                 except host.Stale:
-                    count = step_number
+                    count = i
                     break
-            for i, action, k in self._whole:
-                words[begin + i] = action.result[k]
-            for i, action, k in self._floats:
-                doubles[begin + i] = action.result[k]
-            begin += width
+            for action in actions:
+                arrays += action.result
+            pack(words, i * size, *arrays)
         blas.alone()
-        series = machine.Series(ctypes.addressof(words), 8 * width, count)
+        series = machine.Series(ctypes.addressof(words), size, count)
         self._several(ctypes.addressof(series))
         return count
 

@@ -206,6 +206,31 @@ def helper(x: gn.Tensor) -> gn.Tensor:
     return x * FACTOR
 
 
+@pytest.mark.parametrize("first", range(6))
+def test_arguments_that_share_memory_are_told_from_those_that_do_not(
+    backend: Backend, first: int
+) -> None:
+    with gn.backends.use(backend.name):
+        base, other = gn.arange(6, dtype=gn.float32), gn.asarray([7.0, 8.0])
+        weights = gn.asarray([2.0, 3.0])
+
+    def function(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+        return x * 3.0 + gn.sum(y) * weights
+
+    calls = [
+        (base[:2], other),
+        (base[:2], base[:2]),
+        (base[:2], base),
+        (base[1:3], base[:2]),
+        (weights, other),
+        (other, weights),
+    ]
+    captured = gn.capture(function)
+    for _ in range(2):
+        for x, y in calls[first:] + calls[:first]:
+            assert gn.all(captured(x, y) == function(x, y))
+
+
 def test_python_values_that_change_are_seen(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
