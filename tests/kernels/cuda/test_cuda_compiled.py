@@ -6,9 +6,10 @@ Needs Numba's CUDA target with NVIDIA's compiler and linker libraries; skipped w
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,54 +17,120 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import lockstep
-from fakes.cupy_over_numpy import THREADS, fake_backend
+from fakes.cupy_over_numpy import THREADS, Cupy
 from gradnet.kernels import launch
+from gradnet.kernels.cuda_backend import CudaBackend
+from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates import program as programs
 from gradnet.kernels.cuda_templates import reductions
 from gradnet.kernels.cuda_templates.program import Program
 
 import gradnet as gn
-from gradnet import backends, nn, optim
+from gradnet import backends, formulas, nn, optim
 from gradnet.errors import DeviceError
 
 RNG = np.random.default_rng(3)
 ARCHITECTURES = ((8, 0), (9, 0))
 FULL_BLOCK = 256
+# So many tests have the kernels among them, and so may as many processes.
+SHARES = 12
 PARAMETERS = {"f4": ".f32", "f8": ".f64", "i8": ".u64", "u8": ".u64", "u4": ".u32"}
 PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 
 
-def trained(optimizer: str, dtype: object, **settings: object) -> set[Program]:
-    """What a step of training launches."""
-    cuda = fake_backend()
+class Recorder:
+    """A launcher that runs nothing: which programs there are depends on no value."""
+
+    def __init__(self) -> None:
+        self.programs: set[Program] = set()
+
+    def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
+        self.programs.add(program)
+
+
+def trained(
+    cuda: CudaBackend, precision: str, optimizer: Any = "sgd", loss: str = "", **settings: Any
+) -> None:
+    """A step of training, its batch gathered by a shuffle, and a prediction."""
     with backends.use(cuda):
-        model = nn.MLP((6, 8, 3), output="softmax", seed=0, **settings)  # type: ignore[arg-type]
-        model.to(dtype)
-        step = optim.create(optimizer, model.parameters(), lr=0.01)
-        data = gn.astype(gn.asarray(RNG.standard_normal((12, 6))), dtype)
-        labels = gn.asarray(RNG.integers(0, 3, 12))
+        settings = {"activation": "relu", "output": "softmax", **settings}
+        model = nn.MLP((6, 8, 4), seed=0, **settings)
+        model.to(precision)
+        name, options = optimizer if isinstance(optimizer, tuple) else (optimizer, {})
+        step = optim.create(name, model.parameters(), lr=0.01, **options)
+        data = gn.astype(gn.asarray(RNG.standard_normal((12, 6))), precision)
         rows = gn.random.permutation(12)[:8]
-        x, y = data[rows], labels[rows]
-        model.output.loss(model(x), y).backward()
+        z = model(data[rows])
+        found = LOSSES[loss](z) if loss else model.output.loss(z, targets(model.output.name)[rows])
+        found.backward()
         optim.clip_grad_norm(model.parameters(), 1.0)
         step.step()
         step.zero_grad()
-        gn.argmax(model.output.predict(model(x)), axis=1)
-    return set(cuda._device.launch.programs)  # type: ignore[attr-defined]
+        model.output.predict(model(data))
+
+
+def targets(output: str) -> gn.Tensor:
+    """Twelve targets for four units."""
+    if output == "softmax":
+        return gn.asarray(RNG.integers(0, 4, 12))
+    return gn.asarray(RNG.integers(0, 2, (12, 4)))
+
+
+def weighted(z: gn.Tensor) -> gn.Tensor:
+    """Cross-entropy with weights and smoothing."""
+    w = gn.asarray(RNG.uniform(1, 2, len(z)).astype(np.float32))
+    y = gn.asarray(RNG.integers(0, 4, len(z)))
+    return nn.cross_entropy(z, y, label_smoothing=0.1, sample_weight=gn.astype(w, z.dtype))
+
+
+LOSSES: dict[str, Any] = {
+    "classes, weighted": weighted,
+    "probabilities": lambda z: nn.cross_entropy(z, gn.full_like(z, 0.25)),
+    "hinge": lambda z: nn.hinge(z, gn.asarray(RNG.integers(0, 4, len(z)))),
+    "mae": lambda z: nn.mae(z, gn.zeros_like(z)),
+    "huber": lambda z: nn.huber(z, gn.zeros_like(z)),
+}
+ACTIVATIONS = tuple(row.name for row in formulas.rows() if row.activation)
+OPTIMIZERS: tuple[Any, ...] = (
+    *(name for name in optim.names() if name not in ("lbfgs", "conjugate_gradient")),
+    ("sgd", {"momentum": 0.9}),
+    ("sgd", {"momentum": 0.9, "nesterov": True}),
+    ("rmsprop", {"momentum": 0.9}),
+    ("rmsprop", {"centered": True}),
+)
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
+# All combinations of activation, optimizer and precision take four minutes: without it, those
+# other than float32 are compiled with one activation and one optimizer each, which is every
+# signature all the same.
+EVERY = bool(os.environ.get("GRADNET_COMPILE_EVERY_KERNEL"))
+
+
+def steps(cuda: CudaBackend) -> None:
+    """The training steps whose kernels are compiled."""
+    for precision in PRECISIONS:
+        whole = EVERY or precision == "float32"
+        for activation in ACTIVATIONS if whole else ("gelu",):
+            trained(cuda, precision, activation=activation)
+        for optimizer in OPTIMIZERS if whole else ("adam",):
+            trained(cuda, precision, optimizer, dropout=0.5)
+        for output in ("linear", "sigmoid", "gaussian") if whole else ("linear",):
+            trained(cuda, precision, output=output)
+        for loss in LOSSES if whole else ():
+            trained(cuda, precision, loss=loss)
+        for norm in ("batch", "layer") if whole else ():
+            trained(cuda, precision, norm=norm)
 
 
 @pytest.fixture(scope="module")
-def training() -> Iterator[list[Program]]:
+def training() -> list[Program]:
     """The programs of training, with blocks of the size that a GPU is given."""
+    recorder = Recorder()
     lockstep.use_blocks(FULL_BLOCK)
     try:
-        found = trained("adam", gn.float32, activation="relu", dropout=0.5)
-        found |= trained("sgd", gn.float32, activation="gelu")
-        found |= trained("adamw", gn.bfloat16, activation="tanh")
-        found |= trained("sgd", gn.float64, activation="sigmoid")
-        yield sorted(found, key=lambda one: one.key)
+        steps(CudaBackend(Device(Cupy(), 0, recorder)))
     finally:
         lockstep.use_blocks(THREADS)
+    return sorted(recorder.programs, key=lambda one: one.key)
 
 
 @pytest.fixture(scope="module")
@@ -80,52 +147,65 @@ def compiler() -> None:
 def test_what_training_launches(training: list[Program]) -> None:
     kinds = {one.kind for one in training}
     assert kinds >= {"map", "bias_activation", "backward", "cross_entropy", "update", "random"}
-    assert kinds >= {"rows", "columns", "take", "softmax", "argreduce"}
-    assert len({one.key for one in training}) == len(training) > 30
+    assert kinds >= {"rows", "columns", "take", "softmax"}
+    assert len({one.key for one in training}) == len(training) > 150
     assert {one.threads for one in training} == {FULL_BLOCK}
-    assert programs.THREADS == FULL_BLOCK
+    assert f"\nTHREADS = {FULL_BLOCK}\n" in inspect.getsource(programs)
+    # One for each activation that has a slope, and one for each update.
+    assert sum(one.kind == "bias_activation" for one in training) > len(ACTIVATIONS) - 5
+    assert sum(one.kind == "update" and "f4*" in one.signature for one in training) == 11
 
 
-def test_ptx_of_everything(training: list[Program], compiler: None) -> None:
-    for one in training:
-        text = launch.compiled(one, (8, 0))
-        ptx = text.decode()
-        assert launch.entry(text)
-        head = ptx[ptx.index(".entry") : ptx.index(")", ptx.index(".entry"))]
-        found = re.findall(r"\.param (\.\w+)", head)
-        expected = [".u64" if c.endswith("*") else PARAMETERS[c] for c in one.signature]
-        assert found == expected, one
-        assert f".maxntid {FULL_BLOCK}" in ptx, one
-        assert "tanh.approx" not in ptx
-        assert "call" not in re.sub(r"//.*", "", ptx), one
-        wide = re.search(r"\.f64", ptx)
-        # Normal numbers are computed in float64, so that they are the CPU's to the bit.
-        assert not wide or one.bits == 64 or "exact_multiply" in one.text, one
-        if one.kind == "random":
-            assert "fma." not in ptx, one
-        if one.kind == "update" and "f4*" in one.signature:
-            assert "ld.global.v4.f32" in ptx, one
-            assert "st.global.v4.f32" in ptx, one
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_kernel_compiles(share: int, training: list[Program], compiler: None) -> None:
+    """To PTX, and from it to machine code for each architecture."""
+    for one in training[share::SHARES]:
+        text = launch.compiled(one, ARCHITECTURES[0])
+        check_ptx(one, text)
+        hot = one.bits == 32 and one.kind != "random"
+        for architecture in ARCHITECTURES:
+            check_machine_code(one, text, architecture, hot)
 
 
-def test_machine_code_spills_nothing(training: list[Program], compiler: None) -> None:
+def check_ptx(one: Program, text: bytes) -> None:
+    """The parameters are those that the launcher gives, and the arithmetic is the formulas'."""
+    ptx = text.decode()
+    assert launch.entry(text)
+    head = ptx[ptx.index(".entry") : ptx.index(")", ptx.index(".entry"))]
+    found = re.findall(r"\.param (\.\w+)", head)
+    expected = [".u64" if c.endswith("*") else PARAMETERS[c] for c in one.signature]
+    assert found == expected, one
+    assert f".maxntid {FULL_BLOCK}" in ptx, one
+    assert "tanh.approx" not in ptx
+    assert "call" not in re.sub(r"//.*", "", ptx), one
+    # Normal numbers are computed in float64, so that they are the CPU's to the bit.
+    wide = one.bits == 64 or "f8*" in one.signature or "exact_multiply" in one.text
+    assert wide or not re.search(r"\.f64", ptx), one
+    if one.kind == "random":
+        assert "fma." not in ptx, one
+    if one.kind == "update" and "f4*" in one.signature:
+        assert "ld.global.v4.f32" in ptx, one
+        assert "st.global.v4.f32" in ptx, one
+
+
+def check_machine_code(one: Program, ptx: bytes, architecture: tuple[int, int], hot: bool) -> None:
+    """It links, and a hot kernel keeps all of its numbers in registers."""
     core = pytest.importorskip("cuda.core")
-    hot = [one for one in training if one.bits == 32 and one.kind != "random"]
-    for one in hot:
-        ptx = launch.compiled(one, (8, 0))
-        for major, minor in ARCHITECTURES:
-            linker = core.Linker(
-                core.ObjectCode.from_ptx(ptx),
-                options=core.LinkerOptions(arch=f"sm_{major}{minor}", ptxas_options=["-v"]),
-            )
-            assert linker.link("cubin").code
-            log = linker.get_info_log()
-            assert "0 bytes spill stores, 0 bytes spill loads" in log, (one, log)
-            assert "0 bytes stack frame" in log, (one, log)
-            registers = re.search(r"Used (\d+) registers", log)
-            assert registers is not None
-            # Five blocks of 256 threads fit on a multiprocessor of 64 Ki registers with 48.
-            assert int(registers[1]) <= 96, (one, log)
+    major, minor = architecture
+    linker = core.Linker(
+        core.ObjectCode.from_ptx(ptx),
+        options=core.LinkerOptions(arch=f"sm_{major}{minor}", ptxas_options=["-v"]),
+    )
+    assert linker.link("cubin").code
+    if not hot:
+        return
+    log = linker.get_info_log()
+    assert "0 bytes spill stores, 0 bytes spill loads" in log, (one, log)
+    assert "0 bytes stack frame" in log, (one, log)
+    registers = re.search(r"Used (\d+) registers", log)
+    assert registers is not None
+    # Five blocks of 256 threads fit on a multiprocessor of 64 Ki registers with 48.
+    assert int(registers[1]) <= 96, (one, log)
 
 
 def test_the_compiler_for_each_architecture(compiler: None) -> None:
