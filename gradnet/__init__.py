@@ -131,6 +131,7 @@ _ROOMS = (
     "nn",
     "optim",
     "plots",
+    "precision",
     "random",
     "training",
 )

@@ -48,3 +48,16 @@ def imag(z: Any) -> Any:
 
 CORRECTED = {"floor_divide": floor_divide}
 ON_COMPLEX = {"expm1": expm1, "tanh": tanh, "real": real, "imag": imag}
+
+
+def round_to_tf32(x: Any) -> Any:
+    """Float32 values with the 10 mantissa bits of TF32: the nearest such, ties to even.
+
+    Beyond the largest one lies infinity, as for any cast. NVIDIA A100 whitepaper 2020.
+    """
+    bits = x.view(np.uint32)
+    # Half a unit of the 13 bits that go, less 1 where what stays is even; a carry moves on into
+    # the exponent, as it should.
+    rounded = (bits + (0x0FFF + ((bits >> 13) & 1))) & 0xFFFFE000
+    special = (bits & 0x7F800000) == 0x7F800000
+    return np.where(special, bits, rounded).view(np.float32)

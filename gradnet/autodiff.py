@@ -348,17 +348,20 @@ def checkpoint(f: Function) -> Callable[..., Any]:
     """`f` with less memory and more time: what it computes inside is computed again in backward.
 
     Gradients reach its arguments and all tensors it uses from outside, such as the parameters of a
-    layer. Random numbers are the same both times. Chen et al. 2016, arXiv:1604.06174.
+    layer. Random numbers and the precision are the same both times.
+
+    Chen et al. 2016, arXiv:1604.06174.
     """
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from gradnet import random
+        from gradnet import precision, random
 
         if not mode.recording or mode.keeping or mode.levels:
             return f(*args, **kwargs)
         generator = random.default_generator()
         state = generator.get_state()
+        rounding = precision.current()
         floor = next_id()
         value = f(*args, **kwargs)
         outputs = _outputs(value, "checkpoint")
@@ -375,7 +378,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
             return value
 
         def run() -> tuple[Tensor, ...]:
-            with generator.replaying(state):
+            with generator.replaying(state), precision.use(rounding):
                 return _outputs(f(*args, **kwargs), "checkpoint")
 
         node = Node(_Checkpoint(run), (None,) * len(edges), (-1,) * len(edges), tuple(edges), {})

@@ -126,8 +126,13 @@ class Backend(Protocol):
 
     # Products
 
-    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
-        """`(..., n, k) @ (..., k, m) -> (..., n, m)`, both at least 2-D, batch axes broadcast."""
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
+        """`(..., n, k) @ (..., k, m) -> (..., n, m)`, both at least 2-D, batch axes broadcast.
+
+        Products of 16-bit floats add up in float32; where `out` is float32, it takes those sums as
+        they are. With `tf32`, float32 operands are rounded to the 10 mantissa bits of TF32 (on the
+        CPU to nearest, ties to even), and add up in float32; other dtypes are as without.
+        """
 
     # Gathering
 

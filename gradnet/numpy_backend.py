@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradnet import binding, blas, philox
-from gradnet.array_functions import CORRECTED, ON_COMPLEX
+from gradnet.array_functions import CORRECTED, ON_COMPLEX, round_to_tf32
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
-from gradnet.dtypes import DType, compute_dtype, is_floating, is_half
+from gradnet.dtypes import DType, compute_dtype, float32, is_floating, is_half
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
@@ -254,7 +254,9 @@ class NumpyBackend:
             order = np.take_along_axis(order, (positions + missing) % max(count, 1), axis)
         return _filled(order, x.shape, np.dtype(np.int64), out)
 
-    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
+        if tf32 and a.dtype == float32:
+            return self.matmul(round_to_tf32(a), round_to_tf32(b), out=out)
         if is_half(a.dtype):
             product = self.matmul(a.astype(np.float32), b.astype(np.float32))
             return _filled(product, product.shape, a.dtype, out)

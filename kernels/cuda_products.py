@@ -15,7 +15,7 @@ class Products(Arrays):
     """What multiplies matrices. Part of the CUDA backend."""
 
     @on_device
-    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         shape = (*batch, a.shape[-2], b.shape[-1])
         whole = out is not None and out.flags.c_contiguous
@@ -25,8 +25,9 @@ class Products(Arrays):
             return y
         if not a.shape[-1]:
             y.fill(0)
-        elif is_half(a.dtype) and len(shape) > 2:
-            # cuBLAS has no batched bfloat16 products here, and slow ones of float16.
+        elif is_half(a.dtype) and (len(shape) > 2 or y.dtype != a.dtype):
+            # cuBLAS has no batched bfloat16 products here, and slow ones of float16; and CuPy's
+            # results have the dtype of the operands.
             wide = compute_dtype(a.dtype)
             a, b = self._cast(a, wide, None), self._cast(b, wide, None)
             self._copied(self.matmul(a, b), y)

@@ -300,7 +300,9 @@ class NumbaBackend(NumpyBackend):
         parts = [x.ravel() for x in arrays]
         threads.launch(kernel, parts, _numbers(scalars), parts[0].size, _SHARE)
 
-    def matmul(self, a: Array, b: Array, *, out: Array | None = None) -> Array:
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
+        if tf32:
+            return super().matmul(a, b, out=out, tf32=True)
         large = a.ndim == b.ndim == 2 and a.size * b.shape[1] >= blas.SHARED
         if large and a.dtype in FLOATS:
             from . import shared_product

@@ -31,9 +31,12 @@ STANDARD = sys.stdlib_module_names
 # Rooms from the bottom up: each may import those before it, and itself.
 LOWER = (
     *("errors", "formulas", "reader", "binding", "dtypes", "philox", "backends"),
-    *("array_functions", "blas", "numpy_backend", "host", "program"),
+    *("array_functions", "blas", "numpy_backend", "host", "program", "precision"),
 )
-CORE = ("host", "graph", "exchange", "operators", "tensor", "ops", "autodiff", "random", "check")
+CORE = (
+    *("host", "precision", "graph", "exchange", "operators", "tensor", "ops", "autodiff"),
+    *("random", "check"),
+)
 FLOORS: dict[str, tuple[str, ...]] = {
     "nn": (*CORE, "dtypes", "errors", "formulas"),
     "optim": (*CORE, "dtypes", "errors", "formulas"),

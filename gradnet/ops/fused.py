@@ -7,16 +7,17 @@ all higher derivatives are those of the expression that states what the op compu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from gradnet import binding, dtypes
+from gradnet import binding, dtypes, precision
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, operands_of_one_dtype
 from gradnet.ops.elementwise import MULTIPLY, Elementwise, op
-from gradnet.ops.multilinear import MATMUL, matmul
+from gradnet.ops.multilinear import CAST, MATMUL, matmul
 from gradnet.ops.reduce import SUM
 from gradnet.ops.shape import (
     expand_dims,
@@ -25,6 +26,7 @@ from gradnet.ops.shape import (
     normalize_axis,
     reshape,
 )
+from gradnet.precision import Rounding
 from gradnet.tensor import Tensor
 
 Scalars = tuple[Scalar, ...]
@@ -34,6 +36,7 @@ class _LinearBackward(Composed):
     """The cotangents of x, w and the bias, those that are needed, from `g` and what was saved.
 
     dz = g * derivative(saved), dx = dz @ w.T, dw = x.T @ dz, dbias the sum of the rows of dz.
+    With a rounding, x and w are factors already, and dz becomes one for the products.
     """
 
     multiple = True
@@ -45,6 +48,7 @@ class _LinearBackward(Composed):
         activation: Elementwise | None,
         scalars: Scalars,
         needs: tuple[bool, ...],
+        rounding: Rounding | None = None,
     ) -> tuple[Array, ...]:
         dz, saved, x, w = xs
         dbias = None
@@ -57,10 +61,14 @@ class _LinearBackward(Composed):
         elif needs[2:] == (True,):
             dbias = backend.reduce("sum", dz, (0,), False, dtype=dz.dtype)
         found = []
+        product = backend.matmul
+        if rounding is not None:
+            product = partial(rounding.product, backend)
+            dz = rounding.factor(backend, dz)
         if needs[0]:
-            found.append(backend.matmul(dz, backend.permute(w, (1, 0))))
+            found.append(product(dz, backend.permute(w, (1, 0))))
         if needs[1]:
-            found.append(backend.matmul(backend.permute(x, (1, 0)), dz))
+            found.append(product(backend.permute(x, (1, 0)), dz))
         if needs[2:] == (True,):
             found.append(dbias)
         return tuple(found)
@@ -71,6 +79,7 @@ class _LinearBackward(Composed):
         activation: Elementwise | None,
         scalars: Scalars,
         needs: tuple[bool, ...],
+        **rounded: Any,
     ) -> tuple[Tensor, ...]:
         from gradnet.ops.traced import bind_to_tensors
 
@@ -79,9 +88,9 @@ class _LinearBackward(Composed):
             dz = dz * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
         found = []
         if needs[0]:
-            found.append(MATMUL(dz, matrix_transpose(w)))
+            found.append(MATMUL(dz, matrix_transpose(w), **rounded))
         if needs[1]:
-            found.append(MATMUL(matrix_transpose(x), dz))
+            found.append(MATMUL(matrix_transpose(x), dz, **rounded))
         if needs[2:] == (True,):
             found.append(SUM(dz, axes=(0,), keepdims=False, dtype=dz.dtype))
         return tuple(found)
@@ -102,7 +111,8 @@ _LINEAR_BACKWARD = _LinearBackward("linear_backward")
 class _Linear(Composed):
     """`activation(x @ w + b)`: the product, then bias and activation in one pass over it.
 
-    The second output is what the activation's derivative takes: its output, or its input.
+    The second output is what the activation's derivative takes: its output, or its input. Where
+    factors are rounded to 16 bits, two more are x and w so rounded, for the backward's products.
     """
 
     multiple = True
@@ -113,38 +123,55 @@ class _Linear(Composed):
         *xs: Array,
         activation: Elementwise | None,
         scalars: Scalars,
-    ) -> tuple[Array, Array]:
+        rounding: Rounding | None = None,
+    ) -> tuple[Array, ...]:
         x, w = xs[:2]
         bias = xs[2] if len(xs) > 2 else None
-        z = backend.matmul(x, w)
+        factors: tuple[Array, ...] = ()
+        if rounding is None:
+            z = backend.matmul(x, w)
+        elif rounding.dtype is None:
+            z = rounding.product(backend, x, w)
+        else:
+            factors = rounding.factor(backend, x), rounding.factor(backend, w)
+            z = rounding.product(backend, *factors)
         if activation is None:
             y = z if bias is None else backend.bias_activation(z, bias, None, (), out=z)
-            return y, y
+            return y, y, *factors
         in_place = _takes_output(activation)
         out = z if in_place else backend.empty(z.shape, z.dtype)
         y = backend.bias_activation(z, bias, activation.row.formula, scalars, out=out)
-        return y, (y if in_place else z)
+        return y, (y if in_place else z), *factors
 
     def expression(
-        self, *inputs: Any, activation: Elementwise | None, scalars: Scalars
-    ) -> tuple[Tensor, Tensor]:
-        z = matmul(inputs[0], inputs[1])
+        self,
+        *inputs: Any,
+        activation: Elementwise | None,
+        scalars: Scalars,
+        rounding: Rounding | None = None,
+    ) -> tuple[Tensor, ...]:
+        z = MATMUL(*inputs[:2], **_rounded(rounding))
         if len(inputs) > 2:
             z = z + inputs[2]
         y = z if activation is None else activation(z, *scalars)
-        return y, (z if activation is not None and not _takes_output(activation) else y)
+        saved = z if activation is not None and not _takes_output(activation) else y
+        if rounding is None or rounding.dtype is None:
+            return y, saved
+        return y, saved, *(CAST(x, dtype=rounding.dtype) for x in inputs[:2])
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         # A bias is kept for the expression alone, and costs nothing: it is a parameter.
         return (True,) * len(needs), True
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
-        if g[1] is not None or g[0] is None:
+        if g[0] is None or any(c is not None for c in g[1:]):
             return super().vjp(context, g)
         x, w = context.inputs[:2]
         # Where it is differentiated again, its steps are ops of their own: none is computed twice.
         again = mode.recording or mode.levels
         backward = _LINEAR_BACKWARD.expression if again else _LINEAR_BACKWARD
+        if len(g) > 2 and not again:
+            x, w = context.output_at(2), context.output_at(3)
         # Where the derivative takes the input of the activation, that is the second output.
         found = iter(
             backward(g[0], context.output_at(1), x, w, needs=context.needs, **context.parameters)
@@ -190,7 +217,8 @@ def linear(
     """`activation(x @ weight + bias)`: (..., k) @ (k, m) + (m,) -> (..., m).
 
     `operands` are the activation's further ones, such as alpha. Raises ShapeError where the
-    shapes do not fit, and KeyError for an unknown activation.
+    shapes do not fit, KeyError for an unknown activation, and DTypeError for floats that the
+    precision in use is not for.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
     tensors = operands_of_one_dtype("linear", *given)
@@ -212,6 +240,7 @@ def linear(
         # The fused kernels are those of real numbers.
         z = matmul(x, weight) if bias is None else matmul(x, weight) + tensors[2]
         return z if activation is None else op(activation)(z, **operands)
+    rounded = _rounded(precision.rounding("linear", dtype))
     if len(shape) != 2:
         rows = 1
         for n in shape[:-1]:
@@ -222,10 +251,15 @@ def linear(
         act = None
     rest = () if act is None else _scalars(act, operands)
     if act is not None and (not _fusible(act) or any(isinstance(s, Tensor) for s in rest)):
-        y = act(LINEAR(x, *tensors[1:], activation=None, scalars=())[0], *rest)
+        y = act(LINEAR(x, *tensors[1:], activation=None, scalars=(), **rounded)[0], *rest)
     else:
-        y = LINEAR(x, *tensors[1:], activation=act, scalars=rest)[0]
+        y = LINEAR(x, *tensors[1:], activation=act, scalars=rest, **rounded)[0]
     return y if len(shape) == 2 else reshape(y, (*shape[:-1], lengths[1]))
+
+
+def _rounded(rounding: Rounding | None) -> dict[str, Any]:
+    """The parameter of an op that says how it rounds, where it does."""
+    return {} if rounding is None else {"rounding": rounding}
 
 
 def _scalars(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ...]:

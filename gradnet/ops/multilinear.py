@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 import gradnet.ops as _ops
+from gradnet import precision
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
+from gradnet.precision import Rounding
 from gradnet.tensor import Tensor
 
 Adjoint = Callable[[Tensor, Context], Tensor]
@@ -98,7 +100,13 @@ def cast_back(g: Tensor, dtype: DType) -> Tensor:
 # Matrix product
 
 
-def _matmul_cost(a: Shape, b: Shape, itemsize: int) -> Cost:
+def _product(backend: Backend, a: Array, b: Array, rounding: Rounding | None = None) -> Array:
+    if rounding is None:
+        return backend.matmul(a, b)
+    return rounding.product(backend, rounding.factor(backend, a), rounding.factor(backend, b))
+
+
+def _matmul_cost(a: Shape, b: Shape, itemsize: int, rounding: Rounding | None = None) -> Cost:
     batch = size(np.broadcast_shapes(a[:-2], b[:-2]))
     rows, inner, columns = batch * a[-2], float(a[-1]), float(b[-1])
     moved = size(a) + size(b) + rows * columns
@@ -114,7 +122,8 @@ def _transposed(x: Tensor) -> Tensor:
 def _matmul_adjoint_a(g: Tensor, context: Context) -> Tensor:
     from gradnet.ops.elementwise import sum_to
 
-    return sum_to(MATMUL(g, _transposed(context.inputs[1])), context.inputs[0].shape)
+    y = MATMUL(g, _transposed(context.inputs[1]), **context.parameters)
+    return sum_to(y, context.inputs[0].shape)
 
 
 def _matmul_adjoint_b(g: Tensor, context: Context) -> Tensor:
@@ -126,12 +135,12 @@ def _matmul_adjoint_b(g: Tensor, context: Context) -> Tensor:
         # One matrix for all of the batch: a single product over all its rows.
         rows = math.prod(a.shape[:-1])
         a, g = reshape(a, (rows, a.shape[-1])), reshape(g, (rows, g.shape[-1]))
-    return sum_to(MATMUL(_transposed(a), g), b.shape)
+    return sum_to(MATMUL(_transposed(a), g, **context.parameters), b.shape)
 
 
 MATMUL = Multilinear(
     "matmul",
-    lambda backend, a, b: backend.matmul(a, b),
+    _product,
     (_matmul_adjoint_a, _matmul_adjoint_b),
     cost=_matmul_cost,
 )
@@ -158,7 +167,8 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     """The matrix product: (..., n, k) @ (..., k, m) -> (..., n, m), batch axes broadcast.
 
     A 1-D operand is a row on the left, a column on the right, and its axis is dropped again.
-    Raises ShapeError where inner lengths differ or an operand is 0-d.
+    Raises ShapeError where inner lengths differ or an operand is 0-d, and DTypeError for floats
+    that the precision in use is not for.
     """
     a, b = ops.creation.operands_of_one_dtype("matmul", x1, x2)
     shape, other = a.array.shape, b.array.shape
@@ -167,9 +177,11 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
             f"matmul got shapes {a.shape} and {b.shape}; expected (..., n, k) @ (..., k, m) "
             "with equal k"
         )
+    rounding = precision.rounding("matmul", a.array.dtype)
+    rounded = {} if rounding is None else {"rounding": rounding}
     if len(shape) == len(other) == 2:
-        return MATMUL(a, b)
-    if len(shape) == len(other) == 1:
+        return MATMUL(a, b, **rounded)
+    if len(shape) == len(other) == 1 and not rounded:
         return DOT(a, b)
     from gradnet.ops.elementwise import broadcast_shape
 
@@ -181,11 +193,11 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
         b = reshape(b, (*b.shape, 1))
     if a.ndim > 2 and b.ndim == 2:
         # One product over all rows is faster than a batch of small ones.
-        flat = MATMUL(reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b)
+        flat = MATMUL(reshape(a, (math.prod(a.shape[:-1]), a.shape[-1])), b, **rounded)
         y = reshape(flat, (*a.shape[:-1], b.shape[-1]))
     else:
         broadcast_shape("matmul", (a.shape[:-2], b.shape[:-2]))
-        y = MATMUL(a, b)
+        y = MATMUL(a, b, **rounded)
     if row:
         y = reshape(y, (*y.shape[:-2], y.shape[-1]))
     if column:

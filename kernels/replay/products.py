@@ -22,10 +22,12 @@ class Products(Base):
 
     # Products
 
-    def _matmul(self, call: Call, a: Value, b: Value, *, out: Any = None) -> Ranks:
+    def _matmul(
+        self, call: Call, a: Value, b: Value, *, out: Any = None, tf32: bool = False
+    ) -> Ranks:
         (c,) = call.outs
         assert c is not None
-        entry = blas_entry.gemm(c.dtype)
+        entry = None if tf32 or a.dtype != c.dtype else blas_entry.gemm(c.dtype)
         if entry is None or len(a.shape) != 2 or len(b.shape) != 2 or not c.size:
             raise Unsupported
         (n, k), m = a.shape, b.shape[1]
