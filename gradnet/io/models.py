@@ -30,8 +30,11 @@ def save(model: Module, path: str | os.PathLike[str], extra: dict[str, Any] | No
             tensors[name] = tensor
         else:
             shared[name] = original
+    config = model.config()
+    if model.product_precision is not None:
+        config["precision"] = model.product_precision
     metadata = {
-        "model": model.config(),
+        "model": config,
         "shared": shared,
         "extra": model.extra if extra is None else extra,
     }

@@ -16,6 +16,7 @@ from gradnet.nn.layers import Dropout, Embedding, Linear, positive
 from gradnet.nn.module import Module, register
 from gradnet.nn.normalization import BatchNorm1d, LayerNorm
 from gradnet.nn.outputs import OutputUnit, output_unit
+from gradnet.precision import named, of_products, of_weights
 from gradnet.random import Generator
 from gradnet.tensor import Tensor
 
@@ -125,6 +126,8 @@ class MLP(Module):
     init           initialiser by name; without it by the activation: He for rectifiers, LeCun for
                    SELU, Glorot otherwise and for the output layer
     embeddings     columns of codes, as `TabularInput` takes them
+    precision      "float32", "float64": that of the weights; "tf32", "bfloat16", "float16": float32
+                   weights, and that of the factors of products, see `gradnet.precision`
 
     Weights are drawn from `generator`, from one of `seed`, or from the default generator.
     Raises ValueError and KeyError for settings that make no network.
@@ -148,6 +151,7 @@ class MLP(Module):
         generator: Generator | None = None,
         dtype: Any = None,
         device: str | None = None,
+        precision: Any = None,
     ) -> None:
         sizes = tuple(sizes)
         if len(sizes) < 2:
@@ -164,6 +168,9 @@ class MLP(Module):
         self.norm, self.residual, self.bias = norm, residual, bias
         self.init = init if isinstance(init, str) else None
         self.output = output_unit(output)
+        if precision is not None:
+            dtype = _weights(precision, dtype)
+            self.product_precision = of_products(precision)
         source = Generator(seed) if seed is not None else generator
         place: dict[str, Any] = {"dtype": dtype, "device": device}
         layers: list[Module] = []
@@ -228,4 +235,16 @@ class MLP(Module):
             "activation_operands": self.activation_operands,
             "init": self.init,
             "embeddings": self.embeddings,
+            "precision": self.product_precision,
         }
+
+
+def _weights(precision: Any, dtype: Any) -> str:
+    """The dtype of weights in a precision. Raises ValueError beside another one."""
+    found = of_weights(precision)
+    if dtype is not None and dtypes.canonical(dtype).name != found:
+        raise ValueError(
+            f"MLP in precision {named(precision)!r} has {found} weights, got dtype "
+            f"{dtypes.canonical(dtype).name}; leave the dtype out"
+        )
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from gradnet import dtypes, host, ops
+from gradnet import dtypes, host, ops, precision
 from gradnet.errors import DataError
 from gradnet.nn.parameter import Parameter, is_dtype
 from gradnet.tensor import Tensor
@@ -30,10 +30,12 @@ class Module:
     """Base of all layers and models. Subclasses set attributes in `__init__` and give `forward`.
 
     Parameters and Modules are registered when they are assigned to an attribute, buffers by
-    `register_buffer`. `module(x)` calls `forward(x)`.
+    `register_buffer`. `module(x)` calls `forward(x)`, with the factors of its matrix products
+    rounded to `product_precision`, if it has one ("tf32", "bfloat16", "float16").
     """
 
     training: bool
+    product_precision: str | None = None
     extra: dict[str, Any]  # what travelled in the file that the model was loaded from
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -47,6 +49,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward; define it")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.product_precision is None:
+            return self._called(args, kwargs)
+        with precision.use(self.product_precision):
+            return self._called(args, kwargs)
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         y = self.forward(*args, **kwargs)
         if self._hooks:
             for hook in self._hooks:
@@ -351,9 +359,11 @@ def register(cls: C) -> C:
 def from_config(config: Mapping[str, Any]) -> Module:
     """A new module, with new initial values, from what `config()` gave.
 
-    Raises DataError for an unknown class or arguments that it does not take.
+    Its "precision" becomes the `product_precision`. Raises DataError for an unknown class or
+    arguments that it does not take.
     """
     arguments = {name: _rebuilt(value) for name, value in config.items() if name != "class"}
+    rounded = arguments.pop("precision", None)
     name = config.get("class")
     found = _CLASSES.get(name) if isinstance(name, str) else None
     if found is None:
@@ -363,7 +373,10 @@ def from_config(config: Mapping[str, Any]) -> Module:
             "loading)"
         )
     try:
-        return found.from_arguments(arguments)
+        made = found.from_arguments(arguments)
+        if rounded is not None:
+            made.product_precision = precision.of_products(rounded)
+        return made
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{name} cannot be rebuilt from its description: {error}") from error
 
