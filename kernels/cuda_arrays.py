@@ -141,8 +141,8 @@ class Arrays(Rows):
             elif isinstance(i, ndarray) and i.dtype == bool_:
                 if i.shape != x.shape[axis : axis + i.ndim]:
                     raise IndexError(
-                        f"a mask of shape {i.shape} does not fit the axes of length "
-                        f"{x.shape[axis : axis + i.ndim]} that it selects from"
+                        f"boolean index did not match: a mask of shape {i.shape} selects from "
+                        f"axes of lengths {x.shape[axis : axis + i.ndim]}"
                     )
                 axis += i.ndim
             elif isinstance(i, ndarray):

@@ -15,10 +15,12 @@ from gradnet.backends import Backend
 CPU_BACKENDS = tuple(
     name for name in backends.available() if backends.get(name).device.startswith("cpu")
 )
-# Others for the same tests: "cuda" where there is a GPU, "fake" for the one made of NumPy.
+# Others for the same tests: "cuda" where there is a GPU, "fake" for the one made of NumPy, which
+# stands in the place of "cuda", whose host code it runs.
 TESTED = tuple(os.environ.get("GRADNET_TEST_BACKENDS", "").split()) or CPU_BACKENDS
 if "fake" in TESTED:
-    backends.register("fake", "fakes.cupy_over_numpy")
+    backends.register("cuda", "fakes.cupy_over_numpy")
+    TESTED = tuple("cuda" if name == "fake" else name for name in TESTED)
 
 # A background job starts with Ctrl-C ignored; the tests of Ctrl-C need Python's usual answer to it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -61,8 +61,10 @@ def test_reading(name: str) -> None:
     assert found.shape == expected.shape
     np.testing.assert_array_equal(found.numpy(), expected)
     # Where NumPy gives a view, so does a tensor.
-    viewed = expected if isinstance(expected, np.ndarray) else X
-    assert np.shares_memory(found.numpy(), X) == np.shares_memory(viewed, X)
+    viewed = not isinstance(expected, np.ndarray) or np.shares_memory(expected, X)
+    x = gn.asarray(X.copy())
+    x[index].assign_(-1.0)
+    assert (x.tolist() != X.tolist()) == (viewed and expected.size > 0)
 
 
 @pytest.mark.parametrize("name", INDICES)
@@ -183,11 +185,14 @@ def test_writing_overlapping_memory() -> None:
 )
 def test_bad_indices(index: Any, error: type[Exception], message: str) -> None:
     x = gn.asarray(X.copy())
+    # A GPU looks at the values of indices later than at the rest of them.
+    late = x.device != "cpu" and index == [0, 3]
     with pytest.raises(error, match=message):
-        x[index]
+        x[index].numpy()
     with pytest.raises(error, match=message):
         x[index] = 0.0
-    np.testing.assert_array_equal(x.numpy(), X)
+        x.numpy()
+    np.testing.assert_array_equal(x.numpy()[late:], X[late:])
 
 
 def test_bad_values_to_write() -> None:
