@@ -1,7 +1,7 @@
 """The device under the CUDA backend: CuPy, memory, and one clear line for what is missing.
 
-All memory that the backend asks for itself comes through `Device.empty`, and all work goes to
-CuPy's current stream: who captures a step puts an arena and a stream of its own in their place.
+All memory comes from CuPy's current allocator, and all work goes to its current stream: who
+captures a step puts a pool and a stream of its own in their place.
 """
 
 from __future__ import annotations
@@ -101,15 +101,11 @@ class Device:
         self.index = index
         self.launch = launch
         self.several = cupy.cuda.runtime.getDeviceCount() > 1
-        # What takes the place of the pool while a step is captured.
-        self.arena: Callable[[Shape, DType], Array] | None = None
         self._faults: Array | None = None
         self._suspected = False
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        """An uninitialised contiguous array, from the arena where there is one."""
-        if self.arena is not None:
-            return self.arena(shape, dtype)
+        """An uninitialised contiguous array."""
         try:
             return self.cupy.empty(shape, dtype)
         except self.cupy.cuda.memory.OutOfMemoryError as error:

@@ -6,12 +6,12 @@ takes back, and what it gives out, with bytes that make every float NaN.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import weakref
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,62 +20,20 @@ from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates.program import Program
 
-from fakes import lockstep
+from fakes import lockstep, streams
+from fakes.memory import CUDARuntimeError, Memory, OutOfMemoryError
+from fakes.streams import CaptureError
 
-POISON = 0xFF
+__all__ = ["BACKEND", "CaptureError", "Cupy", "Launches", "backend", "fake_backend"]
+
+FORBIDDEN = {
+    *("grow", "to host", "from host", "synchronize", "wait", "record"),
+    *("cupy.argsort", "cupy.sort", "cupy.nonzero"),
+}
 # So that small tests run quickly, and cross the boundaries of blocks.
 THREADS = 32
 lockstep.use_blocks(THREADS)
 Host = np.ndarray[Any, Any]
-
-
-class CaptureError(AssertionError):
-    """Something that a captured step must not do."""
-
-
-class OutOfMemoryError(MemoryError):
-    """The pool is at its limit."""
-
-
-class CUDARuntimeError(RuntimeError):
-    """The driver reports an error."""
-
-
-class Memory:
-    """A pool of blocks, of which those given back are used again."""
-
-    def __init__(self, limit: int = 1 << 40) -> None:
-        self.limit = limit
-        self.used = 0
-        self.total = 0
-        self.free: dict[int, list[Any]] = {}
-
-    def block(self, size: int) -> Host:
-        """Bytes of that size; the array that they are in owns them."""
-        if self.used + size > self.limit:
-            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
-        waiting = self.free.setdefault(size, [])
-        if waiting:
-            raw = waiting.pop()
-        else:
-            raw = (ctypes.c_ubyte * size)()
-            self.total += size
-        ctypes.memset(raw, POISON, size)
-        owner = np.frombuffer(raw, np.uint8)
-        self.used += size
-        weakref.finalize(owner, self._give_back, raw, size)
-        return owner
-
-    def _give_back(self, raw: Any, size: int) -> None:
-        ctypes.memset(raw, POISON, size)
-        self.used -= size
-        self.free[size].append(raw)
-
-    def used_bytes(self) -> int:
-        return self.used
-
-    def total_bytes(self) -> int:
-        return self.total
 
 
 class Data:
@@ -85,6 +43,10 @@ class Data:
         self.array = array
         self.offset = offset
         self.ptr = array.host.__array_interface__["data"][0] + offset
+
+    @property
+    def mem(self) -> Host:
+        return lockstep.owner(self.array.host)
 
     def __add__(self, offset: int) -> Data:
         return Data(self.array, self.offset + offset)
@@ -96,10 +58,12 @@ class Data:
         return np.ndarray(shape, dtype, owner.reshape(-1).view(np.uint8), place, strides)
 
     def copy_from_device_async(self, source: Data, size: int) -> None:
-        self.array.cupy.note("copy")
-        target, values = self.array.host, source.array.host
-        assert target.nbytes == values.nbytes == size
-        target.reshape(-1).view(np.uint8)[:] = values.reshape(-1).view(np.uint8)
+        assert self.array.nbytes == source.array.nbytes == size
+        self.array.cupy.do("copy", _copy_bytes, self.array, source.array)
+
+
+def _copy_bytes(y: Host, x: Host) -> None:
+    y.reshape(-1).view(np.uint8)[:] = x.reshape(-1).view(np.uint8)
 
 
 class Ndarray:
@@ -114,6 +78,7 @@ class Ndarray:
         if memptr is not None:
             host = memptr.window(host, dtype, strides)
         self.host = host
+        self.parent: Ndarray | None = None
         self.shape, self.strides = host.shape, host.strides
         self.dtype, self.ndim, self.size = host.dtype, host.ndim, host.size
         self.nbytes, self.flags = host.nbytes, SimpleNamespace(c_contiguous=host.flags.c_contiguous)
@@ -121,6 +86,21 @@ class Ndarray:
     @property
     def data(self) -> Data:
         return Data(self)
+
+    @property
+    def base(self) -> Ndarray | None:
+        """What it is a view of, as far as CuPy tells: one made of a pointer is of nothing."""
+        return self.parent
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "strides": self.strides,
+            "data": (self.data.ptr if self.size else 0, False),
+            "version": 3,
+        }
 
     @property
     def real(self) -> Ndarray:
@@ -152,8 +132,7 @@ class Ndarray:
         self.host[...] = values
 
     def fill(self, value: Any) -> None:
-        self.cupy.note("fill")
-        self.host.fill(value)
+        self.cupy.do("fill", np.ndarray.fill, self, value)
 
     def _number(self) -> Any:
         self.cupy.note("to host")
@@ -163,23 +142,18 @@ class Ndarray:
         return int(self._number())
 
     def __getitem__(self, index: Any) -> Any:
-        opened = self.cupy.opened(index)
-        plain = opened if isinstance(opened, tuple) else (opened,)
+        plain = index if isinstance(index, tuple) else (index,)
         if not any(i is Ellipsis for i in plain):
             plain = (*plain, ...)  # so that one element is a view, as it is on a GPU
-        return self.cupy.wrapped(self.host[plain])
+        return self.cupy.made("", operator.getitem, self, plain)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.cupy.note("assign")
-        self.host[self.cupy.opened(index)] = self.cupy.opened(value)
+        self.cupy.do("assign", operator.setitem, self, index, value)
 
 
 def _method(name: str) -> Callable[..., Any]:
     def call(self: Ndarray, *arguments: Any, **options: Any) -> Any:
-        plain = [self.cupy.opened(value) for value in arguments]
-        with np.errstate(all="ignore"):
-            result = getattr(self.host, name)(*plain, **options)
-        return self.cupy.wrapped(result)
+        return self.cupy.made("", getattr(np.ndarray, name), self, *arguments, **options)
 
     return call
 
@@ -199,13 +173,15 @@ class Cupy:
     """The module: its own functions below, NumPy's for the rest."""
 
     def __init__(self, devices: int = 1) -> None:
-        self.memory = Memory()
+        self.memory = self.pool = Memory()
         self.done: list[str] = []
-        self.capturing = False
+        # The work of the step that is being captured.
+        self.recorded: list[streams.Work] | None = None
+        self.streams = [streams.Stream(self)]
+        self.ordered: list[tuple[streams.Stream, streams.Stream]] = []
         self.devices = devices
         self.driver, self.runtime_version = 13000, 13000
         self.ndarray = type("ndarray", (Ndarray,), {"cupy": self})
-        stream = SimpleNamespace(synchronize=lambda: self.note("synchronize"))
         runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: self.driver,
@@ -216,12 +192,26 @@ class Cupy:
         self.cuda = SimpleNamespace(
             runtime=runtime,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-            get_current_stream=lambda: stream,
+            get_current_stream=lambda: self.streams[-1],
+            Stream=partial(streams.Stream, self),
+            Event=streams.Event,
+            MemoryPool=self._new_pool,
+            using_allocator=partial(streams.using, self),
             Device=self._device,
         )
         self.linalg = _Room(self, np.linalg)
         self.fft = _Room(self, np.fft)
         self.get_default_memory_pool = lambda: self.memory
+
+    def _new_pool(self) -> Memory:
+        made = Memory()
+        made.growing = partial(self.note, "grow")
+        return made
+
+    @property
+    def capturing(self) -> bool:
+        """Whether a stream is being captured."""
+        return self.recorded is not None
 
     @contextmanager
     def _device(self, index: int) -> Iterator[None]:
@@ -230,16 +220,68 @@ class Cupy:
 
     def note(self, what: str) -> None:
         """Remember something done, and refuse what a step under capture must not do."""
-        if self.capturing and what in ("allocate", "to host", "from host", "synchronize"):
+        if self.recorded is not None and (
+            what in FORBIDDEN or (what == "allocate" and self.pool is self.memory)
+        ):
             raise CaptureError(f"{what} while a step is captured")
-        self.done.append(what)
+        if what != "grow":
+            self.done.append(what)
 
-    def opened(self, value: Any) -> Any:
+    def opened(self, value: Any, reached: Callable[[Host], Host] = lambda host: host) -> Any:
+        """The host's arrays within arguments."""
         if isinstance(value, Ndarray):
-            return value.host
+            return reached(value.host)
         if isinstance(value, tuple | list):
-            return type(value)(self.opened(item) for item in value)
+            return type(value)(self.opened(item, reached) for item in value)
+        if isinstance(value, dict):
+            return {key: self.opened(item, reached) for key, item in value.items()}
         return value
+
+    def do(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Give work to the device: done now, or whenever the graph under capture is launched."""
+        self.note(what)
+        given = (arguments, options)
+        if self.recorded is None:
+            args, named = self.opened(given)
+            with np.errstate(all="ignore"):
+                function(*args, **named)
+            return
+        args, named = self.opened(given, streams.unowned)
+        self.recorded.append((what, partial(function, **named), args))
+
+    def made(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """The result of a function in memory of the device, or of its argument `out`."""
+        if options.get("out") is not None:
+            self.do(what, function, *arguments, **options)
+            return options["out"]
+        if what:
+            self.note(what)
+        args, named = self.opened((arguments, options))
+        with np.errstate(all="ignore"):
+            result = function(*args, **named)
+        found = self.wrapped(result)
+        fresh = isinstance(found, Ndarray)
+        for x in arguments:
+            if fresh and isinstance(x, Ndarray) and found.data.mem is x.data.mem:
+                found.parent = x if x.parent is None else x.parent
+                return found
+        if self.recorded is not None and fresh:
+            args, named = self.opened((arguments, options), streams.unowned)
+            target = streams.unowned(found.host)
+
+            def again() -> None:
+                with np.errstate(all="ignore"):
+                    target[...] = function(*args, **named)
+
+            self.recorded.append((what or function.__name__, again, ()))
+        return found
+
+    def at(self, address: int, code: str) -> Host:
+        """The memory from an address on; none of a block that was given back."""
+        found, dtype = self.memory.at(address), np.dtype(code[:-1])
+        if found is None:
+            raise CUDARuntimeError(f"cudaErrorIllegalAddress: {address:#x}")
+        return found[: found.size // dtype.itemsize * dtype.itemsize].view(dtype)
 
     def wrapped(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
@@ -256,13 +298,11 @@ class Cupy:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Ndarray:
         self.note("allocate")
         dtype = np.dtype(dtype)
-        block = self.memory.block(math.prod(shape) * dtype.itemsize)
+        block = self.pool.block(math.prod(shape) * dtype.itemsize)
         return self.ndarray(np.ndarray(shape, dtype, block) if block.size else _none(shape, dtype))
 
     def copyto(self, y: Ndarray, x: Any, casting: str = "same_kind") -> None:
-        self.note("copyto")
-        with np.errstate(all="ignore"):
-            np.copyto(y.host, self.opened(x), casting=casting)  # type: ignore[arg-type]
+        self.do("copyto", np.copyto, y, x, casting=casting)
 
     def from_dlpack(self, x: Any) -> Ndarray:
         return self.wrapped(np.from_dlpack(x))
@@ -279,13 +319,9 @@ def _none(shape: tuple[int, ...], dtype: Any) -> Host:
 
 def _function(cupy: Cupy, function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        cupy.note(f"cupy.{name}")
-        plain = [cupy.opened(value) for value in arguments]
-        named = {key: cupy.opened(value) for key, value in options.items()}
-        with np.errstate(all="ignore"):
-            result = function(*plain, **named)
-        given = options.get("out")
-        return given if given is not None else cupy.wrapped(result)
+        if cupy.recorded is not None and name in ("matmul", "solve", "inv"):
+            raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
+        return cupy.made(f"cupy.{name}", function, *arguments, **options)
 
     return call
 
@@ -307,10 +343,16 @@ class Launches:
         self.backwards = False
 
     def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
-        self.cupy.note(f"launch {program.kind}")
         self.programs[program] += 1
-        plain = [self.cupy.opened(value) for value in arguments]
-        lockstep.run(program, blocks, plain, backwards=self.backwards)
+        given = [
+            self.cupy.at(int(value), code) if isinstance(value, np.uintp) and "*" in code else value
+            for code, value in zip(program.signature, arguments, strict=True)
+        ]
+
+        def run(*hosts: Any) -> None:
+            lockstep.run(program, blocks, hosts, backwards=self.backwards)
+
+        self.cupy.do(f"launch {program.kind}", run, *given)
 
 
 def fake_backend(index: int = 0, devices: int = 1) -> CudaBackend:

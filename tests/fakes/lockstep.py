@@ -18,6 +18,9 @@ import numpy as np
 from gradnet.kernels import cuda_arrays, cuda_elementwise, cuda_names, cuda_rows, launch
 from gradnet.kernels.cuda_templates import program, reductions, softmax
 from gradnet.kernels.cuda_templates.program import Program
+from gradnet.kernels.nvrtc import CudaProgram
+
+from fakes import fused
 
 ELEMENTS = {"b2": np.dtype(ml_dtypes.bfloat16)}
 
@@ -44,10 +47,10 @@ class Pointer:
             raise TypeError(f"a kernel takes {code} and got an array of {host.dtype}")
         owner_ = owner(host)
         self.flat = owner_.reshape(-1).view(np.uint8)
-        if self.flat.size % dtype.itemsize:
-            raise ValueError(f"an allocation of {self.flat.size} bytes cannot hold {dtype}")
-        self.flat = self.flat.view(dtype)
+        self.flat = self.flat[: self.flat.size // dtype.itemsize * dtype.itemsize].view(dtype)
         place = host.__array_interface__["data"][0] - owner_.__array_interface__["data"][0]
+        if place % dtype.itemsize:
+            raise ValueError(f"an array of {dtype} begins at byte {place}")
         self.begin = place // dtype.itemsize
         self.size = self.flat.size
 
@@ -133,6 +136,9 @@ def _function(text: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
 
 def run(text: Program, blocks: int, arguments: Sequence[Any], *, backwards: bool) -> None:
     """Run a launch; arguments are NumPy arrays for pointers, and numbers."""
+    if isinstance(text, CudaProgram):
+        fused.run(text, arguments)
+        return
     kernel, scope, barriers = _function(text)
     values = []
     typed = launch.numbers(text, arguments)

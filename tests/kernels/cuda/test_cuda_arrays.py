@@ -156,22 +156,34 @@ def test_a_captured_step_allocates_and_waits_for_nothing(cuda: CudaBackend) -> N
     device = cuda._device
     x, y = (cuda.from_host(normal(4, 3), copy=True) for _ in range(2))
     cuda.map(formulas.add, x, y, dtype=F32)
-    device.cupy.capturing = True  # type: ignore[attr-defined]
-    cuda.map(formulas.add, x, y, dtype=F32, out=y)
-    for forbidden in (
-        lambda: cuda.map(formulas.add, x, y, dtype=F32),
-        lambda: cuda.to_host(x),
-        lambda: cuda.from_host(np.ones(3), copy=True),
-        lambda: cuda.synchronize(),
-    ):
-        with pytest.raises(CaptureError, match="while a step is captured"):
-            forbidden()
-    arena = np.full(4096, 0xFF, np.uint8)
-    device.arena = lambda shape, dtype: device.cupy.ndarray(np.ndarray(shape, dtype, arena))
-    z = cuda.map(formulas.subtract, x, y, dtype=F32)
-    device.cupy.capturing = False  # type: ignore[attr-defined]
-    device.arena = None
-    np.testing.assert_array_equal(cuda.to_host(z), cuda.to_host(x) - cuda.to_host(y))
+    own = device.cupy.cuda.MemoryPool()
+    with device.cupy.cuda.using_allocator(own.malloc):
+        cuda.map(formulas.add, x, y, dtype=F32)
+    with device.cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        for forbidden in (
+            lambda: cuda.map(formulas.add, x, y, dtype=F32),
+            lambda: cuda.to_host(x),
+            lambda: cuda.from_host(np.ones(3), copy=True),
+            lambda: cuda.synchronize(),
+        ):
+            with pytest.raises(CaptureError, match="while a step is captured"):
+                forbidden()
+        with device.cupy.cuda.using_allocator(own.malloc):
+            cuda.map(formulas.add, x, y, dtype=F32)  # a block that was given back
+            with pytest.raises(CaptureError, match="grow while a step is captured"):
+                cuda.empty((999,), F32)
+        graph = stream.end_capture()
+    before = cuda.to_host(x) + cuda.to_host(y)
+    with device.cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        cuda.map(formulas.add, x, y, dtype=F32, out=y)
+        graph = stream.end_capture()
+    for _ in range(2):
+        assert not np.array_equal(cuda.to_host(y), before)
+        graph.launch()
+        np.testing.assert_array_equal(cuda.to_host(y), before)
+        before = cuda.to_host(x) + before
 
 
 def test_freed_memory_is_poisoned(cuda: CudaBackend) -> None:
