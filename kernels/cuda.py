@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from gradnet.backends import Backend
 
-from . import cuda_device
+from . import cublaslt, cuda_device
 from .cuda_backend import CudaBackend
 
 
 def backend(index: int) -> Backend:
     """The backend on the GPU of that index. Raises DeviceError where there is none."""
-    return CudaBackend(cuda_device.found(index))
+    found = CudaBackend(cuda_device.found(index))
+    found.find_cublaslt = cublaslt.found
+    return found
 
 
 BACKEND: Backend = backend(0)
