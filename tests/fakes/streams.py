@@ -59,6 +59,10 @@ class Stream:
         self.cupy = cupy
         self.non_blocking = non_blocking
 
+    @property
+    def ptr(self) -> int:
+        return id(self)
+
     def __enter__(self) -> Stream:
         self.cupy.streams.append(self)
         return self
