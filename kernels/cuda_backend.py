@@ -16,13 +16,13 @@ from gradnet.backends import Array, Replay, Shape
 from gradnet.dtypes import DType
 
 from .cuda_device import Device, on_device
-from .cuda_products import Products
+from .cuda_mlp import FullyFused
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
 
 
-class CudaBackend(Products):
+class CudaBackend(FullyFused):
     """Arrays in the memory of one GPU."""
 
     name: str = "cuda"

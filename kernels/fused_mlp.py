@@ -8,16 +8,15 @@ scales the gradient it gives to `backward`.
 
     network = Network(inputs=784, width=128, outputs=10, depth=1, activation="relu")
     kernels = Kernels(network)
-    y, kept = forward(launcher, kernels, x, parameters)
-    dx, gradient = backward(launcher, kernels, x, parameters, kept, dy)
+    forward(launch, kernels, x, parameters, kept, y)
+    backward(launch, kernels, x, parameters, kept, dy, dx, parts, gradient)
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
-from collections.abc import Mapping
-from functools import cache, partial
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,11 +26,9 @@ import numpy as np
 from gradnet import binding, formulas
 from gradnet.errors import DeviceError
 from gradnet.formulas.rows import Row
-from gradnet.numpy_backend import UFUNCS
 
 from . import c_formulas
-from .cuda_templates.program import Program
-from .launch import Launcher
+from .nvrtc import CudaProgram
 
 WIDTHS = (16, 32, 64, 128)
 DEPTHS = range(1, 9)
@@ -89,12 +86,43 @@ def refusal(network: Network) -> str:
         return f"it has {network.inputs} inputs and {network.outputs} outputs, not 1 or more"
     if network.dtype not in FLOATS:
         return f"its products are in {network.dtype}, not in float16 or bfloat16"
-    row = _rows().get(network.activation)
+    row = activations().get(network.activation)
     if row is None or not row.activation:
         return f"{network.activation!r} is no activation"
     if row.derivatives[0] is None:
         return f"{network.activation!r} has no derivative"
     return ""
+
+
+class Bound(NamedTuple):
+    """What networks of a width are expected to gain: from so many rows on, up to so many inputs."""
+
+    rows: int
+    inputs: int
+
+
+# Where the fused kernels are expected to be faster than one product after the other. These are
+# estimates, which a measurement replaces: a layer is seven nodes of a graph forward and backward,
+# 2-3 us each, and takes a block about 1-3 us of each kernel, so that the fewest rows already gain.
+# Large batches gain what activations do not move through memory. But each block adds every tile
+# of the weights' gradient to its part of it in the cache, once for its 128 rows: that costs
+# 8 * WIDTH bytes for an input of a row, where one product after the other reads 2 * 128; so wide
+# inputs gain as long as there are few blocks, and lose when each takes several rounds.
+WORTH = {16: Bound(1, 512), 32: Bound(1, 256), 64: Bound(1, 256), 128: Bound(1, 256)}
+# With more inputs, the most rows: one round of every block.
+ONE_ROUND = 16 * WARPS * PARTS
+
+# The switch: "0" never, "1" wherever the kernels can, and otherwise where WORTH expects a gain.
+SWITCH = "GRADNET_FUSED_MLP"
+
+
+def worthwhile(network: Network, n: int) -> bool:
+    """Whether a network that the kernels can compute is given to them, for a batch of n rows."""
+    switch = os.environ.get(SWITCH, "")
+    if switch in ("0", "1"):
+        return switch == "1"
+    bound = WORTH[network.width]
+    return n >= bound.rows and (network.inputs <= bound.inputs or n <= ONE_ROUND)
 
 
 class Kernels:
@@ -115,20 +143,13 @@ class Kernels:
             for kind in _SIGNATURES
         )
 
-    def blocks(self, n: int, most: int = BLOCKS) -> int:
+    def blocks(self, n: int, most: int) -> int:
         """How many blocks take the rows of a batch."""
         return max(1, min(-(-n // self.rows), most))
 
-
-class CudaProgram(Program):
-    """A kernel in CUDA C++, which NVRTC compiles, and the shared memory that it is given."""
-
-    __slots__ = ("entry", "shared")
-
-    def __init__(self, kind: str, text: str, warps: int, shared: int) -> None:
-        super().__init__(f"fused_mlp_{kind}", text, _SIGNATURES[kind], 32, 32 * warps)
-        self.entry = self.kind
-        self.shared = shared
+    def parts(self, n: int) -> tuple[int, int]:
+        """The shape of the float32 array that backward needs for its blocks' parts."""
+        return self.blocks(n, PARTS), self.network.part
 
 
 def shared_bytes(kind: str, width: int, warps: int = WARPS) -> int:
@@ -143,7 +164,7 @@ def shared_bytes(kind: str, width: int, warps: int = WARPS) -> int:
 @cache
 def text(width: int, activation: str, dtype: str, warps: int = WARPS) -> str:
     """The CUDA C++ of the three kernels: what is chosen, the formulas, then `fused_mlp.cu`."""
-    row = _rows()[activation]
+    row = activations()[activation]
     slope = row.derivatives[0]
     assert slope is not None
     of_output = "x" not in binding.arguments(slope) and "y" in binding.arguments(slope)
@@ -175,170 +196,53 @@ def text(width: int, activation: str, dtype: str, warps: int = WARPS) -> str:
 
 
 def forward(
-    launcher: Launcher, kernels: Kernels, x: Any, parameters: Any, keep: bool = True
-) -> tuple[Any, Any]:
-    """y (n, outputs) of x (n, inputs), and what backward needs, or None without `keep`.
+    launch: Launch, kernels: Kernels, x: Any, parameters: Any, kept: Any | None, y: Any
+) -> None:
+    """y (n, outputs) of x (n, inputs), and what backward needs in `kept`, where it is given.
 
-    `parameters` is flat: each layer's weights (in, out), then its bias. Raises DeviceError for
-    arrays that are not float32, contiguous and of these sizes.
+    `parameters` is flat: each layer's weights (in, out), then its bias. `kept` is uint16 of shape
+    (depth, n, width), all else float32. Raises DeviceError for other arrays.
     """
-    network, empty = kernels.network, launcher.cupy.empty
-    n = _checked(network, parameters=parameters, x=x)
-    y = empty((n, network.outputs), np.float32)
-    kept = empty((network.depth, n, network.width), np.uint16) if keep else None
+    network = kernels.network
+    n = _checked(network, parameters=parameters, x=x, y=y, kept=kept)
     if n:
-        program = _loaded(launcher, kernels.forward)
-        launcher(program, kernels.blocks(n), x, parameters, _pointer(kept), y, n, *_sizes(network))
-    return y, kept
+        blocks = kernels.blocks(n, BLOCKS)
+        arrays = (x, parameters, _pointer(kept), y)
+        launch(kernels.forward, blocks, *arrays, n, *_sizes(network))
 
 
 def backward(
-    launcher: Launcher,
+    launch: Launch,
     kernels: Kernels,
     x: Any,
     parameters: Any,
     kept: Any,
     dy: Any,
-    input_gradient: bool = True,
-) -> tuple[Any, Any]:
-    """The gradients of x (None without `input_gradient`) and of the flat parameters.
+    dx: Any | None,
+    parts: Any,
+    gradient: Any,
+) -> None:
+    """The gradients of x, where `dx` is given, and of the flat parameters.
 
-    Raises DeviceError for arrays that are not float32, contiguous and of these sizes.
+    `parts` is of the shape that `kernels.parts` gives. Raises DeviceError as forward does.
     """
-    network, empty = kernels.network, launcher.cupy.empty
-    n = _checked(network, parameters=parameters, x=x, dy=dy)
-    if kept is None or kept.shape != (network.depth, n, network.width):
-        raise DeviceError("the fused MLP's backward needs what its forward kept of the same batch")
-    dx = empty((n, network.inputs), np.float32) if input_gradient else None
-    gradient = empty((network.parameters,), np.float32)
+    network = kernels.network
+    n = _checked(network, parameters=parameters, x=x, y=dy, kept=kept, inputs=dx, gradient=gradient)
     if not n:
         gradient.fill(0)
-        return dx, gradient
-    blocks = kernels.blocks(n, PARTS)
-    parts = empty((blocks, network.part), np.float32)
-    sizes = _sizes(network)
-    program = _loaded(launcher, kernels.backward)
-    launcher(program, blocks, x, parameters, kept, dy, _pointer(dx), parts, n, *sizes)
-    program = _loaded(launcher, kernels.reduce)
-    over = max(1, min(-(-network.parameters // program.threads), BLOCKS))
-    launcher(program, over, parts, gradient, blocks, *sizes)
-    return dx, gradient
+        return
+    blocks, sizes = kernels.blocks(n, PARTS), _sizes(network)
+    launch(kernels.backward, blocks, x, parameters, kept, dy, _pointer(dx), parts, n, *sizes)
+    over = max(1, min(-(-network.parameters // kernels.reduce.threads), BLOCKS))
+    launch(kernels.reduce, over, parts, gradient, blocks, *sizes)
 
 
-def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[bytes, str]:
-    """The machine code of all kernels of a program's text, and the compiler's log of registers.
-
-    Needs no device. Raises DeviceError where cuda-core or NVIDIA's headers are missing.
-    """
-    try:
-        from cuda.core import Program as Compiled
-        from cuda.core import ProgramOptions
-    except ImportError as error:
-        raise DeviceError(
-            f"NVRTC without a device needs cuda-core, which is not installed ({error}); run pip "
-            "install 'gradnet-backend[cuda13]'"
-        ) from error
-    major, minor = architecture
-    options = ProgramOptions(
-        arch=f"sm_{major}{minor}", std="c++17", include_path=headers(), ptxas_options="-v"
-    )
-    log = io.StringIO()
-    code = Compiled(program.text, "c++", options).compile("cubin", logs=log).code
-    return bytes(code), log.getvalue()
-
-
-def headers() -> list[str]:
-    """The folders of CUDA's headers from its wheels. Raises DeviceError without them."""
-    spec = importlib.util.find_spec("nvidia")
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        for folder in (*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")):
-            if (folder / "mma.h").exists():
-                return [str(folder), str(folder / "cccl")]
-    raise DeviceError(
-        "CUDA's headers (mma.h) are not installed; run pip install 'gradnet-backend[cuda13]'"
-    )
-
-
-def rounded(network: Network, values: Any) -> Any:
-    """Float64 values as the factors of products are: rounded to 16 bits."""
-    if network.dtype == "bfloat16":
-        from ml_dtypes import bfloat16 as half
-    else:
-        half = np.float16
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(half).astype(np.float64)
-
-
-def layers(network: Network, parameters: Any) -> list[tuple[Any, Any]]:
-    """(weights, bias) of each layer, as views of the flat parameters or their gradient."""
-    found, start = [], 0
-    for n, m in network.shapes:
-        weights = parameters[start : start + n * m].reshape(n, m)
-        start += n * m + m
-        found.append((weights, parameters[start - m : start]))
-    return found
-
-
-def activation(network: Network) -> tuple[Any, Any, bool]:
-    """value(x) and slope(kept) in NumPy, and whether it is the input that is kept."""
-    row = _rows()[network.activation]
-    (derivative, *_) = row.derivatives
-    assert derivative is not None
-    names = binding.arguments(derivative)
-    value_of = binding.bind(row.formula, _NUMPY)
-    slope_of = binding.bind(derivative, _NUMPY)
-    operands = [row.defaults[name] for name in binding.arguments(row.formula)[1:]]
-
-    def value(x: Any) -> Any:
-        return value_of(x, *operands)
-
-    def slope(kept: Any) -> Any:
-        known = {"x": kept, "y": value(kept) if "x" in names else kept, **row.defaults}
-        return slope_of(*(known[name] for name in names)) + np.zeros_like(kept)
-
-    return value, slope, "x" in names or "y" not in names
-
-
-def reference_forward(network: Network, x: Any, parameters: Any) -> tuple[Any, Any]:
-    """y and what is kept in NumPy and float64, rounded to 16 bits where the kernel rounds."""
-    value, _, keeps_input = activation(network)
-    *hidden, (last, last_bias) = layers(network, np.asarray(parameters, np.float64))
-    a, kept = rounded(network, x), []
-    for weights, bias in hidden:
-        z = a @ rounded(network, weights) + bias
-        if keeps_input:
-            z = rounded(network, z)
-        a = rounded(network, value(z))
-        kept.append(z if keeps_input else a)
-    return a @ rounded(network, last) + last_bias, np.stack(kept)
-
-
-def reference_backward(
-    network: Network, x: Any, parameters: Any, kept: Any, dy: Any
-) -> tuple[Any, Any]:
-    """The gradients of x and of the flat parameters, likewise; `kept` in float64."""
-    value, slope, keeps_input = activation(network)
-    all_layers = layers(network, np.asarray(parameters, np.float64))
-    gradient = np.zeros(network.parameters)
-    g = rounded(network, dy)
-    for at, (dw, db) in reversed(list(enumerate(layers(network, gradient)))):
-        if at == 0:
-            a = rounded(network, x)
-        else:
-            a = rounded(network, value(kept[at - 1])) if keeps_input else kept[at - 1]
-        dw[...] = a.T @ g
-        db[...] = g.sum(0)
-        g = g @ rounded(network, all_layers[at][0]).T
-        if at:
-            g = rounded(network, g * slope(kept[at - 1]))
-    return g, gradient
-
-
-_NUMPY = {**UFUNCS, "where": np.where}
+Launch = Callable[..., None]
 
 
 @cache
-def _rows() -> dict[str, Row]:
+def activations() -> dict[str, Row]:
+    """The formulas' rows by name and alias."""
     return {name: row for row in formulas.ROWS for name in (row.name, *row.aliases)}
 
 
@@ -354,24 +258,14 @@ def _padded(size: int) -> int:
 @cache
 def _program(kind: str, width: int, activation: str, dtype: str, warps: int) -> CudaProgram:
     # A launcher keeps what it loaded by program: there is one for all networks that share it.
-    shared = shared_bytes(kind, width, warps)
-    return CudaProgram(kind, text(width, activation, dtype, warps), warps, shared)
-
-
-def _loaded(launcher: Launcher, program: CudaProgram) -> CudaProgram:
-    """The program, after the launcher has it: compiled by CuPy's NVRTC, kept on disk by CuPy."""
-    if program not in launcher.loaded:
-        try:
-            folders = headers()
-        except DeviceError:
-            folders = []  # CuPy looks in the installed toolkit
-        options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
-        module = launcher.cupy.RawModule(code=program.text, options=options, backend="nvrtc")
-        kernel = module.get_function(program.entry)
-        # Above 48 KB it must be asked for.
-        kernel.max_dynamic_shared_size_bytes = program.shared
-        launcher.loaded[program] = partial(kernel, shared_mem=program.shared)
-    return program
+    return CudaProgram(
+        f"fused_mlp_{kind}",
+        text(width, activation, dtype, warps),
+        _SIGNATURES[kind],
+        32 * warps,
+        shared_bytes(kind, width, warps),
+        (width, activation, dtype, warps),
+    )
 
 
 def _pointer(array: Any) -> Any:
@@ -381,17 +275,24 @@ def _pointer(array: Any) -> Any:
 def _checked(network: Network, **arrays: Any) -> int:
     """The rows of the batch, after a look at what is given."""
     n = len(arrays["x"])
+    flat, rows = (network.parameters,), (n, network.inputs)
     shapes = {
-        "x": (n, network.inputs),
-        "parameters": (network.parameters,),
-        "dy": (n, network.outputs),
+        "x": rows,
+        "inputs": rows,
+        "y": (n, network.outputs),
+        "kept": (network.depth, n, network.width),
+        "parameters": flat,
+        "gradient": flat,
     }
     for name, array in arrays.items():
-        right = array.dtype == np.float32 and array.flags.c_contiguous
+        if array is None:
+            continue
+        dtype = np.dtype(np.uint16 if name == "kept" else np.float32)
+        right = array.dtype == dtype and array.flags.c_contiguous
         if array.shape != shapes[name] or not right:
             raise DeviceError(
                 f"the fused MLP's {name} has shape {array.shape} and dtype {array.dtype} where it "
-                f"needs a contiguous float32 array of shape {shapes[name]}"
+                f"needs a contiguous {dtype} array of shape {shapes[name]}"
             )
     return n
 

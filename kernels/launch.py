@@ -26,7 +26,7 @@ import numpy as np
 
 from gradnet.errors import DeviceError
 
-from . import cuda_names
+from . import cuda_names, nvrtc
 from .compiler import cache_directory
 from .cuda_templates.program import Program
 
@@ -201,7 +201,11 @@ class Launcher:
     def load(self, program: Program) -> Any:
         """The program on the device, without launching it."""
         with _lock:
-            if program not in self.loaded:
+            if program in self.loaded:
+                return self.loaded[program]
+            if isinstance(program, nvrtc.CudaProgram):
+                self.loaded[program] = nvrtc.loaded(self.cupy, program)
+            else:
                 path = kept(program, self.architecture)
                 name = entry(path.read_bytes())
                 try:

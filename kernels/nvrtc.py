@@ -1,0 +1,96 @@
+"""Kernels in CUDA C++: what NVRTC compiles them with, on the device's machine and without one."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gradnet.errors import DeviceError
+
+from .cuda_templates.program import Program
+
+# CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED of the driver's interface: clusters of more
+# than 8 blocks must be asked for.
+_LARGE_CLUSTERS = 14
+_PORTABLE = 8
+
+
+class CudaProgram(Program):
+    """A kernel in CUDA C++, and the shared memory that it is given.
+
+    entry    its name in the text
+    cluster  how many blocks the text joins to a cluster, 1 where it joins none
+    choice   what the text was written for
+    """
+
+    __slots__ = ("choice", "cluster", "entry", "shared")
+
+    def __init__(
+        self,
+        entry: str,
+        text: str,
+        signature: Sequence[str],
+        threads: int,
+        shared: int,
+        choice: tuple[Any, ...],
+        cluster: int = 1,
+    ) -> None:
+        super().__init__(entry, text, signature, 32, threads)
+        self.entry = entry
+        self.shared = shared
+        self.choice = choice
+        self.cluster = cluster
+
+
+def loaded(cupy: Any, program: CudaProgram) -> Any:
+    """The program on the device: compiled by CuPy's NVRTC, and kept on disk by CuPy."""
+    try:
+        folders = headers()
+    except DeviceError:
+        folders = []  # CuPy looks in the installed toolkit
+    options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
+    module = cupy.RawModule(code=program.text, options=options, backend="nvrtc")
+    kernel = module.get_function(program.entry)
+    # Above 48 KB it must be asked for.
+    kernel.max_dynamic_shared_size_bytes = program.shared
+    if program.cluster > _PORTABLE:
+        cupy.cuda.driver.funcSetAttribute(kernel.kernel.ptr, _LARGE_CLUSTERS, 1)
+    return partial(kernel, shared_mem=program.shared)
+
+
+def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[bytes, str]:
+    """The machine code of all kernels of a program's text, and the compiler's log of registers.
+
+    Needs no device. Raises DeviceError where cuda-core or NVIDIA's headers are missing.
+    """
+    try:
+        from cuda.core import Program as Compiled
+        from cuda.core import ProgramOptions
+    except ImportError as error:
+        raise DeviceError(
+            f"NVRTC without a device needs cuda-core, which is not installed ({error}); run pip "
+            "install 'gradnet-backend[cuda13]'"
+        ) from error
+    major, minor = architecture
+    options = ProgramOptions(
+        arch=f"sm_{major}{minor}", std="c++17", include_path=headers(), ptxas_options="-v"
+    )
+    log = io.StringIO()
+    code = Compiled(program.text, "c++", options).compile("cubin", logs=log).code
+    return bytes(code), log.getvalue()
+
+
+def headers() -> list[str]:
+    """The folders of CUDA's headers from its wheels. Raises DeviceError without them."""
+    spec = importlib.util.find_spec("nvidia")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for folder in (*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")):
+            if (folder / "mma.h").exists():
+                return [str(folder), str(folder / "cccl")]
+    raise DeviceError(
+        "CUDA's headers (mma.h) are not installed; run pip install 'gradnet-backend[cuda13]'"
+    )
