@@ -248,7 +248,7 @@ class NumbaBackend(NumpyBackend):
             return super().bias_activation_backward(
                 g, saved, derivative, parameters, with_bias=with_bias, out=out
             )
-        kernel = _formula_kernel(elementwise.bias_activation_backward, formula, bits)
+        kernel = _formula_kernel(elementwise.bias_activation_backward, formula, bits, False)
         dz = np.empty(g.shape, g.dtype) if out is None else out
         g, saved = np.ascontiguousarray(g), np.ascontiguousarray(saved)
         block, (n, m) = reductions.ROWS, g.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +48,7 @@ class _Span:
                 self.low += (n - 1) * stride
             else:
                 self.high += (n - 1) * stride
-        self.storage = Storage("input", self.high - self.low, array)
+        self.storage = Storage("input", self.high - self.low, None)
 
     def meets(self, other: _Span) -> bool:
         """Whether they have bytes in common."""
@@ -82,8 +83,8 @@ class Recorder:
         self.backend = backend
         self._watched = watched
         self.program = Program([], [])
-        self._storages: dict[int, Storage] = {}
-        self._kept: list[Any] = []
+        # By the id of the array that owns the memory, with what has it forgotten when that dies.
+        self._storages: dict[int, tuple[Storage, Any]] = {}
         self._hosts: dict[int, tuple[host.Stateful, Any]] = {}
         self._depth = 0
         self._reading = False
@@ -93,12 +94,19 @@ class Recorder:
 
     # Memory
 
-    def _storage(self, array: Array, kind: str) -> Storage:
-        root = _root(array)
-        found = self._storages.get(id(root))
-        if found is None:
-            found = self._storages[id(root)] = Storage(kind, int(root.nbytes), root)
-            self._kept.append(root)
+    def _storage(self, root: Array, kind: str) -> Storage:
+        number = id(root)
+        if number in self._storages:
+            return self._storages[number][0]
+        nbytes = int(root.nbytes)
+        if kind == "external":
+            found = Storage(kind, nbytes, root)
+            self._storages[number] = found, None
+        else:
+            # What the run makes is freed when it would be without a recording.
+            found = Storage(kind, nbytes, None)
+            gone = weakref.ref(root, lambda _: self._storages.pop(number, None))
+            self._storages[number] = found, gone
         return found
 
     def value(self, array: Array, kind: str = "external") -> Value:
@@ -109,8 +117,7 @@ class Recorder:
                 own = _Span(array)
                 if span.low <= own.low and own.high <= span.high:
                     return _placed(array, span.storage, place - span.start)
-        storage = self._storage(array, kind)
-        return _placed(array, storage, place - address(storage.array))
+        return _placed(array, self._storage(root, kind), place - address(root))
 
     def _argument(self, x: Any) -> Any:
         if isinstance(x, _LiveInt | _LiveFloat):
@@ -124,10 +131,6 @@ class Recorder:
     def inputs(self) -> list[Storage]:
         """The memory of each argument; of what several share, the first one's is read."""
         return [span.storage for span in self._inputs]
-
-    def temporaries(self) -> Iterator[Storage]:
-        """The storages that the recorded run made for itself."""
-        return (s for s in self._storages.values() if s.kind in ("temporary", "output"))
 
     # Calls
 
@@ -284,10 +287,11 @@ class Recorder:
         finally:
             self._reading = False
         tensors = [isinstance(x, Tensor) for x in arguments]
+        backend = self.backend
 
         def again(*taken: Any) -> None:
             pairs = zip(taken, tensors, strict=True)
-            values(*(Tensor.wrap(x, self.backend) if wrapped else x for x, wrapped in pairs))
+            values(*(Tensor.wrap(x, backend) if wrapped else x for x, wrapped in pairs))
 
         taken = mapped(arguments, lambda x: self.value(x.array) if isinstance(x, Tensor) else x)
         self.program.calls.append(Call("check", (again, *taken), {"bounds": bounds}, (), ()))

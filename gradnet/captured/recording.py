@@ -33,7 +33,7 @@ class Recording:
         backend = _backend(function, tensors, watched)
         self.backend = backend
         self._version = host.version[0]
-        self._watched = [(x, x._grad is None) for x in watched]
+        self._watched = [(x, x._grad is None) for x in self.watch.tensors]
         self._recording = mode.recording
         self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
         grads = [x._grad for x in watched]
@@ -52,6 +52,7 @@ class Recording:
                     "would not; return the value, or change it outside"
                 )
             self._result = mapped(result, lambda x: self._output(x, recorder))
+            del result
         except BaseException:
             recorder.undo()
             for x, before in zip(watched, grads, strict=True):
@@ -78,8 +79,6 @@ class Recording:
         written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
         apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
         self._flat = not kwargs and len(args) == len(tensors) and apart
-        for storage in recorder.temporaries():
-            storage.array = None
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self._actions = program.actions
         self._first: Sequence[Tensor] = tensors

@@ -16,7 +16,7 @@ class Storage:
 
     kind    "temporary": made and used within a run; "external": there before, like a parameter;
             "input": an argument, another array at every run; "output": returned, made anew
-    array   the whole of an external piece, or of the recorded run's otherwise
+    array   the whole of an external piece; None of others, which a recording does not hold
     """
 
     kind: str

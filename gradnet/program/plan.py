@@ -208,7 +208,8 @@ class Layout:
     """Places for temporary storages in one arena of `nbytes` bytes.
 
     Two storages share memory where one is used only after the other. The result of an elementwise
-    call may take the place of an operand that is not used again.
+    call may take the place of an operand that is not used again, and the gradient of what goes into
+    an activation that of what came out.
     """
 
     def __init__(self, calls: list[Call]) -> None:
@@ -238,8 +239,10 @@ class Layout:
 
     def _passes_on(self, call: Call, dying: Storage, out: Value) -> bool:
         """Whether a result may take the memory of an operand."""
+        operands = call.reads if call.method == "map" else call.reads[:1]
         return (
-            call.method == "map"
+            call.method in ("map", "bias_activation_backward")
+            and any(v.storage is dying for v in operands)
             and dying is not out.storage
             and dying.nbytes == out.storage.nbytes
             and out.whole

@@ -110,17 +110,19 @@ class Elementwise(Base):
             raise Unsupported
         if lowering.refusal(binding.source(formula)) is not None:
             raise Unsupported
-        kernel = self.kernel(elementwise.bias_activation_backward, formula, bits)
         block, (n, m) = reductions.ROWS, g.shape
         count = -(-n // block)
         result = self.block(dbias)
         sums = self.scratch((count, m), g.dtype) if count > 1 else result.reshaped(1, m)
         gs, ss, ds = (self.block(x) for x in (g, saved, dz))
+        in_place = gs.place == ds.place
+        kernel = self.kernel(elementwise.bias_activation_backward, formula, bits, in_place)
+        taken = [gs, ss] if in_place else [gs, ss, ds]
         scalars = [self.scalar(x) for x in parameters]
 
         def make(start: int, stop: int) -> list[Item]:
             first, last = start * block, min(stop * block, n)
-            rows = [x.part(first, last) for x in (gs, ss, ds)]
+            rows = [x.part(first, last) for x in taken]
             return [kernel_call(kernel, *rows, sums.part(start, stop), block, *scalars)]
 
         ranks = self._split(make, count, g.size, self.SHARE, 1)

@@ -107,11 +107,14 @@ def kernel(z{"" if in_place else ", y"}, bias{arguments}):
     return head(bits) + formula(source, bits) + "\n" + text, taken + signature
 
 
-def bias_activation_backward(source: binding.Source, bits: int) -> Text:
-    """`dz = f(g, saved)`, and the sums of its columns over each block of rows."""
+def bias_activation_backward(source: binding.Source, bits: int, in_place: bool) -> Text:
+    """`dz = f(g, saved)`, and the sums of its columns over each block of rows.
+
+    With `in_place`, dz is g.
+    """
     arguments, lines, operands, signature = _parameters(len(source.arguments) - 2)
     text = f"""
-def kernel(g, saved, dz, sums, block{arguments}):
+def kernel(g, saved{"" if in_place else ", dz"}, sums, block{arguments}):
 {lines}    for b in range(sums.shape[0]):
         for j in range(sums.shape[1]):
             sums[b, j] = T(0)
@@ -119,10 +122,11 @@ def kernel(g, saved, dz, sums, block{arguments}):
         for i in range(b * block, end if end < g.shape[0] else g.shape[0]):
             for j in range(g.shape[1]):
                 v = f(g[U(i), j], saved[U(i), j]{operands})
-                dz[U(i), j] = v
+                {"g" if in_place else "dz"}[U(i), j] = v
                 sums[b, j] += v
 """
-    taken = "In(2), In(2), Out(2), Out(2), types.intp"
+    given = "Out(2), In(2)" if in_place else "In(2), In(2), Out(2)"
+    taken = f"{given}, Out(2), types.intp"
     return head(bits) + formula(source, bits) + "\n" + text, taken + signature
 
 
