@@ -1,4 +1,4 @@
-"""The graph that reverse mode walks: nodes, recording modes, and the walk itself.
+"""The graph that reverse mode walks: its nodes, and the walk itself.
 
 A node holds what its op's derivative needs and edges to the nodes it came from, never to its own
 output Tensor, so that a graph is freed by reference counts as soon as nobody uses it.
@@ -6,18 +6,23 @@ output Tensor, so that a graph is freed by reference counts as soon as nobody us
 
 from __future__ import annotations
 
-import itertools
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradnet.backends import Shape
+from gradnet import formulas
+from gradnet.backends import Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import GraphError, ShapeError
+from gradnet.modes import keeping as keeping
+from gradnet.modes import level as level
+from gradnet.modes import mode as mode
+from gradnet.modes import next_id as next_id
+from gradnet.modes import recording as recording
+from gradnet.modes import serial
+from gradnet.modes import tracking as tracking
 
 if TYPE_CHECKING:
     from gradnet.ops.core import Op
@@ -26,18 +31,7 @@ if TYPE_CHECKING:
 Edge = tuple["Node", int]
 Hook = Callable[["Tensor"], "Tensor | None"]
 
-
-class _Mode(threading.local):
-    """What this thread records: the reverse graph, and which levels of forward mode."""
-
-    recording: bool = True
-    keeping: bool = False  # nodes keep copies of all operands and outputs, not only what they need
-    levels: tuple[int, ...] = ()
-    hidden: tuple[int, ...] = ()  # levels that were open when no_grad began
-
-
-mode = _Mode()
-_serial = itertools.count()
+_ADD = formulas.row("add").formula
 
 
 class Spec(NamedTuple):
@@ -52,6 +46,7 @@ class Node:
 
     __slots__ = (
         "__weakref__",
+        "backend",
         "hooks",
         "id",
         "inputs",
@@ -63,6 +58,8 @@ class Node:
         "versions",
     )
 
+    tensor: weakref.ref[Tensor] | None  # of a leaf alone; None where nobody collects any more
+
     def __init__(
         self,
         op: Op | None,
@@ -70,17 +67,21 @@ class Node:
         versions: tuple[int, ...],
         parents: tuple[Edge | None, ...],
         parameters: dict[str, Any],
+        backend: Backend | tuple[Backend, ...] | None = None,
     ) -> None:
-        self.id = next(_serial)
+        self.id = next(serial)
         self.op = op
+        # The operands that the derivative needs, as Tensors, and of the others what is known.
         self.inputs: tuple[Any, ...] | None = inputs
+        # The operands' versions when they were used, -1 for those not kept.
         self.versions = versions
         self.parents = parents
         self.parameters = parameters
+        # Of the output, or of each of several.
+        self.backend = backend
         # Per output: (array, backend, version list, version, tangents), or None if not needed.
         self.outputs: tuple[Any, ...] = ()
         self.hooks: list[tuple[int, Hook]] | None = None
-        self.tensor: weakref.ref[Tensor] | None = None
 
     @property
     def name(self) -> str:
@@ -105,68 +106,9 @@ class Node:
 
 def leaf(tensor: Tensor) -> Node:
     """The node of a tensor that gradients are collected for."""
-    node = Node(None, (), (), (), {})
+    node = Node(None, (), (), (), {}, tensor.backend)
     node.tensor = weakref.ref(tensor)
     return node
-
-
-def next_id() -> int:
-    """An id that all nodes made from here on exceed, and all earlier ones do not."""
-    return next(_serial)
-
-
-class recording:
-    """Record the reverse graph in this thread, or do not, within a `with` block."""
-
-    # A class, for each op that is changed in place and each walk enters one: a generator's frame
-    # takes longer than a small array's sum.
-    __slots__ = ("enabled", "previous")
-
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled
-
-    def __enter__(self) -> None:
-        self.previous = mode.recording
-        mode.recording = self.enabled
-
-    def __exit__(self, *raised: object) -> None:
-        mode.recording = self.previous
-
-
-@contextmanager
-def keeping() -> Iterator[None]:
-    """Record a graph that can be read: every node keeps copies of its operands and its outputs."""
-    previous = mode.recording, mode.keeping
-    mode.recording = mode.keeping = True
-    try:
-        yield
-    finally:
-        mode.recording, mode.keeping = previous
-
-
-@contextmanager
-def tracking(enabled: bool) -> Iterator[None]:
-    """Derivatives of both modes taken through what follows in this thread, or not."""
-    previous = mode.recording, mode.levels, mode.hidden
-    open_levels = (*mode.hidden, *mode.levels)
-    mode.recording = enabled
-    mode.levels, mode.hidden = (open_levels, ()) if enabled else ((), open_levels)
-    try:
-        yield
-    finally:
-        mode.recording, mode.levels, mode.hidden = previous
-
-
-@contextmanager
-def level() -> Iterator[int]:
-    """A new innermost level of forward mode, open within a `with` block."""
-    number = next(_serial)
-    previous = mode.levels
-    mode.levels = (*previous, number)
-    try:
-        yield number
-    finally:
-        mode.levels = previous
 
 
 def reachable(roots: Sequence[Node], floor: int = -1) -> list[Node]:
@@ -209,7 +151,7 @@ def backpropagate(
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
     # By the negative of a node's id, so that the heap gives the newest first.
-    pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
+    pending: dict[int, tuple[Node, list[Any]]] = {}
     heap: list[int] = []
     stops: dict[int, list[int]] = {}
     useful: set[int] | None = None
@@ -218,9 +160,10 @@ def backpropagate(
     found: list[Tensor | None] = [None] * len(targets or ())
     if targets is not None:
         useful = _useful([edge[0] for edge, _ in outputs], set(stops), floor)
-    arrays_suffice = not differentiable and useful is None and not mode.levels
+    # Cotangents that nobody differentiates are passed on as arrays, all others as Tensors.
+    plain = not differentiable and useful is None and not mode.levels
     parents: Sequence[Edge | None] = [edge for edge, _ in outputs]
-    gradients: Sequence[Tensor | None] = [g for _, g in outputs]
+    gradients: Sequence[Any] = [g.array if plain else g for _, g in outputs]
 
     with recording(differentiable):
         while True:
@@ -228,51 +171,90 @@ def backpropagate(
                 if g is None or parent is None:
                     continue
                 node, index = parent
-                number = node.id
-                if useful is not None and number not in useful:
+                number = -node.id
+                if useful is not None and -number not in useful:
                     continue
-                held = pending.get(-number)
+                held = pending.get(number)
                 if held is None:
-                    slots: list[Tensor | None] = [None] * (len(node.outputs) or 1)
-                    slots[index] = g
-                    pending[-number] = node, slots
-                    heappush(heap, -number)
+                    slots = [g]
+                    if index or len(node.outputs) > 1:
+                        slots = [None] * max(len(node.outputs), index + 1)
+                        slots[index] = g
+                    pending[number] = node, slots
+                    heappush(heap, number)
                 else:
                     # Gradients add where a value is used more than once.
                     slots = held[1]
                     earlier = slots[index]
-                    slots[index] = g if earlier is None else earlier + g
-            parents = ()
-            gradients = ()
+                    if earlier is not None:
+                        g = _sum(node, index, earlier, g) if plain else earlier + g
+                    slots[index] = g
             if not heap:
                 return found
             node, gs = pending.pop(heappop(heap))
+            parents = gradients = ()
             if node.hooks:
-                for index, hook in node.hooks:
-                    g = gs[index]
-                    if g is not None:
-                        gs[index] = _hooked(hook, g, node)
+                _run_hooks(node, gs, plain)
             if stops:
                 for position in stops.get(node.id, ()):
                     found[position] = gs[(targets or ())[position][1]]
             if node.op is None:
                 if targets is None and gs[0] is not None:
-                    _collect(node, gs[0])
+                    _collect(node, gs[0], plain)
                 continue
             if node.id <= floor or (useful is not None and not _leads_on(node, useful)):
                 continue
-            gradients = _vjp(node, gs, useful, arrays_suffice)
+            _check_saved(node)
+            if not plain:
+                gradients = _vjp(node, gs, useful)
+            elif node.op.pull is not None:
+                gradients = node.op.pull(node, gs[0])
+            else:
+                tensors = _vjp(node, [_tensor(node, i, g) for i, g in enumerate(gs)], None)
+                gradients = [None if t is None else t.array for t in tensors]
             parents = node.parents
             if not keep:
                 node.release()
+
+
+def _held(node: Node) -> Tensor | None:
+    """The tensor of a leaf, as long as somebody has it."""
+    return None if node.tensor is None else node.tensor()
+
+
+def _backend(node: Node, index: int) -> Backend:
+    """Where an output's cotangent is."""
+    # A leaf's tensor may have moved since the leaf was made.
+    tensor = _held(node) if node.op is None else None
+    found = node.backend if tensor is None else tensor.backend
+    assert found is not None
+    return found[index] if isinstance(found, tuple) else found
+
+
+def _tensor(node: Node, index: int, g: Any) -> Tensor | None:
+    """The cotangent of an output, an array, as a Tensor."""
+    return None if g is None else _wrap()(g, _backend(node, index))
+
+
+def _sum(node: Node, index: int, a: Any, b: Any) -> Any:
+    """Two cotangents of an output together, as arrays."""
+    return _backend(node, index).map(_ADD, a, b, dtype=a.dtype)
 
 
 def _leads_on(node: Node, useful: set[int]) -> bool:
     return any(parent is not None and parent[0].id in useful for parent in node.parents)
 
 
-def _hooked(hook: Hook, g: Tensor, node: Node) -> Tensor:
-    replaced = hook(g)
+def _run_hooks(node: Node, gs: list[Any], plain: bool) -> None:
+    for index, hook in node.hooks or ():
+        g = gs[index]
+        if g is not None:
+            g = _hooked(hook, _tensor(node, index, g) if plain else g, node)
+            gs[index] = g.array if plain else g
+
+
+def _hooked(hook: Hook, g: Any, node: Node) -> Any:
+    replaced: Tensor | None = hook(g)
     if replaced is None:
         return g
     if replaced.shape != g.shape:
@@ -283,34 +265,41 @@ def _hooked(hook: Hook, g: Tensor, node: Node) -> Tensor:
     return replaced
 
 
-def _collect(node: Node, g: Tensor) -> None:
-    tensor = node.tensor() if node.tensor is not None else None
+def _collect(node: Node, g: Any, plain: bool) -> None:
+    tensor = _held(node)
     if tensor is not None:
-        tensor.accumulate_grad(g)
+        if plain:
+            tensor.add_gradient(g)
+        else:
+            tensor.accumulate_grad(g)
 
 
-def _vjp(
-    node: Node, gs: list[Tensor | None], useful: set[int] | None, arrays_suffice: bool
-) -> Sequence[Tensor | None]:
-    """The cotangents of a node's inputs."""
-    op, inputs, parents = node.op, node.inputs, node.parents
-    assert op is not None
+def _check_saved(node: Node) -> None:
+    """Raise GraphError where what a node has kept is gone, or was changed."""
+    inputs = node.inputs
     if inputs is None:
         raise GraphError(
-            f"the graph of {op.name} was freed by an earlier backward; pass retain_graph=True "
+            f"the graph of {node.name} was freed by an earlier backward; pass retain_graph=True "
             "there, or compute the value again"
         )
-    for i, version in enumerate(node.versions):
-        if version >= 0 and inputs[i].counter[0] != version:
-            x = inputs[i]
+    for x, version in zip(inputs, node.versions, strict=True):
+        if version >= 0 and x.counter[0] != version:
             raise GraphError(
-                f"an operand of {op.name}, shape {x.shape}, was changed in place after it was "
+                f"an operand of {node.name}, shape {x.shape}, was changed in place after it was "
                 "used, and its old values are needed for the derivative; change a copy instead"
             )
-    if arrays_suffice and op.pull is not None:
-        return op.pull(node, gs[0])
+
+
+def _vjp(node: Node, gs: Sequence[Tensor | None], useful: set[int] | None) -> Sequence[Any]:
+    """The cotangents of a node's inputs."""
+    op, inputs = node.op, node.inputs
+    assert op is not None
+    assert inputs is not None
     needs = tuple(
-        [parent is not None and (useful is None or parent[0].id in useful) for parent in parents]
+        [
+            parent is not None and (useful is None or parent[0].id in useful)
+            for parent in node.parents
+        ]
     )
     context = Context(node, inputs, needs, node.parameters)
     return op.vjp(context, gs if op.multiple else gs[0])

@@ -222,21 +222,25 @@ class Tensor(Exchange, Changes, Operators):
 
     def accumulate_grad(self, g: Tensor) -> None:
         """Add to `grad`: in the buffer an optimizer has given, if one has."""
+        if g.node is None and not g.tangents:
+            self.add_gradient(g.array)
+        elif self._grad is not None:
+            self._grad = self._grad + g
+        else:
+            self._grad = ops.astype(g, self.dtype)
+
+    def add_gradient(self, g: Array) -> None:
+        """Add to `grad` an array of this tensor's shape, that nobody differentiates."""
         buffer = self._grad_buffer
-        if buffer is None or g.node is not None or g.tangents:
-            # A copy at first: one cotangent may go to several leaves, or be a broadcast view.
-            if self._grad is not None:
-                self._grad = self._grad + g
-            elif g.node is not None or g.tangents:
-                self._grad = ops.astype(g, self.dtype)
-            else:
-                self._grad = Tensor.wrap(self.backend.cast(g.array, self.dtype), self.backend)
-        elif self._grad is None:
-            self.backend.cast(g.array, self.dtype, out=buffer)
-            self._grad = Tensor.wrap(buffer, self.backend)
+        if self._grad is None:
+            # A copy: one cotangent may go to several leaves, or be a broadcast view.
+            array = self.backend.cast(g, self.dtype, out=buffer)
+            self._grad = fresh(array, self.backend)
+        elif buffer is None:
+            self._grad = self._grad + fresh(g, self.backend)
         else:
             with recording(False):
-                ops.add.into(self._grad, g)
+                ops.add.into(self._grad, fresh(g, self.backend))
 
     def use_grad_buffer(self, buffer: Array | None) -> None:
         """Have gradients added up in this array, which has the tensor's shape and dtype."""

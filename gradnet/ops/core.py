@@ -10,16 +10,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradnet.backends import Backend, Shape
+from gradnet import modes
+from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import DeviceError, GraphError
 from gradnet.graph import Context, Edge, Node, Spec, backpropagate, level, mode, next_id, recording
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 Cost = tuple[float, float]
 
 _wrap = Tensor.wrap
 _spec = tuple.__new__
-_NOTHING = None  # in the place of an output that no derivative needs
+_NOTHING = (None,)  # in the place of an output that no derivative needs
 
 
 def size(shape: Shape) -> float:
@@ -37,8 +38,9 @@ class Op:
     view: bool = False  # whether the output may share its operand's memory
     differentiable: bool = True  # whether gradients flow, if only as zeros
 
-    # `vjp` of a node for one that is not differentiated again, on arrays; None where `vjp` serves.
-    pull: Callable[[Node, Any], Sequence[Tensor | None]] | None = None
+    # `vjp` of a node on arrays, for cotangents that are not differentiated again; None where `vjp`
+    # serves for these too.
+    pull: Callable[[Node, Array], Sequence[Array | None]] | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -84,23 +86,24 @@ class Op:
         self, backend: Backend, inputs: tuple[Any, ...], result: Any, parameters: dict[str, Any]
     ) -> Tensor:
         """The one result of `forward` as a Tensor, recorded and pushed forward as the mode says."""
-        counter = inputs[0].counter if self.view else None
+        node = None
         if self.differentiable:
             for x in inputs:
                 if isinstance(x, Tensor) and x.node is not None:
-                    if not mode.recording:
-                        break
-                    node, kept = self._record(inputs, parameters)
-                    y = _wrap(result, backend, (node, 0), counter)
-                    if mode.levels:
-                        self._push_forward(inputs, parameters, [y])
-                    node.outputs = (self._saved(y) if kept else _NOTHING,)
-                    return y
-            y = _wrap(result, backend, None, counter)
-            if mode.levels:
-                self._push_forward(inputs, parameters, [y])
-            return y
-        return _wrap(result, backend, None, counter)
+                    if mode.recording:
+                        node = self._record(inputs, parameters, backend)
+                    break
+        edge = None if node is None else (node, 0)
+        y = (
+            _wrap(result, backend, edge, inputs[0].counter)
+            if self.view
+            else fresh(result, backend, edge)
+        )
+        if modes.open_modes and self.differentiable and mode.levels:
+            self._push_forward(inputs, parameters, [y])
+        if node is not None and node.outputs is not _NOTHING:
+            node.outputs = (self._saved(y),)
+        return y
 
     def _several(
         self,
@@ -111,66 +114,60 @@ class Op:
     ) -> Any:
         """As `finish`, for an op whose `forward` returns several results."""
         node = None
-        kept = False
         for x in inputs:
             if isinstance(x, Tensor) and x.node is not None:
                 if mode.recording:
-                    node, kept = self._record(inputs, parameters)
+                    node = self._record(inputs, parameters, backend)
                 break
         outputs = [
-            _wrap(array, backend, None if node is None else (node, i))
+            fresh(array, backend, None if node is None else (node, i))
             for i, array in enumerate(results)
         ]
-        if mode.levels:
+        if modes.open_modes and mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
-            node.outputs = tuple([self._saved(y) if kept else _NOTHING for y in outputs])
+            kept = node.outputs is not _NOTHING
+            node.outputs = tuple([self._saved(y) if kept else None for y in outputs])
         return tuple(outputs)
 
-    def _record(self, inputs: tuple[Any, ...], parameters: dict[str, Any]) -> tuple[Node, bool]:
-        """The node of a call, and whether it keeps its outputs."""
-        if len(inputs) == 1 and 3 in self._saves and not mode.keeping:
-            # As below, of one operand, as most ops are.
-            (x,) = inputs
-            (kept,), outputs_too = self._saves[3]
-            version = x.counter[0]
-            if version != x._seen:
-                x.check_current(self.name)
-            if kept:
-                return Node(self, inputs, (version,), (x.node,), parameters), outputs_too
-            spec = _spec(Spec, (x.array.shape, x.array.dtype))
-            return Node(self, (spec,), (-1,), (x.node,), parameters), outputs_too
-        parents = []
+    def _record(
+        self, inputs: tuple[Any, ...], parameters: dict[str, Any], backend: Backend
+    ) -> Node:
+        """The node of a call; its outputs are to be added unless they are _NOTHING."""
+        if modes.open_modes and mode.keeping:
+            parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
+            copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
+            return Node(self, copies, (-1,) * len(inputs), parents, parameters, backend)
+        edges = []
         needs = 1  # a bit for each operand, after a first one that tells how many they are
         for x in inputs:
-            parent = x.node if isinstance(x, Tensor) else None
-            parents.append(parent)
-            needs = 2 * needs + (parent is not None)
-        if mode.keeping:
-            copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
-            return Node(self, copies, (-1,) * len(inputs), tuple(parents), parameters), True
+            edge = x.node if isinstance(x, Tensor) else None
+            edges.append(edge)
+            needs = 2 * needs + (edge is not None)
         found = self._saves.get(needs)
         if found is None:
-            wanted = self.saves(tuple([parent is not None for parent in parents]))
-            found = self._saves[needs] = wanted
+            found = self.saves(tuple([edge is not None for edge in edges]))
+            self._saves[needs] = found
         keep, outputs_too = found
-        saved: list[Any] = []
+        saved = []
         versions = []
         for x, kept in zip(inputs, keep, strict=True):
-            if not isinstance(x, Tensor):
-                saved.append(x)
-                versions.append(-1)
-                continue
-            current = x.counter[0]
-            if current != x._seen:
-                x.check_current(self.name)
-            if kept:
-                saved.append(x)
-                versions.append(current)
-            else:
-                saved.append(_spec(Spec, (x.array.shape, x.array.dtype)))
-                versions.append(-1)
-        return Node(self, tuple(saved), tuple(versions), tuple(parents), parameters), outputs_too
+            version = -1
+            if isinstance(x, Tensor):
+                current = x.counter[0]
+                if current != x._seen:
+                    x.check_current(self.name)
+                if kept:
+                    version = current
+                else:
+                    array = x.array
+                    x = _spec(Spec, (array.shape, array.dtype))
+            saved.append(x)
+            versions.append(version)
+        node = Node(self, tuple(saved), tuple(versions), tuple(edges), parameters, backend)
+        if not outputs_too:
+            node.outputs = _NOTHING
+        return node
 
     def _saved(self, y: Tensor) -> Any:
         """What a node keeps of an output that its derivative needs."""

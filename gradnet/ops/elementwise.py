@@ -7,59 +7,37 @@ higher ones are those of the same formula bound to Tensors, where it is an expre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import binding, dtypes, formulas
+from gradnet import binding, dtypes, formulas, modes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import DType
-from gradnet.errors import DTypeError, ShapeError
+from gradnet.errors import DTypeError
 from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
 from gradnet.graph import Context, Node
-from gradnet.ops.core import Composed, Cost, Op, common_backend, size
+from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
-from gradnet.tensor import Tensor
-
-
-def sum_to(g: Tensor, shape: Shape) -> Tensor:
-    """`g` summed over the axes along which an operand of that shape was broadcast."""
-    if g.shape == shape:
-        return g
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1
-    )
-    summed = ops.reduce.SUM(g, axes=axes, keepdims=False, dtype=g.dtype)
-    return summed if summed.shape == shape else ops.reshape(summed, shape)
-
-
-def broadcast_shape(name: str, shapes: Sequence[Shape]) -> Shape:
-    """The shape that shapes broadcast to. Raises ShapeError, naming the op and the shapes."""
-    try:
-        return _joined(*shapes)
-    except ValueError:
-        listed = " and ".join(str(tuple(shape)) for shape in shapes)
-        raise ShapeError(
-            f"{name} got shapes {listed}, which do not broadcast: "
-            "aligned at the right, lengths must be equal or 1"
-        ) from None
-
-
-_joined = lru_cache(maxsize=4096)(np.broadcast_shapes)
+from gradnet.ops.mapped import Mapped, map_on
+from gradnet.ops.mapped import broadcast_shape as broadcast_shape
+from gradnet.ops.mapped import elementwise_cost as elementwise_cost
+from gradnet.ops.mapped import sum_to as sum_to
+from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
-_wrap = Tensor.wrap
 
 # The ops that leave integers as they are.
 _ROUNDING = ("round", "floor", "ceil", "trunc")
 
 # Python's own scalars, which take the dtype of what they stand beside.
 _WEAK = frozenset((bool, int, float, complex))
+
+# Those of them that stand beside floats as a float.
+_SIMPLE = frozenset((int, float))
 
 # The numeric ops that mean something for bool: union, intersection, order and choice.
 _ON_BOOL = ("add", "multiply", "maximum", "minimum", "abs", "absolute", "clip", "where")
@@ -73,53 +51,21 @@ def _operand(x: Any, backend: Backend | None) -> Any:
     return x if isinstance(x, (int, float, complex)) else asarray(x, backend=backend)
 
 
-def elementwise_cost(flops: float, shapes: Sequence[Shape], itemsize: int) -> Cost:
-    """`flops` for each element of the broadcast shape; every operand read, the result written."""
-    count = size(np.broadcast_shapes(*shapes))
-    return flops * count, itemsize * (count + sum(size(s) for s in shapes))
-
-
-class Mapped(Composed):
-    """A formula on arrays as an op whose derivatives are found by tracing it over Tensors."""
-
-    def __init__(self, name: str, formula: Any, flops: int) -> None:
-        super().__init__(name)
-        self.formula = formula
-        self.flops = flops
-
-    def __call__(self, *inputs: Any, dtype: DType) -> Tensor:
-        arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-        backend = inputs[0].backend
-        result = _map(backend, self.formula, arrays, dtype)
-        return self.finish(backend, inputs, result, {"dtype": dtype})
-
-    def forward(self, backend: Backend, *xs: Array | Scalar, dtype: DType) -> Array:
-        return backend.map(self.formula, *xs, dtype=dtype)
-
-    def expression(self, *xs: Any, dtype: DType) -> Any:
-        from gradnet.ops.traced import bind_to_tensors
-
-        return bind_to_tensors(self.formula)(*xs)
-
-    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
-        return elementwise_cost(self.flops, shapes, itemsize)
-
-
-def _map(backend: Backend, formula: Any, xs: Sequence[Any], dtype: DType) -> Array:
-    """`backend.map(formula, *xs, dtype=dtype)`, which Python calls faster when spelled out."""
-    if len(xs) == 1:
-        return backend.map(formula, xs[0], dtype=dtype)
-    if len(xs) == 2:
-        return backend.map(formula, xs[0], xs[1], dtype=dtype)
-    return backend.map(formula, *xs, dtype=dtype)
-
-
-def _multiple(g: Tensor, factor: float) -> Tensor | None:
+def _multiple(backend: Backend, g: Array, factor: float) -> Array | None:
     """`g` times a derivative that is one number; None for zero."""
     if factor == 0:
         return None
     if factor == 1:
         return g
+    if factor == -1:
+        return backend.map(NEGATIVE.formula, g, dtype=g.dtype)
+    return backend.map(MULTIPLY.formula, g, factor, dtype=g.dtype)
+
+
+def _multiple_of(g: Tensor, factor: float) -> Tensor | None:
+    """As `_multiple`, of a Tensor."""
+    if factor in (0, 1):
+        return g if factor else None
     return NEGATIVE(g) if factor == -1 else MULTIPLY(g, factor)
 
 
@@ -181,17 +127,54 @@ class Elementwise(Op):
         )
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
-        if not named and len(operands) == self.arity:
-            # The common case, in few steps: tensors of one dtype, and Python's scalars.
+        count = len(operands)
+        if count == self.arity and not named:
+            # The common cases, in few steps.
+            if count == 2:
+                return self.pair(*operands)
             first = operands[self.selects]
-            parameters = self._simple.get(first.array.dtype) if isinstance(first, Tensor) else None
-            if parameters is not None:
-                one = len(operands) == 1
-                arrays = (first.array,) if one else self._arrays(first, operands)
-                if arrays is not None:
-                    backend = first.backend
-                    result = _map(backend, self.formula, arrays, parameters["dtype"])
-                    return self.finish(backend, operands, result, parameters)
+            if isinstance(first, Tensor):
+                array, backend = first.array, first.backend
+                parameters = self._simple.get(array.dtype)
+                if parameters is not None:
+                    if count == 1:
+                        result = backend.map(self.formula, array, dtype=parameters["dtype"])
+                        if first.node is None and not modes.open_modes:
+                            return fresh(result, backend)
+                        return self.finish(backend, operands, result, parameters)
+                    arrays = self._arrays(first, operands)
+                    if arrays is not None:
+                        result = map_on(backend, self.formula, arrays, parameters["dtype"])
+                        return self.finish(backend, operands, result, parameters)
+        return self._converted(operands, named)
+
+    def pair(self, a: Any, b: Any) -> Tensor:
+        """The op on two operands, in few steps for tensors of one dtype and Python's scalars."""
+        parameters = None
+        if isinstance(a, Tensor):
+            x, backend, free = a.array, a.backend, a.node is None
+            if isinstance(b, Tensor):
+                y = b.array
+                if y.dtype is x.dtype and b.backend is backend:
+                    parameters = self._simple.get(y.dtype)
+                    free = free and b.node is None
+                    if y.shape != x.shape and parameters is not None:
+                        broadcast_shape(self.name, (x.shape, y.shape))
+            elif type(b) in _SIMPLE:
+                y = float(b)
+                parameters = self._simple.get(x.dtype)
+        elif isinstance(b, Tensor) and type(a) in _SIMPLE:
+            x, y, backend, free = float(a), b.array, b.backend, b.node is None
+            parameters = self._simple.get(y.dtype)
+        if parameters is None:
+            return self._converted((a, b), {})
+        result = backend.map(self.formula, x, y, dtype=parameters["dtype"])
+        if free and not modes.open_modes:
+            return fresh(result, backend)
+        return self.finish(backend, (a, b), result, parameters)
+
+    def _converted(self, operands: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        """The op on operands of any kind."""
         if len(operands) < self.arity:
             operands = self._complete(operands, named)
         elif named or len(operands) > self.arity:
@@ -203,37 +186,21 @@ class Elementwise(Op):
             return astype(inputs[0], dtype)
         return super().__call__(*inputs, dtype=dtype)
 
-    def _arrays(self, first: Tensor, operands: tuple[Any, ...]) -> Sequence[Any] | None:
+    def _arrays(self, first: Tensor, operands: tuple[Any, ...]) -> list[Any] | None:
         """What `forward` takes for operands that need no conversion; None where one does."""
-        array = first.array
-        backend, shape, dtype = first.backend, array.shape, array.dtype
-        if len(operands) == 2:
-            other = operands[1]
-            if type(other) is float:
-                return array, other
-            if isinstance(other, Tensor):
-                found = other.array
-                if found.dtype is dtype and found.shape == shape and other.backend is backend:
-                    return array, found
+        backend, shape, dtype = first.backend, first.array.shape, first.array.dtype
         arrays = []
         mixed = False
-        if self.selects:
-            chooser, *operands = operands  # type: ignore[assignment]
-            if not isinstance(chooser, Tensor) or chooser.array.dtype != dtypes.bool_:
-                return None
-            if chooser.backend is not backend:
-                return None
-            mixed = chooser.array.shape != shape
-            arrays.append(chooser.array)
-        for x in operands:
+        for i, x in enumerate(operands):
             if isinstance(x, Tensor):
                 array = x.array
-                if array.dtype is not dtype or x.backend is not backend:
+                wanted = dtypes.bool_ if i == 0 and self.selects else dtype
+                if array.dtype is not wanted or x.backend is not backend:
                     return None
                 if array.shape != shape:
                     mixed = True
                 arrays.append(array)
-            elif type(x) is float or type(x) is int:
+            elif type(x) in _SIMPLE and not (i == 0 and self.selects):
                 arrays.append(float(x))
             else:
                 return None
@@ -356,33 +323,42 @@ class Elementwise(Op):
         if self._holomorphic is not None and g.array.dtype.kind == "c":
             return self._holomorphic(g, *context.inputs, dtype=g.dtype)
         if isinstance(product, float):
-            return _multiple(g, product)
+            return _multiple_of(g, product)
         return product(g, *self._arguments(context, names), dtype=g.dtype)
 
-    def pull(self, node: Node, g: Any) -> Sequence[Tensor | None]:
+    def pull(self, node: Node, g: Array) -> Sequence[Array | None]:
         """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
-        array, backend, inputs = g.array, g.backend, node.inputs
-        dtype = array.dtype
+        backend, inputs, dtype = node.backend, node.inputs, g.dtype
         assert inputs is not None
+        assert not isinstance(backend, tuple)
+        assert backend is not None
         if dtype.kind == "c":
             needs = tuple([parent is not None for parent in node.parents])
-            return self._complex_vjp(Context(node, inputs, needs, node.parameters), g)
-        found: list[Tensor | None] = []
-        for i, parent in enumerate(node.parents):
-            product = self.products[i]
+            context = Context(node, inputs, needs, node.parameters)
+            tensors = self._complex_vjp(context, fresh(g, backend))
+            return [None if t is None else t.array for t in tensors]
+        found: list[Array | None] = []
+        for parent, product, places, x in zip(
+            node.parents, self.products, self._places, inputs, strict=True
+        ):
             if parent is None or product is None:
                 found.append(None)
                 continue
             if isinstance(product, float):
-                y = _multiple(g, product)
+                y = _multiple(backend, g, product)
             else:
-                arrays = [array]
-                for place in self._places[i]:
-                    value = node.output(0) if place < 0 else inputs[place]
-                    arrays.append(value.array if isinstance(value, Tensor) else value)
-                y = _wrap(_map(backend, product.formula, arrays, dtype), backend)
-            if y is not None and array.shape != inputs[i].shape:
-                y = sum_to(y, inputs[i].shape)
+                arrays = [g]
+                for place in places:
+                    if place < 0:
+                        arrays.append(node.output(0))
+                    else:
+                        value = inputs[place]
+                        arrays.append(value.array if isinstance(value, Tensor) else value)
+                y = map_on(backend, product.formula, arrays, dtype)
+            if y is not None and len(inputs) > 1:
+                shape = x.array.shape if isinstance(x, Tensor) else x.shape
+                if y.shape != shape:
+                    y = sum_to(fresh(y, backend), shape).array
             found.append(y)
         return found
 

@@ -233,6 +233,8 @@ class _Move(Multilinear):
     def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         y = super().__call__(*inputs, **parameters)
         y.backend = parameters["target"]
+        if y.node is not None:
+            y.node[0].backend = y.backend
         return y
 
 
