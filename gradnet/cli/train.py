@@ -90,10 +90,6 @@ def rehearse(settings: Settings) -> bool:
 
     Whether a step of that optimizer searches along a line.
     """
-    if settings.precision not in ("float32", "float64"):
-        raise BadCall(
-            f"--precision {settings.precision} is not there on the CPU: use float32 or float64"
-        )
     if importlib.util.find_spec("safetensors") is None:
         raise ImportError(
             'saving needs safetensors: run pip install ".[train]" in the checkout of gradnet'
@@ -102,6 +98,8 @@ def rehearse(settings: Settings) -> bool:
     made = _optimizer(settings)
     try:
         optimizer = optim.create(made.pop("name"), _model(settings, 1, 2).parameters(), **made)
+        if settings.precision == "float16":
+            optim.LossScale(optimizer)
     except ValueError as error:
         raise BadCall(f"--optimizer {settings.optimizer}: {error}") from error
     return optimizer.needs_closure

@@ -25,6 +25,7 @@ from gradnet.optim.registry import names as names
 from gradnet.optim.registry import schedule as schedule
 from gradnet.optim.registry import schedule_names as schedule_names
 from gradnet.optim.registry import schedule_needs as schedule_needs
+from gradnet.optim.scaling import *
 from gradnet.optim.schedules import *
 from gradnet.optim.sgd import *
 from gradnet.optim.warm_up import *

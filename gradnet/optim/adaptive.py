@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from gradnet import ops
 from gradnet.formulas import UPDATES, Update
 from gradnet.optim.flat import Progress
 from gradnet.optim.optimizer import Group, Optimizer, Parameters
 from gradnet.optim.settings import BETAS, FLAG, NONNEGATIVE, UNIT, Settings
+from gradnet.tensor import Tensor
 
 __all__ = ["Adagrad", "Adam", "AdamW", "Nadam", "RMSprop"]
 
@@ -53,7 +55,7 @@ class Adagrad(Optimizer):
     def update(self, group: Group) -> Update:
         return _ADAGRAD
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         lr = group["lr"] / (1 + (t - 1) * group["lr_decay"])
         return lr, group["eps"], group["weight_decay"]
 
@@ -72,6 +74,7 @@ class RMSprop(Optimizer):
     """
 
     name = "rmsprop"
+    counted = False
     rules: ClassVar[Settings] = {
         "lr": NONNEGATIVE,
         "alpha": UNIT,
@@ -114,7 +117,7 @@ class RMSprop(Optimizer):
             return _RMSPROP_CENTERED
         return _RMSPROP_MOMENTUM if group["momentum"] else _RMSPROP
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         first = (group["lr"], 1 - group["alpha"], group["eps"])
         if group["momentum"]:
             return (*first, group["momentum"], group["weight_decay"])
@@ -153,13 +156,17 @@ class Adam(Optimizer):
     def update(self, group: Group) -> Update:
         return _ADAM
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+    def decays(self, group: Group) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        return beta1, beta2
+
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         return (
-            group["lr"] / (1 - beta1**t),
+            group["lr"] / decayed[0],
             1 - beta1,
             1 - beta2,
-            1 / math.sqrt(1 - beta2**t),
+            1 / _root(decayed[1]),
             group["eps"],
             group["weight_decay"],
         )
@@ -189,8 +196,8 @@ class AdamW(Adam):
     def update(self, group: Group) -> Update:
         return _ADAMW
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
-        *shared, weight_decay = super().scalars(group, t)
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
+        *shared, weight_decay = super().scalars(group, t, *decayed)
         return (*shared, group["lr"] * weight_decay)
 
 
@@ -239,17 +246,28 @@ class Nadam(Optimizer):
     def update(self, group: Group) -> Update:
         return _NADAM
 
-    def advance(self, group: Group, progress: Progress) -> tuple[Progress, tuple[float, ...]]:
-        t = int(progress[0]) + 1
-        lr, (beta1, beta2), decay = group["lr"], group["betas"], group["momentum_decay"]
-        now, ahead = (beta1 * (1 - 0.5 * 0.96 ** (i * decay)) for i in (t, t + 1))
+    def decays(self, group: Group) -> tuple[float, ...]:
+        return 0.96 ** group["momentum_decay"], group["betas"][1]
+
+    def after(
+        self, group: Group, progress: Progress, *decayed: float
+    ) -> tuple[Progress, tuple[float, ...]]:
+        t = progress[0] + 1
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        power, (ratio, _) = 1 - decayed[0], self.decays(group)
+        now, ahead = beta1 * (1 - 0.5 * power), beta1 * (1 - 0.5 * power * ratio)
         product = progress[1] * now
         return (t, product), (
             lr * (1 - now) / (1 - product),
             lr * ahead / (1 - product * ahead),
             1 - beta1,
             1 - beta2,
-            1 / math.sqrt(1 - beta2**t),
+            1 / _root(decayed[1]),
             group["eps"],
             group["weight_decay"],
         )
+
+
+def _root(x: Any) -> Any:
+    """The square root of a number, or of a tensor."""
+    return ops.sqrt(x) if isinstance(x, Tensor) else math.sqrt(x)

@@ -36,8 +36,8 @@ def clip_grad_norm(
     limit = _LIMIT("clip_grad_norm", "max_norm", max_norm)
     parameters = _parameters("clip_grad_norm", params)
     with no_grad():
-        pieces = _pieces(parameters)
-        norm = _norm(pieces)
+        parts = pieces(parameters)
+        norm = _norm(parts)
         if norm is None:
             return ops.zeros((), dtype=dtypes.DEFAULT_FLOAT)
         if error_if_nonfinite and not math.isfinite(value := float(norm)):
@@ -46,9 +46,9 @@ def clip_grad_norm(
                 f"{_first_nonfinite(parameters)}"
             )
         scale = ops.minimum(limit / (norm + 1e-6), 1.0)
-        for piece in pieces:
+        for piece in parts:
             ops.multiply.into(piece, ops.astype(scale.to(piece.device), piece.dtype))
-        _mark(parameters)
+        mark(parameters)
     return norm
 
 
@@ -60,9 +60,9 @@ def clip_grad_value(params: Iterable[Tensor] | Optimizer, max_value: float) -> N
     limit = _LIMIT("clip_grad_value", "max_value", max_value)
     parameters = _parameters("clip_grad_value", params)
     with no_grad():
-        for piece in _pieces(parameters):
+        for piece in pieces(parameters):
             ops.elementwise("clip").into(piece, -limit, limit)
-        _mark(parameters)
+        mark(parameters)
 
 
 def _parameters(caller: str, params: Any) -> list[Tensor]:
@@ -81,9 +81,9 @@ def _parameters(caller: str, params: Any) -> list[Tensor]:
     return parameters
 
 
-def _pieces(parameters: list[Tensor]) -> list[Tensor]:
+def pieces(parameters: list[Tensor]) -> list[Tensor]:
     """All gradients, those that are neighbours in an optimizer's buffer as one vector."""
-    pieces: list[Tensor] = []
+    found: list[Tensor] = []
     places: dict[int, tuple[Flat, list[int]]] = {}
     for parameter in dict.fromkeys(parameters):
         gradient = parameter.grad
@@ -92,7 +92,7 @@ def _pieces(parameters: list[Tensor]) -> list[Tensor]:
         flat = home(parameter)
         i = -1 if flat is None else flat.order[id(parameter)]
         if flat is None or gradient.array is not flat.slots[i][2]:
-            pieces.append(gradient)
+            found.append(gradient)
         else:
             places.setdefault(id(flat), (flat, []))[1].append(i)
     for flat, indices in places.values():
@@ -100,23 +100,23 @@ def _pieces(parameters: list[Tensor]) -> list[Tensor]:
         for i in [*sorted(indices)[1:], -1]:
             if i != previous + 1:
                 array = flat.span(flat.gradients, (first, previous + 1))
-                pieces.append(Tensor.wrap(array, flat.backend))
+                found.append(Tensor.wrap(array, flat.backend))
                 first = i
             previous = i
-    return pieces
+    return found
 
 
-def _norm(pieces: list[Tensor]) -> Tensor | None:
+def _norm(parts: list[Tensor]) -> Tensor | None:
     """The norm of all elements of all pieces, on the device of the first."""
     squares: Tensor | None = None
-    for piece in pieces:
+    for piece in parts:
         wide = ops.astype(piece, dtypes.compute_dtype(piece.dtype), copy=False)
         square = ops.sum(ops.square(wide))
         squares = square if squares is None else squares + square.to(squares.device)
     return None if squares is None else ops.sqrt(squares)
 
 
-def _mark(parameters: list[Tensor]) -> None:
+def mark(parameters: list[Tensor]) -> None:
     """Note that the gradients were changed in place."""
     for parameter in parameters:
         if parameter.grad is not None:

@@ -24,6 +24,7 @@ class Lion(Optimizer):
     """
 
     name = "lion"
+    counted = False
     rules: ClassVar[Settings] = {"lr": NONNEGATIVE, "betas": BETAS, "weight_decay": NONNEGATIVE}
 
     def __init__(
@@ -38,7 +39,7 @@ class Lion(Optimizer):
     def update(self, group: Group) -> Update:
         return _LION
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         lr = group["lr"]
         return lr, 1 - beta1, 1 - beta2, lr * group["weight_decay"]

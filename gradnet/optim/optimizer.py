@@ -68,6 +68,7 @@ class Optimizer(host.Stateful):
     name: ClassVar[str]
     rules: ClassVar[Settings] = {"lr": NONNEGATIVE}
     needs_closure: ClassVar[bool] = False
+    counted: ClassVar[bool] = True  # whether scalars depend on the count of steps
     start: ClassVar[Progress] = (0,)
 
     groups: list[Group]
@@ -197,14 +198,28 @@ class Optimizer(host.Stateful):
         """The row of the formula table that the group's settings ask for."""
         raise NotImplementedError
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
-        """The formula's scalars for the step number t = 1, 2, ..."""
+    def decays(self, group: Group) -> tuple[float, ...]:
+        """The numbers b for which the scalars of step t depend on 1 - b**t."""
+        return ()
+
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
+        """The formula's scalars for the step number t = 1, 2, ..., and 1 - b**t of its `decays`.
+
+        Where the optimizer is `counted`, lr, t and those may also be tensors: see `LossScale`.
+        """
         raise NotImplementedError
 
+    def after(
+        self, group: Group, progress: Progress, *decayed: float
+    ) -> tuple[Progress, tuple[float, ...]]:
+        """The progress after one more step, and the scalars of that step, as `scalars` has them."""
+        t = progress[0] + 1
+        return (t,), self.scalars(group, t, *decayed)
+
     def advance(self, group: Group, progress: Progress) -> tuple[Progress, tuple[float, ...]]:
-        """The progress after one more step, and the scalars of that step."""
-        t = int(progress[0]) + 1
-        return (t,), self.scalars(group, t)
+        """As `after`, with 1 - b**t computed."""
+        t = progress[0] + 1
+        return self.after(group, progress, *[1 - b**t for b in self.decays(group)])
 
     def step(self, closure: Closure | None = None) -> Any:
         """Change every parameter that has a gradient; one that has none is left as it is.

@@ -26,6 +26,7 @@ class SGD(Optimizer):
     """
 
     name = "sgd"
+    counted = False
     rules: ClassVar[Settings] = {
         "lr": NONNEGATIVE,
         "momentum": UNIT,
@@ -54,7 +55,7 @@ class SGD(Optimizer):
             return _PLAIN
         return _NESTEROV if group["nesterov"] else _MOMENTUM
 
-    def scalars(self, group: Group, t: int) -> tuple[float, ...]:
+    def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         if not group["momentum"]:
             return group["lr"], group["weight_decay"]
         return group["lr"], group["momentum"], group["weight_decay"]

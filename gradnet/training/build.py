@@ -7,7 +7,8 @@ from typing import Any
 
 from gradnet import ops, optim
 from gradnet.nn import Module
-from gradnet.optim import Optimizer, Schedule
+from gradnet.optim import LossScale, Optimizer, Schedule
+from gradnet.precision import of_products, of_weights
 from gradnet.tensor import Tensor
 
 OptimizerLike = str | Mapping[str, Any] | Optimizer | Callable[..., Optimizer]
@@ -26,18 +27,32 @@ def reference(model: Module) -> Tensor:
 
 
 def place(model: Module, device: str | None, precision: str | None) -> tuple[Tensor, bool]:
-    """Move a model to a device and dtype; gives its reference and whether it was elsewhere.
+    """Move a model to a device and precision; gives its reference and whether it was elsewhere.
 
-    Raises DeviceError for a device that is not there.
+    The model carries on with the precision after training. Raises DeviceError for a device that is
+    not there.
     """
     like = reference(model)
     moves = device is not None and ops.zeros((), device=device).device != like.device
     if moves:
         model.to(device)
-    casts = precision is not None and precision != like.dtype.name
-    if casts:
-        model.to(precision)
+    casts = False
+    if precision is not None:
+        weights = of_weights(precision)
+        casts = any(p.dtype.name != weights for p in model.parameters())
+        if casts:
+            model.to(weights)
+        if model.product_precision != (rounded := of_products(precision)):
+            model.product_precision = rounded
     return reference(model), moves or casts
+
+
+def loss_scale(model: Module, optimizer: Optimizer) -> LossScale | None:
+    """What keeps the gradients of a model in float16 within its range; None for others.
+
+    Raises ValueError for an optimizer that does not go with it.
+    """
+    return LossScale(optimizer) if model.product_precision == "float16" else None
 
 
 def check_names(optimizer: Any, schedule: Any) -> None:

@@ -12,8 +12,6 @@ from gradnet.errors import DataError, DTypeError, ShapeError
 from gradnet.nn import Embedding, Module
 from gradnet.tensor import Tensor
 
-PRECISIONS = ("float32", "float64")
-
 
 def whole(name: str, value: Any, low: int, high: int | None = None, hint: str = "") -> int:
     """An integer from `low` to `high`. Raises TypeError or ValueError, naming the option."""
@@ -35,19 +33,6 @@ def number(name: str, value: Any, *, above: float | None = None) -> float:
         bound = "of at least 0" if above is None else f"above {above:g}"
         raise ValueError(f"{name} must be a finite number {bound}, not {value}")
     return float(value)
-
-
-def precision(wanted: Any) -> str | None:
-    """The dtype to train in, by name. Raises ValueError for one that fit cannot train in yet."""
-    if wanted is None:
-        return None
-    try:
-        name = dtypes.canonical(wanted).name
-    except DTypeError:
-        name = str(wanted)
-    if name not in PRECISIONS:
-        raise ValueError(f"precision must be {' or '.join(map(repr, PRECISIONS))}, not {wanted!r}")
-    return name
 
 
 def tensor(name: str, x: Any, like: Tensor) -> Tensor:

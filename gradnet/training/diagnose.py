@@ -17,6 +17,8 @@ from gradnet.training.sources import Rows
 from gradnet.training.step import Step
 
 _LARGE_INPUT = 100.0
+# The gradients of a loss that is scaled by less than this should have been finite.
+SMALLEST_SCALE = 1.0
 
 
 class NotFinite(TrainingError):
@@ -107,11 +109,13 @@ def careful_step(step: Step, batch: Rows) -> None:
         raise layer_found(found, batch)
     if not is_finite(total):
         raise Finding("the penalties l1 and l2 are not finite", None, "make them smaller")
-    total.backward()
+    step.backward(total)
     # Backward runs from the last layer to the first: the last parameter is the first it reaches.
     named = list(step.model.named_parameters())
     wrong = first_not_finite((name, p.grad) for name, p in reversed(named))
-    if wrong is not None:
+    # A scale that is large is why, and the step makes it smaller.
+    scaled = step.scale is not None and float(step.scale.scale.item()) >= SMALLEST_SCALE
+    if wrong is not None and not scaled:
         step.optimizer.zero_grad()
         text = f"{_kind(wrong[1])} arose first in the gradient of {wrong[0]!r}"
         raise Finding(text, wrong[0], "clip gradients with clip_norm=1.0 if they are infinite")

@@ -14,6 +14,7 @@ from gradnet.random import Generator, default_generator
 from gradnet.training import interrupt
 from gradnet.training.callbacks import Callback, hooks
 from gradnet.training.diagnose import (
+    SMALLEST_SCALE,
     Finding,
     NotFinite,
     careful_step,
@@ -179,6 +180,10 @@ class Run:
         if not math.isfinite(row.get("val_loss", 0.0)) or self._broken():
             self._locate()
         row["lr"] = float(self.optimizer.lr)
+        if self._step.scale is not None:
+            row["loss_scale"] = self._step.scale.state_dict()["scale"]
+            if row["loss_scale"] < SMALLEST_SCALE:
+                self._locate()
         self._after_epoch(row)
         return row
 
@@ -200,10 +205,14 @@ class Run:
 
     def _position(self) -> dict[str, Any]:
         """All that the next steps depend on; Tensors share memory with what they belong to."""
+        scale = self._step.scale
+        if scale is not None:
+            scale.settle()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "scale": None if scale is None else scale.state_dict(),
             "order": self._order_before if self.batch else self._order.get_state(),
             "noise": default_generator().get_state(),
             "completed": self._completed,
@@ -213,6 +222,8 @@ class Run:
     def _go_to(self, position: Mapping[str, Any]) -> None:
         self.model.load_state_dict(position["model"])
         self.optimizer.load_state_dict(position["optimizer"])
+        if self._step.scale is not None:
+            self._step.scale.load_state_dict(position["scale"])
         if self.schedule is not None:
             self.schedule.load_state_dict(position["schedule"])
         self._order.set_state(position["order"])

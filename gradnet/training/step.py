@@ -18,7 +18,8 @@ class Step:
 
     minimised = loss + l1 sum |w| + l2 sum w^2, over the weights of layers; the gradients of all
     parameters together are scaled down to the norm `clip_norm`, and after the update each unit's
-    incoming weights to `max_norm`.
+    incoming weights to `max_norm`. With a `scale`, gradients are those of the scaled loss until
+    they are clipped, and where they are not finite the weights stay.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Step:
         l2: float,
         max_norm: float | None,
         clip_norm: float | None,
+        scale: optim.LossScale | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -39,6 +41,7 @@ class Step:
         self.schedule = schedule
         self.l1, self.l2 = l1, l2
         self.max_norm, self.clip_norm = max_norm, clip_norm
+        self.scale = scale
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def finite(self) -> bool:
@@ -66,15 +69,23 @@ class Step:
         if self.optimizer.needs_closure:
             return self._searched(batch)
         loss, total = self.losses(batch)
-        total.backward()
+        self.backward(total)
         self.update()
         return loss.detach()
 
+    def backward(self, total: Tensor) -> None:
+        """Add the gradients of what is minimised, times the scale, to those of the parameters."""
+        (total if self.scale is None else self.scale(total)).backward()
+
     def update(self) -> None:
         """Change the weights by the gradients that are there, and forget those."""
+        finite = None if self.scale is None else self.scale.unscale()
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.parameters, self.clip_norm)
-        self.optimizer.step()
+        if self.scale is None or finite is None:
+            self.optimizer.step()
+        else:
+            self.scale.step(finite)
         self.optimizer.zero_grad()
         self.finish()
 

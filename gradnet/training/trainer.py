@@ -10,6 +10,7 @@ from typing import Any
 
 from gradnet.nn import Module
 from gradnet.optim import Optimizer
+from gradnet.precision import named
 from gradnet.tensor import Tensor
 from gradnet.training import build, checkpoints, checks, intake, metrics
 from gradnet.training.callbacks import Callback, EarlyStopping
@@ -51,7 +52,9 @@ class Trainer:
                      None, where they are asked for and there is no validation set
     callbacks        Callback objects, called in this order
     device           "cpu", "cuda", "cuda:1": where to train; where the model is, if None
-    precision        "float32" or "float64", to which model and data are cast; the model's, if None
+    precision        "float32", "float64": to which model and data are cast; "tf32", "bfloat16",
+                     "float16": float32, with factors of products rounded to that, and for float16
+                     a loss that is scaled, see `optim.LossScale`; the model's, if None
     seed             decides the validation rows, the order of rows, and dropout
     progress         True: a bar in a terminal, else lines, on standard error; False: nothing
     capture          whether steps are recorded once and replayed (`gradnet.capture`): if None,
@@ -105,7 +108,7 @@ class Trainer:
         for name in ("max_norm", "clip_norm"):
             if getattr(self, name) is not None:
                 setattr(self, name, checks.number(name, getattr(self, name), above=0.0))
-        self.precision = checks.precision(self.precision)
+        self.precision = None if self.precision is None else named(self.precision)
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(
@@ -143,6 +146,7 @@ class Trainer:
             l2=self.l2,
             max_norm=self.max_norm,
             clip_norm=self.clip_norm,
+            scale=build.loss_scale(self.model, optimizer),
         )
         run = Run(
             Steps(step, self.capture, self.epochs, source.steps),
@@ -156,7 +160,7 @@ class Trainer:
                 "batch_size": self.batch_size,
                 "shuffle": self.shuffle,
                 "seed": self.seed,
-                "precision": like.dtype.name,
+                "precision": self.model.product_precision or like.dtype.name,
             },
         )
         if resume is not None:

@@ -389,15 +389,15 @@ OPTIONS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("device", call(device="gpu"), DeviceError, r"there is no device 'gpu'"),
     (
         "precision",
-        call(precision="float16"),
+        call(precision="float16", optimizer="lbfgs", batch_size=None),
         ValueError,
-        r"precision must be 'float32' or 'float64', not 'float16'",
+        r"LBFGS looks at its gradients by itself.*precision='bfloat16', which needs no scale",
     ),
     (
         "odd precision",
         call(precision="fast"),
         ValueError,
-        r"precision must be 'float32' or 'float64', not 'fast'",
+        r"precision must be one of float32, tf32, bfloat16, float16, float64, not 'fast'",
     ),
     ("loss", call(loss="cross_entropi"), KeyError, r"no loss is called 'cross_entropi'"),
     (
