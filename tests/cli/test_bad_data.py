@@ -72,7 +72,7 @@ BAD_DATA = [
     ("good.csv --optimizer lbfgs --weight-decay 0.1", "has no setting 'weight_decay'"),
     ("good.csv --optimizer lbfgs --batch-size 8", "needs all 42 training rows in each step"),
     ("good.csv --validation 0 --patience 5", "--patience needs validation rows"),
-    ("good.csv --precision float16 --optimizer lbfgs", "precision='bfloat16', which needs no scale"),
+    ("good.csv --precision float16 --optimizer lbfgs", "LBFGS looks at its gradients by itself"),
     ("good.csv --backend cuda", "CuPy"),
     ("good.csv --device cuda:1", "CuPy"),
     ("good.csv --backend numpy --device cuda", "--backend numpy does not run on --device cuda"),
