@@ -40,9 +40,7 @@ using LeftTurned = wmma::fragment<wmma::matrix_a, 16, 16, 16, Half, wmma::col_ma
 using Right = wmma::fragment<wmma::matrix_b, 16, 16, 16, Half, wmma::row_major>;
 using RightTurned = wmma::fragment<wmma::matrix_b, 16, 16, 16, Half, wmma::col_major>;
 
-extern "C" {
 extern __shared__ __align__(128) unsigned char fused_mlp_memory[];
-}
 
 static __device__ Half narrow(float x) { return Rounding<BFLOAT16>::narrow(x); }
 static __device__ float wide(Half x) { return Rounding<BFLOAT16>::wide(x); }
@@ -268,11 +266,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int k = 0; k < inputs; k += WIDTH) {
             if (k > 0) __syncthreads();  // the previous inputs and weights are done with
             fetch<ROWS>(a, x + start * inputs + k, here, inputs - k, inputs);
-            fetch<WIDTH>(weights, parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
+            if (dx) fetch<WIDTH>(weights, parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
             __syncthreads();
             outer(part + (Wide)k * WIDTH, WIDTH, a, g, (wide_inputs - k) / 16, TILES, first);
             if (k == 0) columns(biases, g, WIDTH, first);
-            if (dx == nullptr) continue;
+            if (!dx) continue;
             clear(sums);
             multiply_turned(sums, mine, weights);
             float* to = dx + (start + 16 * warp) * inputs;

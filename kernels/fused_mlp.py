@@ -45,6 +45,7 @@ _SIGNATURES = {
     "backward": ("f4*", "f4*", _KEPT, "f4*", "f4*", "f4*", "i8", "i4", "i4", "i4"),
     "reduce": ("f4*", "f4*", "i4", "i4", "i4", "i4"),
 }
+KINDS = tuple(_SIGNATURES)
 
 
 class Network(NamedTuple):
@@ -140,7 +141,7 @@ class Kernels:
         self.text = text(network.width, network.activation, network.dtype, warps)
         self.forward, self.backward, self.reduce = (
             _program(kind, network.width, network.activation, network.dtype, warps)
-            for kind in _SIGNATURES
+            for kind in KINDS
         )
 
     def blocks(self, n: int, most: int) -> int:

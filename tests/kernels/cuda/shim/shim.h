@@ -1,4 +1,6 @@
-// CUDA C++ on the CPU: a thread for each thread of a block, blocks one after another.
+// CUDA C++ on the CPU: a thread for each thread of a block. The blocks of a cluster run at the same
+// time, each with shared memory of its own, which the others reach by plain pointers; clusters, and
+// blocks that are in none, run one after another.
 //
 // A matrix of the tensor cores is lane 0's alone: the other lanes' part of it would need their
 // registers, and which element they hold is unspecified, so kernels here may not ask. What lane 0
@@ -17,9 +19,8 @@
 
 #define __global__
 #define __device__
-#define __shared__
-#define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 
 struct Index { unsigned x, y, z; };
 inline thread_local Index threadIdx, blockIdx, gridDim, blockDim;
@@ -33,15 +34,32 @@ struct Barrier {
     ~Barrier() { for (auto& one : two) pthread_barrier_destroy(&one); }
     void meet(unsigned& met) { pthread_barrier_wait(&two[met++ % 2]); }
 };
+// Dynamic shared memory, poisoned beyond what a launch asks for, and with NaN in what it gets.
+constexpr size_t SHARED = 227 * 1024;
 struct Block {
     Barrier all;
+    Barrier* cluster;
+    Block* const* blocks;  // of the cluster
+    int rank, count;
     std::vector<std::unique_ptr<Barrier>> warps;
-    explicit Block(int threads) : all(threads) {
+    alignas(128) unsigned char memory[SHARED];
+    Block(int threads, size_t bytes) : all(threads) {
         for (int i = 0; i < threads / 32; ++i) warps.push_back(std::make_unique<Barrier>(32));
+        std::memset(memory, 0xff, bytes);
+#if defined(__SANITIZE_ADDRESS__)
+        __asan_poison_memory_region(memory + bytes, SHARED - bytes);
+#endif
+    }
+    ~Block() {
+#if defined(__SANITIZE_ADDRESS__)
+        __asan_unpoison_memory_region(memory, SHARED);
+#endif
     }
 };
-inline Block* block;
-inline thread_local unsigned met_all, met_warp;
+inline thread_local Block* block;
+inline thread_local unsigned met_all, met_warp, met_cluster;
+#define fused_mlp_memory (block->memory)
+#define cluster_step_memory (block->memory)
 inline void __syncthreads() { block->all.meet(met_all); }
 inline void __syncwarp() { block->warps[threadIdx.x / 32]->meet(met_warp); }
 
@@ -120,28 +138,27 @@ template <class D, class A, class B> void mma_sync(D& d, const A& a, const B& b,
 }
 }  // namespace nvcuda::wmma
 
-// Dynamic shared memory, poisoned beyond what a launch asks for, and with NaN in what it gets.
-constexpr size_t SHARED = 227 * 1024;
-extern "C" { alignas(128) unsigned char fused_mlp_memory[SHARED]; }
-
-template <class Kernel> void launch(int blocks, int threads, size_t bytes, Kernel kernel) {
-    for (int b = 0; b < blocks; ++b) {
-        std::memset(fused_mlp_memory, 0xff, bytes);
-#if defined(__SANITIZE_ADDRESS__)
-        __asan_poison_memory_region(fused_mlp_memory + bytes, SHARED - bytes);
-#endif
-        Block here(threads);
-        block = &here;
+template <class Kernel>
+void launch(int blocks, int threads, size_t bytes, int cluster, Kernel kernel) {
+    for (int first = 0; first < blocks; first += cluster) {
+        Barrier everyone(cluster * threads);
+        std::vector<std::unique_ptr<Block>> owned;
+        std::vector<Block*> all;
+        for (int b = 0; b < cluster; ++b) {
+            owned.push_back(std::make_unique<Block>(threads, bytes));
+            all.push_back(owned.back().get());
+            all[b]->cluster = &everyone, all[b]->rank = b, all[b]->count = cluster;
+        }
+        for (Block* one : all) one->blocks = all.data();
         std::vector<std::thread> crew;
-        for (int t = 0; t < threads; ++t)
-            crew.emplace_back([=] {
-                threadIdx = {unsigned(t), 0, 0}, blockIdx = {unsigned(b), 0, 0};
+        for (int t = 0; t < cluster * threads; ++t)
+            crew.emplace_back([&, t] {
+                block = all[t / threads];
+                threadIdx = {unsigned(t % threads), 0, 0};
+                blockIdx = {unsigned(first + t / threads), 0, 0};
                 gridDim = {unsigned(blocks), 1, 1}, blockDim = {unsigned(threads), 1, 1};
                 kernel();
             });
         for (auto& one : crew) one.join();
-#if defined(__SANITIZE_ADDRESS__)
-        __asan_unpoison_memory_region(fused_mlp_memory, SHARED);
-#endif
     }
 }
