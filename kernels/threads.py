@@ -13,6 +13,11 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+# Elements that one thread takes at least: some 100 microseconds of work, twice what it takes to
+# wake another. Random numbers and rows of softmax are ten times the work.
+SHARE = 1 << 18
+SHARE_HEAVY = 1 << 15
+
 Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
 
@@ -108,3 +113,8 @@ def share(work: Work, total: int, least: int, step: int = 1) -> None:
     for error in errors:
         if error is not None:
             raise error
+
+
+def whole_rows(elements: int, columns: int) -> int:
+    """How many rows have so many elements, at least one."""
+    return elements // max(columns, 1) or 1

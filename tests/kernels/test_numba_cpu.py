@@ -675,8 +675,8 @@ def test_random_refuses_what_does_not_come() -> None:
 def test_no_result_depends_on_the_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, dtype: Any
 ) -> None:
-    monkeypatch.setattr("gradnet.kernels.numba_cpu._SHARE", 64)
-    monkeypatch.setattr("gradnet.kernels.numba_cpu._SHARE_HEAVY", 64)
+    monkeypatch.setattr("gradnet.kernels.threads.SHARE", 64)
+    monkeypatch.setattr("gradnet.kernels.threads.SHARE_HEAVY", 64)
     rng = seed("threads")
     x, g = random(rng, (401, 37), dtype), random(rng, (401, 37), dtype)
     bias, column = random(rng, (37,), dtype), random(rng, (401, 1), dtype)

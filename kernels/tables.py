@@ -1,0 +1,103 @@
+"""Reductions of NumPy arrays over axes, by compiled loops over the rows or columns of tables."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from gradnet.backends import Array
+from gradnet.dtypes import DType, float64
+from gradnet.numpy_backend import NumpyBackend, quiet
+
+from . import compiler, operands, threads
+from .compiler import Kernel
+from .maps import placed
+from .operands import FLOATS
+from .templates import reductions
+
+# A row of so many elements is summed in blocks, whatever the number of threads.
+_LONG_ROW = 1 << 19
+
+
+@cache
+def _kernel(bits: int, kind: str) -> Kernel:
+    build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind)
+    return compiler.entry(compiler.compiled(*build))
+
+
+def of_rows(kind: str, table: Array, bits: int) -> Array:
+    """The sum, maximum or minimum of each row; sums in float64."""
+    n, m = table.shape
+    if n == 1 and m >= _LONG_ROW:
+        # So that threads can share it, it becomes a table of blocks.
+        whole = m // reductions.BLOCK * reductions.BLOCK
+        blocks = of_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
+        if whole < m:
+            rest = of_rows(kind, np.ascontiguousarray(table[:, whole:]), bits)
+            blocks = np.concatenate([blocks, rest])
+        join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[kind]
+        return quiet.call(join.reduce, blocks, keepdims=True)
+    result = np.empty(n, float64 if kind == "sum" else table.dtype)
+    kernel = _kernel(bits, kind)
+    if n * m < 2 * threads.SHARE:
+        kernel(table, result)
+    else:
+        threads.launch(kernel, [table, result], (), n * m, threads.SHARE)
+    return result
+
+
+def of_columns(table: Array, bits: int) -> Array:
+    """`table.sum(1)`: (a, n, m) -> (a, m)."""
+    a, n, m = table.shape
+    block = reductions.ROWS
+    sums = np.empty((a, -(-n // block), m), table.dtype)
+    kernel = _kernel(bits, "columns")
+    if a > 1:
+        threads.launch(kernel, [table, sums], (), table.size, threads.SHARE)
+    else:
+        threads.share(
+            lambda start, stop: kernel(table[:, start * block : stop * block], sums[:, start:stop]),
+            sums.shape[1],
+            threads.whole_rows(threads.SHARE, block * m),
+        )
+    return joined(sums)
+
+
+def joined(sums: Array) -> Array:
+    """The sums of blocks of rows, (a, blocks, m) -> (a, m), added in float64."""
+    if sums.shape[1] == 1:
+        return sums[:, 0]
+    total = quiet.call(np.add.reduce, sums, axis=1, dtype=float64)
+    return quiet.call(total.astype, sums.dtype)
+
+
+class Reductions(NumpyBackend):
+    """What reduces the arrays of the NumPy backend over axes."""
+
+    def reduce(
+        self,
+        kind: str,
+        x: Array,
+        axes: tuple[int, ...],
+        keepdims: bool,
+        *,
+        dtype: DType,
+        out: Array | None = None,
+    ) -> Array:
+        bits = FLOATS.get(x.dtype)
+        if kind not in ("sum", "max", "min") or bits is None or dtype != x.dtype or not x.size:
+            return super().reduce(kind, x, axes, keepdims, dtype=dtype, out=out)
+        order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
+        if order is not None:
+            x = x.transpose(order)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
+        if inner == 1:
+            result = of_rows(kind, x.reshape(outer, count), bits)
+        elif kind == "sum":
+            result = of_columns(x.reshape(outer, count, inner), bits)
+        else:
+            join = np.maximum if kind == "max" else np.minimum
+            result = join.reduce(x.reshape(outer, count, inner), axis=1)
+        return placed(result, shape, dtype, out)
