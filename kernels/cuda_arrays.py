@@ -24,7 +24,7 @@ _take_rows = cache(gather.take_rows)
 _place_rows = cache(gather.place_rows)
 _random = cache(philox_programs.random)
 
-_WORD = 0xFFFFFFFFFFFFFFFF
+_WORD = (1 << 64) - 1
 
 
 class Arrays(Rows):
@@ -292,6 +292,20 @@ class Arrays(Rows):
         *,
         out: Array | None = None,
     ) -> Array:
+        numbers = (key & _WORD, counter & _WORD, counter >> 64 & _WORD)
+        return self._random(kind, numbers, shape, dtype, out)
+
+    def _random(
+        self,
+        kind: str,
+        numbers: tuple[Any, ...],
+        shape: Shape,
+        dtype: DType,
+        out: Array | None,
+        *,
+        held: bool = False,
+    ) -> Array:
+        """As `random`, by numbers, or by the array in which a captured step has them."""
         philox.check(kind, dtype)
         whole = out is not None and out.flags.c_contiguous
         y = out if whole else self._device.empty(shape, dtype)
@@ -299,10 +313,8 @@ class Arrays(Rows):
         if y.size:
             bits = 64 if dtype.itemsize == 8 else 32
             used = philox.UNIFORM_BITS.get(dtype.name, bits) if kind == "uniform" else bits
-            program = _random(kind, bits, used, code_of(dtype))
-            blocks = blocks_for(-(-y.size * bits // 128))
-            low, high = counter & _WORD, counter >> 64 & _WORD
-            self._launch(program, blocks, y, y.size, key & _WORD, low, high)
+            program = _random(kind, bits, used, code_of(dtype), held)
+            self._launch(program, blocks_for(-(-y.size * bits // 128)), y, y.size, *numbers)
         return y if out is None or y is out else self._copied(y, out)
 
 

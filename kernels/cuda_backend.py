@@ -16,6 +16,7 @@ from gradnet.backends import Array, Replay, Shape
 from gradnet.dtypes import DType
 
 from .cuda_device import Device, on_device
+from .cuda_graph import compiled
 from .cuda_mlp import FullyFused
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class CudaBackend(FullyFused):
         return self._device.cupy.ndarray(shape, dtype, memptr=base.data + offset, strides=strides)
 
     def compile(self, program: Program) -> Replay | None:
-        return None
+        return compiled(self, program)
 
     @on_device
     def synchronize(self) -> None:

@@ -231,6 +231,17 @@ class Elementwise:
     def update(
         self, formula: Formula, arrays: tuple[Array, ...], scalars: tuple[float, ...]
     ) -> None:
+        self._update(formula, arrays, floats(scalars))
+
+    def _update(
+        self,
+        formula: Formula,
+        arrays: tuple[Array, ...],
+        numbers: Sequence[Any],
+        *,
+        held: bool = False,
+    ) -> None:
+        """As `update`, by numbers, or by the arrays in which a captured step has them."""
         p = arrays[0]
         code = code_of(p.dtype)
         if not p.size:
@@ -243,8 +254,7 @@ class Elementwise:
         dense = [self._dense(x) for x in arrays]
         source = binding.source(formula)
         width = WIDTH.get(code, 1) if aligned(*dense) else 1
-        program = update_program(source, BITS[code], code, len(arrays), width)
-        numbers = floats(scalars)
+        program = update_program(source, BITS[code], code, len(arrays), width, held)
         self._launch(program, blocks_for(-(-p.size // width)), *dense, p.size, *numbers)
         for given, done in zip(arrays, dense, strict=True):
             if given is not done and given is not arrays[1]:

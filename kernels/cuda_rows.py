@@ -183,9 +183,22 @@ class Rows(Elementwise):
         if not fused or not (out is None or out.flags.c_contiguous):
             dz = self.map(formula, g, saved, *parameters, dtype=g.dtype, out=out)
             return dz, self.reduce("sum", dz, (0,), False, dtype=g.dtype) if with_bias else None
-        n, m = g.shape
         dz = self._device.empty(g.shape, g.dtype) if out is None else out
-        dbias = self._device.empty((m,), g.dtype)
+        dbias = self._device.empty((g.shape[1],), g.dtype)
+        self._slope(g, saved, derivative, parameters, dz, dbias)
+        return dz, dbias
+
+    def _slope(
+        self,
+        g: Array,
+        saved: Array,
+        derivative: Formula,
+        parameters: tuple[Scalar, ...],
+        dz: Array,
+        dbias: Array,
+    ) -> None:
+        """Both results of `bias_activation_backward` by one kernel, in contiguous memory."""
+        (n, m), formula, code = g.shape, binding.vjp(derivative), code_of(g.dtype)
         lanes, bits = _column_lanes(m), BITS[code]
         parts = reductions.segments(n, lanes)
         sums = dbias if parts == 1 else self._device.empty((1, parts, m), compute_dtype(g.dtype))
@@ -196,7 +209,6 @@ class Rows(Elementwise):
         self._launch(program, _tiles(parts, m, lanes), *arrays, 1, n, m, parts, *numbers)
         if parts > 1:
             self._folded("sum", bits, sums, dbias, 1, parts, m)
-        return dz, dbias
 
     @on_device
     def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
@@ -214,12 +226,25 @@ class Rows(Elementwise):
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, scale: Array | float, smoothing: float
     ) -> tuple[Array, Array]:
+        losses = self._device.empty(logits.shape[:1], logits.dtype)
+        gradient = self._device.empty(logits.shape, logits.dtype)
+        self._losses(logits, targets, scale, smoothing, losses, gradient)
+        return losses, gradient
+
+    def _losses(
+        self,
+        logits: Array,
+        targets: Array,
+        scale: Array | float,
+        smoothing: float,
+        losses: Array,
+        gradient: Array,
+    ) -> None:
+        """Both results of `softmax_cross_entropy`, in contiguous memory."""
         (n, k), code = logits.shape, code_of(logits.dtype)
-        losses = self._device.empty((n,), logits.dtype)
-        gradient = self._device.empty((n, k), logits.dtype)
         if not gradient.size:
             losses.fill(0)
-            return losses, gradient
+            return
         classes = targets.ndim == 1
         if classes and targets.dtype != np.int64:
             targets = self._cast(targets, np.dtype(np.int64), None)
@@ -238,4 +263,3 @@ class Rows(Elementwise):
         arrays = (self._dense(logits), self._dense(targets), scale, losses, gradient)
         numbers = (1.0 - smoothing, smoothing / k)
         self._launch(program, _blocks(n, lanes), *arrays, n, k, *numbers)
-        return losses, gradient

@@ -165,8 +165,8 @@ def update(
 ) -> Program:
     """`p, *state = f(p, g, *state, *scalars)` in place; parameters: arrays, n, scalars.
 
-    With `held` the scalars are in one array of T in the device's memory instead, which a
-    captured step changes without being recorded anew.
+    With `held` the scalars are in one array of T in the device's memory instead, which differs
+    from replay to replay of a captured step.
     """
     state = [f"a{k}" for k in range(arrays - 2)]
     every, kept = ["p", "g", *state], ["p", *state]

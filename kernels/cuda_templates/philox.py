@@ -47,22 +47,17 @@ def _quantile() -> tuple[str, str]:
     return "".join(f"@device\n{part}\n\n\n" for part in parts), source.name
 
 
-def random(kind: str, bits: int, used: int, target: str, stepped: bool = False) -> Program:
+def random(kind: str, bits: int, used: int, target: str, held: bool = False) -> Program:
     """Numbers of a kind, made of `bits` bits each, `used` of them in a uniform number.
 
     Parameters: y, n, key, low, high: element 0 comes from the block of counter low + 2**64 high.
-    With `stepped` there follow an array of the steps done, uint64, and the blocks that a step
-    takes: the counter moves on by itself in a step that is replayed.
+    With `held` these three are in one array in the device's memory instead, which differs from
+    replay to replay of a captured step.
     """
     each = 4 if bits == 32 else 2
     lines = ["step = cuda.gridsize(1)", "i = cuda.grid(1)"]
-    if stepped:
-        lines += [
-            "base = U(low + steps[0] * stride)",
-            "up = U(high + (U(1) if base < low else U(0)))",
-        ]
-    else:
-        lines += ["base = low", "up = high"]
+    lines += ["key = held[0]", "base = held[1]", "up = held[2]"] if held else []
+    lines += [] if held else ["base = low", "up = high"]
     lines += [
         f"while i * {each} < n:",
         "    first = U(base + U(i))",
@@ -87,9 +82,9 @@ def random(kind: str, bits: int, used: int, target: str, stepped: bool = False) 
     lines += [f"            {line}" for line in _number(kind, bits, used, target)]
     lines += ["        k = k + 1", "    i = i + step"]
     text, name = _quantile() if kind == "normal" else ("", "")
-    text += f"def kernel(y, n, key, low, high{', steps, stride' if stepped else ''}):\n"
+    text += f"def kernel(y, n, {'held' if held else 'key, low, high'}):\n"
     body = indented(lines, 1).replace("quantile(", f"{name}(")
-    signature = [f"{target}*", "i8", "u8", "u8", "u8", *(["u8*", "u8"] if stepped else [])]
+    signature = [f"{target}*", "i8", *(["u8*"] if held else ["u8", "u8", "u8"])]
     return Program("random", text + body, signature, bits)
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 from gradnet.kernels import launch
-from gradnet.kernels.cuda_templates import elementwise, gather, program, reductions, softmax
+from gradnet.kernels.cuda_templates import (
+    elementwise,
+    gather,
+    program,
+    reductions,
+    softmax,
+    staging,
+)
 from gradnet.kernels.cuda_templates import philox as philox_programs
 
 from gradnet import backends, binding, formulas, philox
@@ -150,12 +157,26 @@ def numbers() -> None:
         one = philox_programs.random(kind, bits, used, code)
         run(one, 1, y, 13, key, counter & (1 << 64) - 1, counter >> 64)
         assert y.tobytes() == philox.random(kind, key, counter, (13,), dtype).tobytes()
-    y, steps = np.zeros(9, np.float32), np.array([3], np.uint64)
-    run(philox_programs.random("uniform", 32, 24, "f4", True), 1, y, 9, key, 5, 0, steps, 3)
-    assert y.tobytes() == philox.random("uniform", key, 5 + 9, (9,), F32).tobytes()
+    y, held = np.zeros(9, np.float32), np.array([key, counter >> 1, 1], np.uint64)
+    run(philox_programs.random("uniform", 32, 24, "f4", True), 1, y, 9, held)
+    right = philox.random("uniform", key, (1 << 64) + (counter >> 1), (9,), F32)
+    assert y.tobytes() == right.tobytes()
     assert math.isfinite(y.sum())
 
 
-for check in (elements, axes, rows, gathering, numbers):
+def staged() -> None:
+    x, whole = np.arange(11, dtype=np.uint32), np.arange(40, dtype=np.uint64)
+    y, table, parts = np.zeros(11, np.uint32), np.zeros(3, np.uint64), np.zeros(30, np.uint64)
+    words = (7, (1 << 64) - 1, 5)
+    run(staging.copies(("u4",), 3, False), 2, x, y, 11, table, *words)
+    assert (y == x).all()
+    assert tuple(table) == words
+    run(staging.copies(("u8",), 0, True), 1, whole, parts, 7, 3, 13, 10)
+    for part in range(3):
+        assert (parts[10 * part :][:7] == whole[13 * part :][:7]).all()
+    assert not parts[7:10].any()
+
+
+for check in (elements, axes, rows, gathering, numbers, staged):
     check()
 print(launches)

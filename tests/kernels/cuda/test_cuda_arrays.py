@@ -113,7 +113,6 @@ def test_making_arrays(cuda: CudaBackend) -> None:
     both(cuda, lambda k, t: k.permute(k.from_host(x, copy=True), (1, 0)), exact=True)
     base = normal(12)
     both(cuda, lambda k, t: k.window(t(base), 8, (2, 3), (20, 4), F32), exact=True)
-    assert cuda.compile(None) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [F32, F64, F16, BF16, C64, I64], ids=str)

@@ -1,0 +1,232 @@
+"""Replays on a GPU: a recorded step as a CUDA graph, and several steps as one.
+
+cuda_graph_calls.py    the calls, each with its results in planned memory
+cuda_graph_numbers.py  the numbers that differ from run to run
+cuda_graph_capture.py  the stream and the pool that calls are captured with
+
+The first run makes the calls one by one, on the stream that they are then captured on: kernels are
+compiled, libraries choose their algorithms, and the pool gets its blocks. Every later run is three
+pieces of work for the current stream: a launch that brings inputs and numbers, the graph, and a
+launch that takes outputs away. Nothing waits. A call that cannot be captured divides the graph.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradnet import host
+from gradnet.backends import Array, Replay
+from gradnet.program.calls import Call, Program
+
+from .cuda_device import on_device
+from .cuda_elementwise import compiles
+from .cuda_epilogues import paired
+from .cuda_fused import fused_stacks
+from .cuda_graph_calls import Calls, Frame, Passage, capturable, passages
+from .cuda_graph_capture import Room, nodes
+from .cuda_graph_numbers import Numbers
+from .cuda_templates import staging
+from .cuda_templates.program import blocks_for
+
+if TYPE_CHECKING:
+    from .cuda_backend import CudaBackend
+
+# Runs that one graph may make, the most first; and what a launch can bring for them at most.
+_SEVERAL = (16, 4)
+_MOST_WORDS = 240
+_MOST_BYTES = 1 << 26
+
+_copies = cache(staging.copies)
+_log = logging.getLogger("gradnet")
+
+Places = list[tuple[int, int]]
+
+
+def compiled(backend: CudaBackend, program: Program) -> Replay | None:
+    """A replay by CUDA graphs; None, with a line in the log, where inputs are written to."""
+    from .replay.fusion import fused
+
+    if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
+        _log.info("a captured function changes its arguments: no CUDA graph is made of it")
+        return None
+    program = paired(fused_stacks(program))
+    return Graphs(backend, program.with_calls(fused(program.calls, compiles)))
+
+
+class Graphs:
+    """A program as CUDA graphs, and calls between them where it must be."""
+
+    # Checks of values are made in their places, between graphs.
+    failed = False
+
+    def __init__(self, backend: CudaBackend, program: Program) -> None:
+        self._backend = backend
+        self._device = backend._device
+        self._program = program
+        self._numbers = Numbers(program.calls)
+        self._calls = Calls(backend, program, self._numbers)
+        self._ins, self._outs = passages(program)
+        self._room = Room(self._device.cupy)
+        self._alone = {call for call in program.calls if not capturable(call)}
+        self._takes = any(call.method == "take" for call in program.calls)
+        if self._takes:
+            self._device.faults()
+        self._frames: dict[int, Frame] = {}
+
+    @property
+    def nodes(self) -> int:
+        """The pieces of work in the graphs of one run."""
+        return sum(nodes(graph) for graph in self._frames[1].graphs)
+
+    @property
+    def divided(self) -> bool:
+        """Whether some calls are made one by one at every run."""
+        return bool(self._alone)
+
+    @on_device
+    def __call__(self, given: list[Array]) -> None:
+        self._run([(x.data.ptr, 0) for x in given], 1, [self._numbers.values()])
+
+    @on_device
+    def series(self, places: Places, count: int, advance: Callable[[], None]) -> int:
+        """As graphs of several runs, each given to the device before it needs it."""
+        if 1 not in self._frames or self._alone:
+            return 0
+        sizes = [size for size in (*_SEVERAL, 1) if self._fits(size)]
+        done, stale = 0, False
+        rows = [self._numbers.values()]
+        while done < count and not stale:
+            wanted = min(sizes[0], count - done)
+            while len(rows) < wanted and not stale:
+                try:
+                    advance()
+                    rows.append(self._numbers.values())
+                except host.Stale:
+                    stale = True
+            while rows:
+                size = next(size for size in sizes if size <= len(rows))
+                here = [(start + done * stride, stride) for start, stride in places]
+                self._run(here, size, rows[:size])
+                rows, done = rows[size:], done + size
+        return done
+
+    def verify(self, given: list[Array]) -> None:
+        """Nothing to repeat."""
+
+    def _fits(self, count: int) -> bool:
+        """Whether one launch can bring what so many runs need."""
+        nbytes = sum(passage.nbytes for passage in (*self._ins, *self._outs))
+        words = self._numbers.words
+        return count == 1 or (count * words <= _MOST_WORDS and count * nbytes <= _MOST_BYTES)
+
+    # Runs
+
+    def _run(self, places: Places, count: int, rows: list[np.ndarray[Any, Any]]) -> None:
+        frame, known = self._frames.get(count), True
+        if frame is None:
+            passages_ = (*self._ins, *self._outs)
+            frame, known = Frame(self._backend, passages_, self._numbers, count), False
+        if count > 1 and not known:
+            frame.graphs = [self._captured(self._program.calls, frame)]
+        self._room.order()
+        words = [word for row in rows for word in row]
+        self._copy(frame, places, words)
+        if count == 1 and not known:
+            self._warm_up(frame)
+        else:
+            self._launch(frame)
+        self._copy(frame, places, None)
+        self._frames[count] = frame
+        if self._takes:
+            self._device.faults()
+
+    def _launch(self, frame: Frame) -> None:
+        graphs = iter(frame.graphs)
+        for alone, calls in self._parts():
+            if not alone:
+                next(graphs).launch()
+                continue
+            for call in calls:
+                self._calls.make(call, frame, 0)
+
+    def _parts(self) -> list[tuple[bool, list[Call]]]:
+        """Calls that are captured together, and those that are not."""
+        every = groupby(self._program.calls, self._alone.__contains__)
+        return [(alone, list(calls)) for alone, calls in every]
+
+    def _warm_up(self, frame: Frame) -> None:
+        """The first run, call by call; then capture what can be."""
+        for alone, calls in self._parts():
+            if alone:
+                for call in calls:
+                    self._calls.make(call, frame, 0)
+            else:
+                with self._room.inside():
+                    for call in calls:
+                        self._calls.make(call, frame, 0)
+        while True:
+            try:
+                frame.graphs = [
+                    self._captured(calls, frame) for alone, calls in self._parts() if not alone
+                ]
+            except _Refused as refused:
+                self._alone.add(refused.call)
+                reason = f"{type(refused.__cause__).__name__}: {refused.__cause__}"
+                _log.info("%s is left out of a CUDA graph: %s", refused.call.method, reason)
+            else:
+                return
+
+    def _captured(self, calls: list[Call], frame: Frame) -> Any:
+        """All runs of a frame as a graph."""
+
+        def work() -> None:
+            for run in range(frame.count):
+                for call in calls:
+                    try:
+                        self._calls.make(call, frame, run)
+                    except RuntimeError as error:
+                        raise _Refused(call) from error
+
+        return self._room.captured(work)
+
+    def _copy(self, frame: Frame, places: Places, words: list[Any] | None) -> None:
+        """Bring inputs and numbers, or take outputs away: one launch, or none."""
+        inwards = words is not None
+        passages_: list[Passage] = self._ins if inwards else self._outs
+        several = frame.count > 1
+        codes, arguments, most = [], [], 1
+        for number, storage, low, nbytes in passages_:
+            address, stride = places[number]
+            theirs, ours = address + low, frame.places[storage].data.ptr
+            size = _width(theirs | nbytes | (stride if several else 0))
+            codes.append(f"u{size}")
+            ends = (theirs, ours) if inwards else (ours, theirs)
+            arguments += [np.uintp(ends[0]), np.uintp(ends[1]), nbytes // size]
+            if several:
+                steps = (stride, frame.strides[storage])
+                first, second = steps if inwards else steps[::-1]
+                arguments += [frame.count, first // size, second // size]
+            most = max(most, nbytes // size * frame.count)
+        arguments += [frame.table, *words] if words else []
+        if codes or words:
+            program = _copies(tuple(codes), len(words or ()), several)
+            self._device.launch(program, blocks_for(most), *arguments)
+
+
+class _Refused(Exception):
+    """A call that cannot be captured; its cause says why."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call.method)
+        self.call = call
+
+
+def _width(number: int) -> int:
+    """The bytes of the largest integer in which memory so aligned can be copied."""
+    return min(8, number & -number) if number else 8

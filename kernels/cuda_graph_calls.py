@@ -1,0 +1,176 @@
+"""The calls of a program as a captured step makes them: every result in planned memory."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gradnet import binding
+from gradnet.backends import Array
+from gradnet.dtypes import uint8
+from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
+from gradnet.program.plan import extent
+from gradnet.program.replay import Memory
+
+from .cuda_elementwise import compiles
+from .cuda_graph_numbers import HELD, Numbers
+from .cuda_layout import BITS, code_of
+
+if TYPE_CHECKING:
+    from .cuda_backend import CudaBackend
+
+# Calls that wait for the device, or whose libraries do. A check reads values: layers and losses
+# make none on a GPU, where an index out of range is told at the next wait, and a class gives NaN.
+_WAITING = frozenset({"check", "linalg", "sort", "argsort", "searchsorted", "nonzero"})
+_ALIGNMENT = 256
+
+
+def capturable(call: Call) -> bool:
+    """Whether a call can be part of a graph, as far as can be told before it is tried."""
+    if call.method in _WAITING:
+        return False
+    if call.method in ("take", "put"):
+        index = call.args[1]
+        arrays = [i for i in index if isinstance(i, Value)]
+        if call.method == "put":
+            # Places are sorted by a library that waits; a number would come from the host.
+            return not arrays and isinstance(call.args[2], Value)
+        return not arrays or (len(index) == 1 and arrays[0].dtype.kind in "iu")
+    if call.method in HELD:
+        return True
+    flat: list[Any] = []
+    mapped((call.args, call.kwargs), flat.append)
+    return not any(isinstance(x, Live) for x in flat)
+
+
+class Passage(NamedTuple):
+    """Memory that each run brings: its number among those given, and the bytes that are used."""
+
+    number: int
+    storage: Storage
+    low: int
+    nbytes: int
+
+
+def passages(program: Program) -> tuple[list[Passage], list[Passage]]:
+    """The inputs that are read, and the outputs."""
+    reach: dict[Storage, tuple[int, int]] = {}
+    for call in program.calls:
+        for value in (*call.reads, *call.writes):
+            low, high = reach.get(value.storage, (value.offset, value.offset))
+            first, last = extent(value)
+            reach[value.storage] = min(low, first), max(high, last)
+    ins: list[Passage] = []
+    outs: list[Passage] = []
+    for number, storage in enumerate(program.places()):
+        low, high = reach.get(storage, (0, 0))
+        if storage.kind == "output":
+            low, high = 0, storage.nbytes
+        if high > low:
+            (outs if storage.kind == "output" else ins).append(
+                Passage(number, storage, low, high - low)
+            )
+    return ins, outs
+
+
+class Frame:
+    """The memory of so many runs in a row: what each is given, what it gives, and its numbers.
+
+    Inputs and outputs lie elsewhere at every run, and a graph's addresses are fixed. They are
+    copied, by one launch before the graph and one after it: to exchange the addresses within the
+    graph instead would take a call for each of its nodes, and the kernels of libraries do not tell
+    which of their parameters is one.
+    """
+
+    def __init__(
+        self, backend: CudaBackend, every: Sequence[Passage], numbers: Numbers, count: int
+    ) -> None:
+        self.count = count
+        self.table = backend.empty((max(1, numbers.words * count),), np.dtype(np.uint64))
+        self.strides = {p.storage: -(-p.nbytes // _ALIGNMENT) * _ALIGNMENT for p in every}
+        self.places = {
+            p.storage: backend.empty((self.strides[p.storage] * count,), uint8) for p in every
+        }
+        self.lows = {p.storage: p.low for p in every}
+        self.graphs: list[Any] = []
+
+
+class Calls:
+    """Makes the calls of a program, on memory planned once."""
+
+    def __init__(self, backend: CudaBackend, program: Program, numbers: Numbers) -> None:
+        self.backend = backend
+        self.numbers = numbers
+        self.memory = Memory(backend, program)
+
+    def _array(self, value: Value, frame: Frame, run: int) -> Array:
+        """The array at a place, in that run of a frame's."""
+        storage = value.storage
+        if storage.kind not in ("input", "output"):
+            return self.memory.array(value)
+        place = run * frame.strides[storage] + value.offset - frame.lows[storage]
+        base = frame.places[storage]
+        return self.backend.window(base, place, value.shape, value.strides, value.dtype)
+
+    def _resolved(self, tree: Any, frame: Frame, run: int) -> Any:
+        """Arguments with arrays and numbers in their places."""
+
+        def found(x: Any) -> Any:
+            if isinstance(x, Live):
+                return x.action.result[x.index]
+            return self._array(x, frame, run) if isinstance(x, Value) else x
+
+        return mapped(tree, found)
+
+    def make(self, call: Call, frame: Frame, run: int) -> None:
+        """Make a call: now, or in a graph where the stream is being captured."""
+        args, kwargs, outs = self._resolved((call.args, call.kwargs, call.outs), frame, run)
+        backend = self.backend
+        if call.method == "check":
+            values, *operands = args
+            values(*operands)
+        elif call.method in HELD:
+            held = self.numbers.array(backend, call, frame.table, run)
+            if call.method == "update":
+                backend._update(args[0], args[1], (held,), held=True)
+            else:
+                kind, _, _, shape, dtype = args
+                backend._random(kind, (held,), shape, dtype, outs[0], held=True)
+        elif call.method == "softmax_cross_entropy" and _contiguous(call):
+            backend._losses(*args, *outs)
+        elif call.method == "bias_activation_backward" and _slopes(call):
+            backend._slope(*args, *outs)
+        else:
+            self._called(call, args, kwargs, outs)
+
+    def _called(self, call: Call, args: Any, kwargs: Any, outs: Any) -> None:
+        method = getattr(self.backend, call.method)
+        placed = len(outs) == 1 and _has_out(method.__func__)
+        if placed:
+            kwargs["out"] = outs[0]
+        results = method(*args, **kwargs)
+        if placed or not outs or results is None:
+            return
+        for result, out in zip(results if len(outs) > 1 else (results,), outs, strict=True):
+            if out is not None and result is not out:
+                self.backend.cast(result, out.dtype, out=out)
+
+
+def _contiguous(call: Call) -> bool:
+    return all(out is not None and out.contiguous for out in call.outs)
+
+
+def _slopes(call: Call) -> bool:
+    """Whether one kernel gives both results of `bias_activation_backward`."""
+    g, _, derivative, _ = call.args
+    both = call.kwargs["with_bias"] and g.size and _contiguous(call)
+    return bool(both and code_of(g.dtype) in BITS and compiles(binding.vjp(derivative)))
+
+
+@cache
+def _has_out(method: Callable[..., Any]) -> bool:
+    return "out" in inspect.signature(method).parameters
