@@ -21,6 +21,7 @@ import numpy as np
 
 from gradnet.backends import Array
 from gradnet.dtypes import DType, is_half
+from gradnet.errors import DeviceError
 
 from .cublaslt_layout import Problem, problem_of
 
@@ -29,7 +30,8 @@ WORKSPACE = 32 << 20
 # The heuristics are told a little less: products with epilogues were seen to take 16 bytes more
 # than they tell (nvmath-python adds as many).
 _RESERVED = 256
-_ALIGNED = 256
+# No kernel asks for addresses that are multiples of more.
+_ALIGNED = 16
 _MOST_PLANS = 4096
 
 # cudaDataType_t and cublasComputeType_t, by the names of dtypes.
@@ -89,7 +91,7 @@ class _Request(NamedTuple):
     compute: int
     epilogue: int
     aux_row: int
-    # The largest powers of two up to 256 that the addresses are multiples of.
+    # The largest powers of two up to 16 that the addresses are multiples of.
     aligned: tuple[int, int, int, int, int]
 
 
@@ -122,7 +124,8 @@ class CublasLt:
         """`out = a @ b` with an epilogue; False where cublasLt has no such product.
 
         The operands are of one dtype, `out` of the same or, for 16-bit floats, float32. `vector`
-        is the bias, or where its gradient goes; `aux` ReLU's mask, or GELU's input.
+        is the bias, or where its gradient goes; `aux` ReLU's mask, or GELU's input. Raises
+        DeviceError where the library fails.
         """
         pointers = [a.data.ptr, b.data.ptr, out.data.ptr, 0, 0]
         if vector is not None:
@@ -139,13 +142,17 @@ class CublasLt:
             0 if aux is None else aux.strides[0],
             (*(min(_ALIGNED, p & -p) for p in pointers),),
         )
-        with self._lock:
-            plan = self._plan(request, pointers)
-            if plan is None:
-                return False
-            stream = self._device.cupy.cuda.get_current_stream().ptr
-            workspace = self._workspace(stream)
-            plan.run(self._handle, pointers, workspace.data.ptr, workspace.nbytes, stream)
+        try:
+            with self._lock:
+                plan = self._plan(request, pointers)
+                if plan is None:
+                    return False
+                stream = self._device.cupy.cuda.get_current_stream().ptr
+                workspace = self._workspace(stream)
+                plan.run(self._handle, pointers, workspace.data.ptr, workspace.nbytes, stream)
+        except self._lt.cuBLASLtError as error:
+            shapes = f"{a.shape} and {b.shape}, {a.dtype.name}"
+            raise DeviceError(f"cublasLt cannot multiply arrays of {shapes}: {error}") from error
         return True
 
     @contextmanager

@@ -11,7 +11,7 @@ from .cuda_backend import CudaBackend
 def backend(index: int) -> Backend:
     """The backend on the GPU of that index. Raises DeviceError where there is none."""
     found = CudaBackend(cuda_device.found(index))
-    found.find_cublaslt = cublaslt.found
+    found.multiply_by(cublaslt.found)
     return found
 
 

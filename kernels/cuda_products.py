@@ -30,20 +30,19 @@ class Mask:
     written = False
 
 
-def _none(device: Device) -> CublasLt | None:
-    return None
-
-
 class Products(Arrays):
     """What multiplies matrices. Part of the CUDA backend."""
 
-    # How to come by cublasLt, which is asked for with the first product.
-    find_cublaslt: Callable[[Device], CublasLt | None] = staticmethod(_none)
+    _find_cublaslt: Callable[[Device], CublasLt | None] | None = None
+
+    def multiply_by(self, find: Callable[[Device], CublasLt | None]) -> None:
+        """Multiply by the cublasLt that `find` gives when the first product is made."""
+        self._find_cublaslt = find
 
     @cached_property
     def cublaslt(self) -> CublasLt | None:
         """The products of cublasLt, or None where CuPy's take their place."""
-        return self.find_cublaslt(self._device)
+        return None if self._find_cublaslt is None else self._find_cublaslt(self._device)
 
     @on_device
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:

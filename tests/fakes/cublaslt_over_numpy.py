@@ -368,7 +368,7 @@ def _wide(x: Any, tf32: bool) -> Any:
 def attach(cuda: CudaBackend, workspace: int = 4096) -> Bindings:
     """Let a backend over NumPy multiply by this module."""
     module = Bindings(cuda._device.cupy)
-    cuda.find_cublaslt = lambda device: CublasLt(module, device, workspace)
+    cuda.multiply_by(lambda device: CublasLt(module, device, workspace))
     return module
 
 
