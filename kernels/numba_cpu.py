@@ -21,7 +21,6 @@ from gradnet.numpy_backend import quiet
 from . import compiler, tables, threads
 from .compiler import Kernel
 from .maps import Maps, compiles, formula_kernel, placed
-from .gemm import arrays as products
 from .operands import FLOATS
 from .tables import Reductions
 from .templates import elementwise, gather, reductions, softmax
