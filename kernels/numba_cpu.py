@@ -20,6 +20,7 @@ from gradnet.numpy_backend import quiet
 
 from . import compiler, tables, threads
 from .compiler import Kernel
+from .gemm import arrays as products
 from .maps import Maps, compiles, formula_kernel, placed
 from .operands import FLOATS
 from .tables import Reductions
@@ -188,6 +189,10 @@ class NumbaBackend(Maps, Reductions):
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32:
             return super().matmul(a, b, out=out, tf32=True)
+        if a.dtype in FLOATS:
+            made = products.matmul(a, b, out)
+            if made is not None:
+                return made
         large = a.ndim == b.ndim == 2 and a.size * b.shape[1] >= blas.SHARED
         if large and a.dtype in FLOATS:
             from . import shared_product

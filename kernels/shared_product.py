@@ -1,14 +1,16 @@
-"""Large products of eager code between replays, on the team of threads that those run on.
+"""Large products of eager code on the team of threads that replays run on.
 
 The BLAS's own threads would spin for some 20 milliseconds after each product, on the processors
 that the team needs for the next replay, as after each epoch of a captured run. Where no replay has
 been made there is nobody to disturb, and the BLAS's threads wake sooner. The choice depends on what
-the program does and not on time, for the two ways round differently.
+the program does and not on time, for the two ways round differently. Our own products are always
+made by the team: they round alike on any number of threads.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,56 +20,61 @@ from gradnet import blas
 from gradnet.backends import Array
 from gradnet.dtypes import DType
 
-from . import blas_entry
+from . import blas_entry, gemm
+from .gemm import arrays, build
 from .replay import machine, team
 
-# What a thread reads of its part: transposed or not, sizes, and places with their leading lengths.
+# What a thread reads of its part of a product of the BLAS: transposed or not, sizes, and places
+# with their leading lengths.
 _WORDS = ("i32 ta", "i32 tb", "i64 n", "i64 m", "i64 k", "ptr a", "i64 lda", "ptr b", "i64 ldb",
           "ptr c", "i64 ldc")  # fmt: skip
+_BLAS_CALL = ("i32 101, i32 %ta, i32 %tb, i64 %n, i64 %m, i64 %k, {kind} 1.0, ptr %a, i64 %lda, "
+              "ptr %b, i64 %ldb, {kind} 0.0, ptr %c, i64 %ldc")  # fmt: skip
 
 
 class _Products:
-    """Machine code for products of one dtype: a function for each thread of the team."""
+    """Machine code for products: a function for each thread of the team, which reads its words."""
 
-    def __init__(self, entry: int, kind: str, threads: int) -> None:
-        text = "".join(_function(rank, entry, kind) for rank in range(threads))
+    def __init__(self, entry: int, words: Sequence[str], call: str, threads: int) -> None:
+        text = "".join(_function(rank, entry, words, call) for rank in range(threads))
         self.code = machine.Code(text)
         names = (f"product{rank}" for rank in range(threads))
         self.functions = np.array([self.code.address(name) for name in names], np.int64)
         self.place = self.functions.ctypes.data
 
+    def run(self, crew: team.Team, words: Sequence[int]) -> None:
+        """Have each thread make its part."""
+        given: Any = (ctypes.c_int64 * len(words))(*words)
+        crew.run(self.place, ctypes.addressof(given))
 
-def _function(rank: int, entry: int, kind: str) -> str:
+
+def _function(rank: int, entry: int, words: Sequence[str], call: str) -> str:
     lines = []
-    for i, word in enumerate(_WORDS):
+    for i, word in enumerate(words):
         type_, name = word.split()
-        at = rank * len(_WORDS) + i
+        at = rank * len(words) + i
         lines.append(f"%p{name} = getelementptr i64, ptr %words, i64 {at}")
         lines.append(f"%{name} = load {type_}, ptr %p{name}")
-    return f"""
-define void @product{rank}(ptr %words) {{
-{chr(10).join(lines)}
-call void inttoptr (i64 {entry} to ptr)(i32 101, i32 %ta, i32 %tb, i64 %n, i64 %m, i64 %k,
- {kind} 1.0, ptr %a, i64 %lda, ptr %b, i64 %ldb, {kind} 0.0, ptr %c, i64 %ldc)
-ret void
-}}
-"""
+    body = "\n".join(lines)
+    called = f"call void inttoptr (i64 {entry} to ptr)({call})"
+    return f"define void @product{rank}(ptr %words) {{\n{body}\n{called}\nret void\n}}\n"
 
 
 @cache
-def _products(dtype: DType, crew: team.Team) -> _Products | None:
+def _by_blas(dtype: DType, crew: team.Team) -> _Products | None:
     entry = blas_entry.gemm(dtype)
     if entry is None:
         return None
-    return _Products(entry, "float" if dtype.itemsize == 4 else "double", crew.size)
+    call = _BLAS_CALL.format(kind="float" if dtype.itemsize == 4 else "double")
+    return _Products(entry, _WORDS, call, crew.size)
 
 
 def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
-    """`(n, k) @ (k, m) -> (n, m)` on all threads, or None where this cannot be had or is no use."""
+    """`(n, k) @ (k, m) -> (n, m)` by the BLAS on all threads, or None where that is no use."""
     crew = team.current()
     if crew is not None and not crew.replayed:
         return None
-    made = None if crew is None else _products(a.dtype, crew)
+    made = None if crew is None else _by_blas(a.dtype, crew)
     left, right = (
         blas_entry.lines(a.shape, a.strides, a.itemsize),
         blas_entry.lines(b.shape, b.strides, b.itemsize),
@@ -88,7 +95,36 @@ def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
         words += [at + i * size * (1 if left[0] else left[1]), left[1]]
         words += [bt + j * size * (right[1] if right[0] else 1), right[1]]
         words += [ct + (i * m + j) * size, m]
-    given: Any = (ctypes.c_int64 * len(words))(*words)
     blas.alone()
-    crew.run(made.place, ctypes.addressof(given))
+    made.run(crew, words)
     return c
+
+
+@cache
+def _by_own(dtype: DType, threads: int) -> _Products:
+    made = build.code(dtype)
+    assert made is not None
+    words = [f"{kind} {name}" for kind, name in gemm.PARAMETERS]
+    call = ", ".join(f"{kind} %{name}" for kind, name in gemm.PARAMETERS)
+    return _Products(made.product, words, call, threads)
+
+
+def own(way: arrays.Way, a: Array, b: Array, c: Array) -> None:
+    """`(n, k) @ (k, m) -> (n, m)` by our own code on all threads, into C."""
+    crew = team.current()
+    threads = 1 if crew is None else crew.size
+    size = a.itemsize
+    strides = (*way.strides, (c.shape[1] * size, size))
+    left, right, target = (
+        gemm.Matrix(x.__array_interface__["data"][0], given)
+        for x, given in zip((a, b, c), strides, strict=True)
+    )
+    most = gemm.most_scratch()
+    first = arrays.kept.zone(threads * most)
+    zones = [first + i * most for i in range(threads)]
+    calls = gemm.shared(a.dtype, way.sizes, left, right, target, zones)
+    if crew is None:
+        way.alone(a, b, c)
+        return
+    words = [x for call in calls for _, x in call.arguments]
+    _by_own(a.dtype, threads).run(crew, words)

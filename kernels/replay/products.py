@@ -1,24 +1,31 @@
-"""Products by the BLAS, random numbers, copies and checks."""
+"""Products by our own code or the BLAS, random numbers, copies and checks."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
+
 from gradnet.program.calls import Call, Live, Value
 from gradnet.program.replay import step
 
-from .. import blas_entry
+from .. import blas_entry, gemm
 from ..operands import FLOATS
 from ..templates import philox, replayed
 from .base import BARRIER, Base, Ranks, Unsupported
 from .machine import Argument, Block, Guard, Item, Native, kernel_call, moved
+from .team import ranges
 
 _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}
 
 
 class Products(Base):
-    """Products by the BLAS, random numbers, copies and checks."""
+    """Products by our own code or the BLAS, random numbers, copies and checks."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._zones: list[int] = []
 
     # Products
 
@@ -27,6 +34,57 @@ class Products(Base):
     ) -> Ranks:
         (c,) = call.outs
         assert c is not None
+        own = None if tf32 else self._own(a, b, c)
+        return self._by_blas(a, b, c, tf32) if own is None else own
+
+    def _own(self, a: Value, b: Value, c: Value) -> Ranks | None:
+        """A product or a stack of products by our own code, None where it is not its work."""
+        shapes = a.shape, b.shape, c.shape
+        if a.dtype != c.dtype or b.dtype != c.dtype or not 2 <= len(c.shape) <= 3:
+            return None
+        (n, m), k = c.shape[-2:], a.shape[-1]
+        if min(map(len, shapes)) < 2 or not gemm.own(c.dtype, n, k, m) or not c.size:
+            return None
+        found = [gemm.operand(x.shape, x.strides, x.dtype.itemsize) for x in (a, b, c)]
+        if not c.contiguous:
+            return None
+        first, second, third = [
+            y and gemm.Matrix(self.place(x), *y) for x, y in zip((a, b, c), found, strict=True)
+        ]
+        if first is None or second is None or third is None:
+            return None
+        zones, least, sizes = self.zones(), self.SHARE_PRODUCT, (n, k, m)
+        if len(c.shape) == 2:
+            self.work += n * k * m / least
+            parts = max(min(self.threads, n * k * m // least), 1)
+            calls = gemm.shared(c.dtype, sizes, first, second, third, zones[:parts], moved)
+        else:
+            count = c.shape[0]
+            self.work += count * n * k * m / least
+            parts = max(min(self.threads, count * n * k * m // least), 1)
+            calls = []
+            for (start, stop), zone in zip(ranges(count, parts), zones, strict=False):
+                left, right, target = (
+                    x._replace(place=moved(x.place, start * x.stack))
+                    for x in (first, second, third)
+                )
+                calls.append(gemm.batched(c.dtype, stop - start, sizes, left, right, target, zone))
+        ranks: Ranks = [
+            [Native(x.address, "void", tuple(Argument(*y) for y in x.arguments))] for x in calls
+        ]
+        return [*ranks, *([] for _ in range(self.threads - parts))] if parts > 1 else ranks
+
+    def zones(self) -> list[int]:
+        """Memory in which each thread may pack what it multiplies."""
+        if not self._zones:
+            most = gemm.most_scratch()
+            block = np.zeros(self.threads * most + 64, np.uint8)
+            self.kept.append(block)
+            first = -(-block.ctypes.data // 64) * 64
+            self._zones = [first + i * most for i in range(self.threads)]
+        return self._zones
+
+    def _by_blas(self, a: Value, b: Value, c: Value, tf32: bool) -> Ranks:
         entry = None if tf32 or a.dtype != c.dtype else blas_entry.gemm(c.dtype)
         if entry is None or len(a.shape) != 2 or len(b.shape) != 2 or not c.size:
             raise Unsupported

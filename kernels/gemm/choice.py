@@ -1,0 +1,151 @@
+"""Which products are our own, what they pack, and in which blocks they go.
+
+Whether a product is our own depends on its sizes and dtype alone, and so does the block of k, so
+that eager code, replays and any number of threads round alike. The rest changes no bits: a part of
+a product may pack or not, as its sizes and strides are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from gradnet.backends import Shape
+from gradnet.dtypes import DType
+
+from . import build, driver, tile
+
+Strides = tuple[int, int]
+
+# Below so many rows or columns, tiles are mostly empty.
+_LEAST = 4
+# Bytes that a panel's elements may spread over if it is not to be packed.
+_SPREAD = 192 << 10
+_BLOCK_B = 3 << 20
+
+
+class Blocks(NamedTuple):
+    """Blocks of k, of rows and of columns."""
+
+    k: int
+    rows: int
+    columns: int
+
+
+class Plan(NamedTuple):
+    """How a product goes: see driver.py. `scratch` is in bytes."""
+
+    blocks: Blocks
+    mode: int
+    scratch: int
+
+
+def own(dtype: DType, n: int, k: int, m: int) -> bool:
+    """Whether the product `(n, k) @ (k, m)` is our own, not the BLAS's."""
+    return n >= _LEAST and m >= _LEAST and k > 0 and build.code(dtype) is not None
+
+
+class Operand(NamedTuple):
+    """An operand of a stack of products: strides of its matrices, and from one to the next."""
+
+    strides: Strides
+    stack: int
+
+
+def operand(shape: Shape, given: tuple[int, ...], size: int) -> Operand | None:
+    """A matrix, or a stack of matrices; a stack of one is repeated."""
+    found = strides(shape[-2:], given[-2:], size)
+    if found is None:
+        return None
+    return Operand(found, given[0] if len(shape) == 3 and shape[0] > 1 else 0)
+
+
+def strides(shape: Shape, given: tuple[int, ...], size: int) -> Strides | None:
+    """The strides of a matrix, set right where an axis is short.
+
+    None for a matrix that is neither stored by rows nor by columns.
+    """
+    (n, m), (rows, columns) = shape, given
+    if columns == size or m == 1:
+        return rows if n > 1 else m * size, size
+    return (size, columns) if rows == size or n == 1 else None
+
+
+@cache
+def caches() -> tuple[int, int]:
+    """Bytes of the first two caches of data, as Linux tells them; else of most processors."""
+    sizes = {1: 32 << 10, 2: 512 << 10}
+    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index[0-9]"):
+        try:
+            level, kind, size = (
+                (folder / name).read_text(encoding="ascii").strip()
+                for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if kind in ("Data", "Unified") and size.endswith("K") and int(level) in sizes:
+            sizes[int(level)] = int(size[:-1]) << 10
+    return sizes[1], sizes[2]
+
+
+def blocks(shape: tile.Shape, k: int) -> Blocks:
+    """Blocks that fit the caches: a panel of B the first, a block of A half of the second."""
+    first, second = caches()
+    most = min(max(first // (shape.columns * shape.size), 128), 512)
+    parts = max(-(-k // most), 1)
+    depth = max(-(-k // (16 * parts)) * 16, 16)
+    rows = max(second // (2 * depth * shape.size) // shape.rows, 1) * shape.rows
+    return Blocks(depth, rows, max(_BLOCK_B // (depth * shape.size) // 64, 1) * 64)
+
+
+def most_scratch() -> int:
+    """The bytes that no product needs more than beside its arrays."""
+    return _BLOCK_B + (-(-caches()[1] // 4096) + 64) * 4096
+
+
+def plan(shape: tile.Shape, n: int, k: int, m: int, a: Strides, b: Strides) -> Plan:
+    """How to compute a product, or a part of one, of operands with these strides."""
+    made = blocks(shape, k)
+    return planned(shape, made, n, k, m, a, b, _packs(shape, made, n, k, m, a, b))
+
+
+def _packs(
+    shape: tile.Shape, made: Blocks, n: int, k: int, m: int, a: Strides, b: Strides
+) -> tuple[bool, bool]:
+    size, depth = shape.size, min(made.k, k)
+    columns_a, columns_b = a[1] != size, b[1] != size
+    if columns_a:
+        pack_a = depth * abs(a[1]) > _SPREAD and m > 2 * shape.columns
+    else:
+        # Rows that begin at the same place in their pages push one another out of the cache.
+        pack_a = m >= 8 * shape.columns or (a[0] % 2048 == 0 and m >= 3 * shape.columns)
+    pack_b = columns_b or (depth * abs(b[0]) > _SPREAD and n > 2 * shape.rows)
+    return pack_a, pack_b
+
+
+def planned(
+    shape: tile.Shape,
+    made: Blocks,
+    n: int,
+    k: int,
+    m: int,
+    a: Strides,
+    b: Strides,
+    packs: tuple[bool, bool],
+) -> Plan:
+    """A product in given blocks that packs A, B, or both; B stored by columns must be packed."""
+    pack_a, pack_b = packs
+    rows, columns = (n if not pack_a else made.rows), (m if not pack_b else made.columns)
+    mode = pack_a << driver.PACK_A | pack_b << driver.PACK_B
+    mode |= (a[1] != shape.size) << driver.COLUMNS_A | (b[1] != shape.size) << driver.COLUMNS_B
+    depth = -(-min(made.k, max(k, 1)) // shape.width) * shape.width
+    need = 64
+    if pack_b:
+        need += -(-min(m, columns) // shape.columns) * shape.columns * depth * shape.size + 64
+    if pack_a:
+        # A tile has at least half of its rows, but for one that is alone and an odd last one.
+        tiles = -(-min(n, rows) // shape.rows) + 1
+        need += tiles * shape.pitch * depth * shape.size
+    fitted = Blocks(min(made.k, depth), max(rows, 1), max(columns, 1))
+    return Plan(fitted, mode, need if any(packs) else 0)

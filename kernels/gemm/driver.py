@@ -1,0 +1,245 @@
+"""A whole product in machine code: blocks, panels and tiles, and stacks of matrices.
+
+    product(n, m, k, a, ra, ca, b, rb, cb, c, rc, kc, mc, nc, mode, scratch)
+    stack(count, za, zb, zc, n, m, k, ...)
+    places(a, b, c, words, scratch)    objects(a, b, c, words, scratch)
+
+`C = A @ B`, (n, k) @ (k, m) -> (n, m); C's rows are contiguous. Strides are in bytes: `ra` from row
+to row, `ca` from column to column, one of which is an element's size, and `za` from matrix to
+matrix. Blocks have kc of k, mc rows and nc columns. For each block of k, all of C's blocks are
+computed or added to in turn, so that a value's sum depends on k and kc alone. `places` takes the
+other arguments of `stack` as words side by side, and `objects` NumPy's arrays instead of places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from . import packing, tile
+from .text import Writer
+from .tile import Shape
+
+# Bits of `mode`: what is packed, and what is stored by columns.
+PACK_A, PACK_B, COLUMNS_A, COLUMNS_B = range(4)
+ARGUMENTS = ("n", "m", "k", "a", "ra", "ca", "b", "rb", "cb", "c", "rc", "kc", "mc", "nc",
+             "mode", "scratch")  # fmt: skip
+STACK = ("count", "za", "zb", "zc", *ARGUMENTS)
+# Of a panel of columns: tile t, from row i on, is at `a + i * ra + t * za`.
+_PANEL = ("n", "k", "a", "ra", "za", "sa", "b", "sb", "c", "rc", "lanes", "more", "first")
+_COLUMNS = ("n", "w", "k", "a", "ra", "za", "sa", "b", "zb", "sb", "c", "rc", "more", "first")
+POINTERS = {"a", "b", "c", "scratch", "words"}
+
+
+def heights(shape: Shape) -> tuple[int, ...]:
+    """The rows of the tiles there are: one, or an even number."""
+    return (1, *range(2, shape.rows + 1, 2))
+
+
+def widths(shape: Shape) -> tuple[tuple[int, bool], ...]:
+    """The vectors of the tiles there are, and whether the last is masked.
+
+    Where masks cost nothing, whole tiles have one too.
+    """
+    return ((1, True), (2, True)) if shape.masks_freely else ((1, True), (2, True), (2, False))
+
+
+def text(shape: Shape) -> str:
+    """The module of an element type."""
+    tiles, names = "", []
+    for by_rows in (False, True):
+        for vectors, masked in widths(shape):
+            for rows in heights(shape):
+                tiles += tile.function(shape, rows, vectors, masked, by_rows)
+                names.append(f"ptr @{tile.name(rows, vectors, masked, by_rows)}")
+    table = f"@tiles = internal constant [{len(names)} x ptr] [{', '.join(names)}]\n"
+    parts = (_panel, _columns, _pack_a, _pack_b, _product, _stack, _words)
+    rest = "".join(part(shape) for part in parts)
+    return tile.declarations(shape) + tiles + table + packing.functions(shape) + rest
+
+
+def typed(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Parameters with their types."""
+    return [("ptr" if name in POINTERS else "i64", name) for name in names]
+
+
+def _function(name: str, parameters: Sequence[str], text: Writer, internal: bool = True) -> str:
+    body = "\n".join(text.lines)
+    kind = "define internal void" if internal else "define void"
+    head = ", ".join(f"{type_} %{x}" for type_, x in typed(parameters))
+    return f"{kind} @{name}({head}) {{\n{body}\nret void\n}}\n"
+
+
+def _call(text: Writer, name: str, parameters: Sequence[str], **given: object) -> None:
+    """Call a function; parameters that are not given have the caller's values."""
+    arguments = ", ".join(f"{kind} {given.get(x, f'%{x}')}" for kind, x in typed(parameters))
+    text.do(f"call void @{name}({arguments})")
+
+
+@contextmanager
+def _over_tiles(text: Writer, shape: Shape) -> Iterator[tuple[str, str, str]]:
+    """For each tile of n rows: its first row, its number and its rows.
+
+    Pairs of rows are dealt out evenly; an odd row at the end is a tile by itself.
+    """
+    pairs, most = text.binary("ashr", "%n", 1), shape.rows // 2
+    count = text.binary("sdiv", text.binary("add", pairs, most - 1), most)
+    some = text.more(count, 1)
+    least, extra = text.binary("sdiv", pairs, some), text.binary("srem", pairs, some)
+    whole = text.binary("add", count, text.binary("and", "%n", 1))
+    with text.loop(0, whole) as t:
+        # The first `extra` tiles have a pair more than the others.
+        longer = text.new(f"zext i1 {text.new(f'icmp slt i64 {t}, {extra}')} to i64")
+        rows = text.binary("shl", text.binary("add", least, longer), 1)
+        before = text.binary("add", text.binary("mul", t, least), text.less(t, extra))
+        odd = text.new(f"icmp eq i64 {t}, {count}")
+        yield text.binary("shl", before, 1), t, text.choice(odd, "i64", 1, rows)
+
+
+def _panel(shape: Shape) -> str:
+    """The tiles of a panel of columns, one below the other."""
+    text = Writer()
+    flag = text.new("icmp ne i64 %more, 0")
+    with _over_tiles(text, shape) as (i, t, rows):
+        ahead = text.binary("add", text.binary("mul", i, "%ra"), text.binary("mul", t, "%za"))
+        a, c = text.ahead("%a", ahead), text.ahead("%c", text.binary("mul", i, "%rc"))
+        number = text.binary("add", "%first", text.binary("ashr", rows, 1))
+        entry = text.new(f"load ptr, ptr {text.ahead('@tiles', text.binary('shl', number, 3))}")
+        text.do(
+            f"call void {entry}(i64 %k, ptr {a}, i64 %sa, ptr %b, i64 %sb, ptr {c}, i64 %rc, "
+            f"i64 %lanes, i1 {flag})"
+        )
+    return _function("panel", _PANEL, text)
+
+
+def _columns(shape: Shape) -> str:
+    """The panels of a block of C, side by side."""
+    text, width = Writer(), shape.width
+    with text.loop(0, "%w", shape.columns) as j:
+        left = text.less(text.binary("sub", "%w", j), shape.columns)
+        both = text.new(f"icmp sgt i64 {left}, {width}")
+        lanes = text.choice(both, "i64", text.binary("sub", left, width), left)
+        kind = text.choice(both, "i64", len(heights(shape)), 0)
+        if not shape.masks_freely:
+            whole = text.new(f"icmp eq i64 {left}, {shape.columns}")
+            kind = text.choice(whole, "i64", 2 * len(heights(shape)), kind)
+        number = text.binary("sdiv", j, shape.columns)
+        b = text.ahead("%b", text.binary("mul", number, "%zb"))
+        c = text.ahead("%c", text.binary("mul", j, shape.size))
+        first = text.binary("add", "%first", kind)
+        _call(text, "panel", _PANEL, b=b, c=c, lanes=lanes, first=first)
+    return _function("columns", _COLUMNS, text)
+
+
+def _pack_a(shape: Shape) -> str:
+    """A block of A as panels of rows, one for each tile; `za` bytes each."""
+    text = Writer()
+    columns, pitch = text.bit("%mode", COLUMNS_A), shape.pitch * shape.size
+    with _over_tiles(text, shape) as (i, t, rows):
+        source = text.ahead("%a", text.binary("mul", i, "%ra"))
+        target = text.ahead("%scratch", text.binary("mul", t, "%za"))
+        _packed(text, columns, source, ("%ca", "%ra"), rows, target, pitch)
+    return _function("pack_a", ("n", "k", "a", "ra", "ca", "za", "mode", "scratch"), text)
+
+
+def _pack_b(shape: Shape) -> str:
+    """A block of B as panels of columns, `zb` bytes each."""
+    text = Writer()
+    columns, pitch = text.bit("%mode", COLUMNS_B), shape.columns * shape.size
+    by_rows = text.new(f"xor i1 {columns}, true")
+    with text.loop(0, "%w", shape.columns) as j:
+        lines = text.less(text.binary("sub", "%w", j), shape.columns)
+        source = text.ahead("%b", text.binary("mul", j, "%cb"))
+        number = text.binary("sdiv", j, shape.columns)
+        target = text.ahead("%scratch", text.binary("mul", number, "%zb"))
+        _packed(text, by_rows, source, ("%rb", "%cb"), lines, target, pitch)
+    return _function("pack_b", ("w", "k", "b", "rb", "cb", "zb", "mode", "scratch"), text)
+
+
+def _packed(
+    text: Writer,
+    beside: str,
+    source: str,
+    strides: tuple[str, str],
+    lines: str,
+    target: str,
+    pitch: int,
+) -> None:
+    """Pack lines that lie side by side, with a stride along k, or one after the other."""
+    rest = f"i64 {lines}, i64 %k, ptr {target}, i64 {pitch}"
+    apart = text.new(f"xor i1 {beside}, true")
+    for condition, name, stride in ((beside, "copied", 0), (apart, "transposed", 1)):
+        with text.when(condition):
+            text.do(f"call void @{name}(ptr {source}, i64 {strides[stride]}, {rest})")
+
+
+def _padded(text: Writer, number: str, step: int) -> str:
+    """A number rounded up to a multiple of a power of two."""
+    return text.binary("and", text.binary("add", number, step - 1), -step)
+
+
+def _product(shape: Shape) -> str:
+    text, size, width = Writer(), shape.size, shape.width
+    pack_a, pack_b, by_columns = (text.bit("%mode", x) for x in (PACK_A, PACK_B, COLUMNS_A))
+    columns = _padded(text, text.less("%nc", "%m"), shape.columns)
+    zone = text.binary("mul", text.binary("mul", columns, _padded(text, "%kc", width)), size)
+    after = text.choice(pack_b, "i64", _padded(text, zone, 64), 0)
+    panels_a = text.ahead("%scratch", after)
+    by_panels = text.new(f"or i1 {pack_a}, {by_columns}")
+    first = text.choice(by_panels, "i64", 0, len(heights(shape)) * len(widths(shape)))
+    depth = text.more("%k", 1)  # a sum of nothing is 0, and put there
+    with text.loop(0, "%m", "%nc") as j, text.loop(0, depth, "%kc") as p:
+        w = text.less(text.binary("sub", "%m", j), "%nc")
+        k = text.less(text.binary("sub", "%k", p), "%kc")
+        whole = text.binary("mul", _padded(text, k, width), size)
+        more = text.new(f"zext i1 {text.new(f'icmp ne i64 {p}, 0')} to i64")
+        ahead = text.binary("add", text.binary("mul", p, "%rb"), text.binary("mul", j, "%cb"))
+        given_b = text.ahead("%b", ahead)
+        panel_b = text.binary("mul", whole, shape.columns)
+        with text.when(pack_b):
+            _call(text, "pack_b", ("w", "k", "b", "rb", "cb", "zb", "mode", "scratch"),
+                  w=w, k=k, b=given_b, zb=panel_b)  # fmt: skip
+        b = text.choice(pack_b, "ptr", "%scratch", given_b)
+        sb = text.choice(pack_b, "i64", shape.columns * size, "%rb")
+        zb = text.choice(pack_b, "i64", panel_b, shape.columns * size)
+        with text.loop(0, "%n", "%mc") as i:
+            n = text.less(text.binary("sub", "%n", i), "%mc")
+            ahead = text.binary("add", text.binary("mul", i, "%ra"), text.binary("mul", p, "%ca"))
+            given_a = text.ahead("%a", ahead)
+            panel_a = text.binary("mul", whole, shape.pitch)
+            with text.when(pack_a):
+                _call(text, "pack_a", ("n", "k", "a", "ra", "ca", "za", "mode", "scratch"),
+                      n=n, k=k, a=given_a, za=panel_a, scratch=panels_a)  # fmt: skip
+            apart = text.choice(by_columns, "i64", "%ca", "%ra")
+            ahead = text.binary("add", text.binary("mul", i, "%rc"), text.binary("mul", j, size))
+            _call(text, "columns", _COLUMNS, n=n, w=w, k=k, b=b, sb=sb, zb=zb, first=first,
+                  a=text.choice(pack_a, "ptr", panels_a, given_a),
+                  ra=text.choice(pack_a, "i64", 0, "%ra"),
+                  za=text.choice(pack_a, "i64", panel_a, 0),
+                  sa=text.choice(pack_a, "i64", shape.pitch * size, apart),
+                  c=text.ahead("%c", ahead), more=more)  # fmt: skip
+    return _function("product", ARGUMENTS, text, internal=False)
+
+
+def _stack(shape: Shape) -> str:
+    text = Writer()
+    with text.loop(0, "%count") as i:
+        a, b, c = (text.ahead(f"%{x}", text.binary("mul", i, f"%z{x}")) for x in "abc")
+        _call(text, "product", ARGUMENTS, a=a, b=b, c=c)
+    return _function("stack", STACK, text, internal=False)
+
+
+def _words(shape: Shape) -> str:
+    functions = ""
+    for name in ("places", "objects"):
+        text, given = Writer(), {}
+        for i, word in enumerate(STACK):
+            if word not in POINTERS:
+                given[word] = text.new(f"load i64, ptr {text.ahead('%words', 8 * i)}")
+            elif name == "objects" and word != "scratch":
+                # The data's address follows the head that every Python object has.
+                place = text.ahead(f"%{word}", object.__basicsize__)
+                given[word] = text.new(f"load ptr, ptr {place}")
+        _call(text, "stack", STACK, **given)
+        functions += _function(name, ("a", "b", "c", "words", "scratch"), text, internal=False)
+    return functions
