@@ -35,13 +35,15 @@ class Module:
     """
 
     training: bool
-    product_precision: str | None = None
+    product_precision: str | None
     extra: dict[str, Any]  # what travelled in the file that the model was loaded from
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         module = super().__new__(cls)
         # Set here, so that a subclass need not call super().__init__().
-        module.__dict__.update(training=True, extra={}, _members={}, _hooks=())
+        module.__dict__.update(
+            training=True, extra={}, product_precision=None, _members={}, _hooks=()
+        )
         return module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
