@@ -44,7 +44,7 @@ def test_derivatives_of_all_orders() -> None:
     block = gn.checkpoint(lambda x, w: gn.sin(x @ w) * x)
     gn.gradcheck(lambda x: block(x, w), np.array([[0.2, 0.7]]), order=2)
     gn.gradcheck(lambda x, w: gn.checkpoint(block)(block(x, w), w), np.ones((1, 2)), w, order=2)
-    x, v = leaf([[0.2, 0.7]]), leaf(w)
+    x, v = leaf([[0.2, 0.7]]), leaf(w.numpy())
     block(x, v).sum().backward(create_graph=True)
     g, x.grad, v.grad = x.grad, None, None
     g.sum().backward()

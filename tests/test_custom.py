@@ -17,7 +17,8 @@ X = np.array([[0.5, 1.0, 2.0], [0.1, 3.0, 1.5]])
 
 
 def cbrt(x: Any) -> Any:
-    return np.cbrt(x)
+    """Of an array of any library, so by its own operators."""
+    return x ** (1 / 3)
 
 
 def test_an_op_with_either_rule_has_both_modes(backend: Backend) -> None:
@@ -25,14 +26,15 @@ def test_an_op_with_either_rule_has_both_modes(backend: Backend) -> None:
     by_jvp = gn.op(cbrt, jvp=lambda ts, y, x: ts[0] / (3 * y * y))
     for f in (by_vjp, by_jvp):
         assert f.name == "cbrt"
-        np.testing.assert_array_equal(f(X).numpy(), np.cbrt(X))
+        np.testing.assert_allclose(f(X).numpy(), np.cbrt(X), rtol=1e-14)
         gn.gradcheck(f, X, order=2)
         gn.gradcheck(lambda x, f=f: gn.sum(f(x) * x), X, order=2)
 
 
 def test_an_op_of_several_operands_and_outputs(backend: Backend) -> None:
     def polar(x: Any, y: Any, *, scale: float) -> Any:
-        return scale * np.hypot(x, y), np.arctan2(y, x)
+        library = np if isinstance(x, np.ndarray) else backend._device.cupy  # type: ignore[attr-defined]
+        return scale * library.hypot(x, y), library.arctan2(y, x)
 
     def pull(g: Any, out: Any, x: Any, y: Any, *, scale: float) -> Any:
         r, (g_r, g_a) = out[0] / scale, (gn.zeros_like(x) if part is None else part for part in g)

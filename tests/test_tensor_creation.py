@@ -73,7 +73,8 @@ def test_what_is_no_array(given: Any, error: type[Exception], message: str) -> N
 
 def test_copy_rules() -> None:
     host = np.zeros(3, np.float32)
-    assert np.shares_memory(gn.asarray(host, copy=False).numpy(), host)
+    if gn.ones(()).device == "cpu":
+        assert np.shares_memory(gn.asarray(host, copy=False).numpy(), host)
     with pytest.raises(ValueError, match="without a copy"):
         gn.asarray(host, dtype=gn.float64, copy=False)
     x = gn.asarray(host)

@@ -257,4 +257,6 @@ def orthogonal(
     signs = ops.copysign(1.0, ops.diagonal(Tensor.wrap(r, drawn.backend)))
     columns = columns * signs * gain
     rows = columns if n >= m else columns.T
-    return ops.asarray(ops.reshape(rows, shape), dtype=wanted, device=device)
+    made = ops.astype(ops.reshape(rows, shape), wanted)
+    # Through the host, for it is wanted on the default device where none is named.
+    return ops.asarray(made.numpy(), device=device)
