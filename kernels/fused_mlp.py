@@ -96,21 +96,21 @@ def refusal(network: Network) -> str:
 
 
 class Bound(NamedTuple):
-    """What networks of a width are expected to gain: from so many rows on, up to so many inputs."""
+    """The fewest rows that networks of a width gain by, and the most inputs or outputs at any."""
 
     rows: int
-    inputs: int
+    ends: int
 
 
 # Where the fused kernels are expected to be faster than one product after the other. These are
-# estimates, which a measurement replaces: a layer is seven nodes of a graph forward and backward,
-# 2-3 us each, and takes a block about 1-3 us of each kernel, so that the fewest rows already gain.
-# Large batches gain what activations do not move through memory. But each block adds every tile
-# of the weights' gradient to its part of it in the cache, once for its 128 rows: that costs
-# 8 * WIDTH bytes for an input of a row, where one product after the other reads 2 * 128; so wide
-# inputs gain as long as there are few blocks, and lose when each takes several rounds.
+# estimates, which a measurement replaces: of a captured step, a layer is four or five nodes, 2-3 us
+# each, and takes a block about 1-3 us of each kernel, so that the fewest rows already gain. Large
+# batches gain what activations do not move through memory. But a block adds every tile of the
+# weights' gradient to its part of it in the cache, once for its 128 rows: that costs 8 * WIDTH
+# bytes for each input, where the products one after the other read 2 * 128. So many inputs gain as
+# long as every block has one round of rows, and lose with more.
 WORTH = {16: Bound(1, 512), 32: Bound(1, 256), 64: Bound(1, 256), 128: Bound(1, 256)}
-# With more inputs, the most rows: one round of every block.
+# With more inputs or outputs, the most rows: one round of every block.
 ONE_ROUND = 16 * WARPS * PARTS
 
 # The switch: "0" never, "1" wherever the kernels can, and otherwise where WORTH expects a gain.
@@ -123,7 +123,8 @@ def worthwhile(network: Network, n: int) -> bool:
     if switch in ("0", "1"):
         return switch == "1"
     bound = WORTH[network.width]
-    return n >= bound.rows and (network.inputs <= bound.inputs or n <= ONE_ROUND)
+    few = max(network.inputs, network.outputs) <= bound.ends
+    return n >= bound.rows and (few or n <= ONE_ROUND)
 
 
 class Kernels:
@@ -275,7 +276,7 @@ def _pointer(array: Any) -> Any:
 
 def _checked(network: Network, **arrays: Any) -> int:
     """The rows of the batch, after a look at what is given."""
-    n = len(arrays["x"])
+    n = arrays["x"].shape[0]
     flat, rows = (network.parameters,), (n, network.inputs)
     shapes = {
         "x": rows,

@@ -345,7 +345,9 @@ class Launches:
     def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
         self.programs[program] += 1
         given = [
-            self.cupy.at(int(value), code) if isinstance(value, np.uintp) and "*" in code else value
+            self.cupy.at(int(value), code)
+            if isinstance(value, np.uintp) and value and "*" in code
+            else value
             for code, value in zip(program.signature, arguments, strict=True)
         ]
 

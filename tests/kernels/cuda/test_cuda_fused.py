@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fakes import fused
 from gradnet.kernels import fused_mlp
+from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_fused import fused_stacks
 from gradnet.kernels.cuda_mlp import FullyFused
 from gradnet.kernels.fused_mlp import Network
@@ -76,7 +77,6 @@ def in_halves(model: Any, x: Any) -> Any:
 
 
 def trained(
-    backend: Fusing,
     forward: Callable[[Any, Any], Any] = plain,
     sizes: tuple[int, ...] = (5, 16, 16, 3),
     steps: int = 3,
@@ -108,10 +108,10 @@ def trained(
 
 def same(backend: Fusing, bound: float = 2e-2, **options: Any) -> list[str]:
     """Train with and without the fused MLP: the same within rounding. The fused program's calls."""
-    losses, parameters = trained(backend, **options)
+    losses, parameters = trained(**options)
     calls = backend.programs[-1]
     backend.fuses = False
-    expected, right = trained(backend, **options)
+    expected, right = trained(**options)
     assert not any(name in backend.programs[-1] for name in (FORWARD, BACKWARD))
     assert losses[-1] < losses[0]
     assert np.allclose(losses, expected, rtol=bound, atol=bound / 10)
@@ -200,11 +200,34 @@ def test_prediction_is_one_call(backend: Fusing) -> None:
     assert np.allclose(found, predict(x).numpy(), rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize(("switch", "nodes"), [("", 6), ("0", 13)])
+def test_a_captured_step_on_the_device(
+    cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch, switch: str, nodes: int
+) -> None:
+    """The graph of a step: the fused MLP's three launches, the loss and its sum, the update."""
+    monkeypatch.setenv(fused_mlp.SWITCH, switch)
+    replays: list[Any] = []
+    compiled = CudaBackend.compile
+
+    def noted(self: CudaBackend, program: Program) -> Any:
+        replays.append(compiled(self, program))
+        return replays[-1]
+
+    monkeypatch.setattr(CudaBackend, "compile", noted)
+    with backends.use(cuda):
+        losses, _ = trained(steps=5)
+    assert [type(one).__name__ for one in replays] == ["Graphs"]
+    assert replays[0].nodes == nodes
+    with backends.use(Fusing()):
+        expected, _ = trained(steps=5)
+    assert np.allclose(losses, expected, rtol=1e-2)
+
+
 # What is left alone
 
 
 def unfused(backend: Fusing, **options: Any) -> None:
-    trained(backend, steps=1, **options)
+    trained(steps=1, **options)
     assert not any(name in backend.programs[-1] for name in (FORWARD, BACKWARD))
 
 
