@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import comparisons, networks, shards, suite
-from benchmarks.gpu.device import Bench, module
+from benchmarks.gpu import comparisons, networks, products, shards, suite
+from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import Notebook, NotThere, Wrong, main
 
 
@@ -136,14 +136,6 @@ def backends_cpu() -> Any:
     return backends.get("numba" if backends.unavailable("numba") is None else "numpy")
 
 
-def cublaslt(bench: Bench) -> dict[str, Any]:
-    """Which epilogues cublasLt has for which dtypes: the module's own `table(backend)`."""
-    found = module("cublaslt")
-    if not hasattr(found, "table"):
-        raise NotThere(f"{found.__name__} has no table of what cublasLt supports")
-    return {"table": found.table(bench.backend)}
-
-
 def run(notes: Notebook) -> None:
     """The parts, the most telling first."""
     bench = Bench(notes.options.backend)
@@ -152,7 +144,7 @@ def run(notes: Notebook) -> None:
     notes.part("curves", lambda: curves(bench))
     notes.part("precisions", lambda: networks.precisions(bench))
     shards.run(notes, bench)
-    notes.part("cublaslt", lambda: cublaslt(bench))
+    notes.part("cublaslt", lambda: products.sweep(bench))
     notes.part("tests", lambda: suite.run(notes.options, notes.left))
 
 
