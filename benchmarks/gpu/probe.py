@@ -67,22 +67,25 @@ def versions(bench: Bench) -> dict[str, Any]:
 
 
 def copies(bench: Bench) -> dict[str, Any]:
-    """Bytes per second, read and written both counted: a copy, and one of our kernels."""
+    """Bytes per second, read and written both counted: a copy, and our kernels by precision."""
     from gradnet import dtypes, formulas
 
-    count = 1 << 8 if bench.dry else 1 << 28  # 1 GiB each: twenty times the L2 of a large device
-    x, y = bench.random((count,), dtypes.float32), bench.poisoned((count,), dtypes.float32)
-    found = {}
-    jobs: dict[str, Callable[[], Any]] = {
-        "copy": lambda: y.data.copy_from_device_async(x.data, x.nbytes),
-        "kernel": lambda: bench.backend.map(
-            formulas.multiply, x, 2.0, dtype=dtypes.float32, out=y
-        ),
-    }  # fmt: skip
-    for name, job in jobs.items():
-        seconds = bench.seconds(job)
-        found[name] = seconds and 2 * x.nbytes / seconds
-    return {"bytes": 2 * x.nbytes, "bytes_per_second": found}
+    count = 1 << 10 if bench.dry else 1 << 30  # 1 GiB each: twenty times the L2 of a large device
+    x, y = (bench.random((count // 4,), dtypes.float32) for _ in range(2))
+    seconds = bench.seconds(lambda: y.data.copy_from_device_async(x.data, x.nbytes))
+    found = {"copy": seconds and 2 * count / seconds}
+    for precision in PRECISIONS:
+        if precision == "tf32":
+            continue  # numbers of float32, but for products
+        dtype = dtypes.canonical(precision)
+        a, b = (bench.backend.bits(array, dtype) for array in (x, y))
+
+        def doubled(a: Any = a, b: Any = b, dtype: Any = dtype) -> None:
+            bench.backend.map(formulas.multiply, a, 2.0, dtype=dtype, out=b)
+
+        seconds = bench.seconds(doubled)
+        found[f"kernel, {precision}"] = seconds and 2 * count / seconds
+    return {"bytes": 2 * count, "bytes_per_second": found}
 
 
 def products(bench: Bench) -> dict[str, Any]:
@@ -109,12 +112,11 @@ def products(bench: Bench) -> dict[str, Any]:
 def _ours(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
     from gradnet import dtypes
 
-    if precision == "tf32":
-        raise NotThere("backend.matmul has no TF32 mode of its own")
-    dtype = dtypes.canonical(precision)
-    a, b, y = bench.random((n, n), dtype), bench.random((n, n), dtype), None
+    tf32 = precision == "tf32"
+    dtype = dtypes.float32 if tf32 else dtypes.canonical(precision)
+    a, b = (bench.random((n, n), dtype) for _ in range(2))
     y = bench.poisoned((n, n), dtype)
-    return lambda: bench.backend.matmul(a, b, out=y)
+    return lambda: bench.backend.matmul(a, b, out=y, tf32=tf32)
 
 
 def _torch(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
@@ -140,6 +142,9 @@ def launches(bench: Bench) -> dict[str, Any]:
     launcher  our compiled kernel, given to CuPy
     map       a backend's call: broadcasting and the look-up of the kernel come on top
     tensor    an op of gradnet
+    product   a backend's matrix product, by cublasLt where there are its bindings
+    cupy      an op of CuPy
+    cublas    a matrix product of CuPy
     numba     the same kernel by Numba's own launcher
     torch     an op of PyTorch
     """
@@ -165,6 +170,12 @@ def launches(bench: Bench) -> dict[str, Any]:
     bench.device.launch = launch
     found["launcher"] = bench.host_seconds(lambda: launch(*last))
     found["map"] = bench.host_seconds(mapped)
+    a, b = (bench.random((8, 8), dtypes.float32) for _ in range(2))
+    cupy = bench.cupy
+    product = bench.poisoned((8, 8), dtypes.float32)
+    found["product"] = bench.host_seconds(lambda: backend.matmul(a, b, out=product))
+    found["cupy"] = bench.host_seconds(lambda: cupy.multiply(x, y, out=y))
+    found["cublas"] = bench.host_seconds(lambda: cupy.matmul(a, b, out=product))
     with bench.inside():
         t = gn.asarray(np.ones(32, np.float32))
         found["tensor"] = bench.host_seconds(lambda: gn.multiply(t, t))

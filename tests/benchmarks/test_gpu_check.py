@@ -313,7 +313,7 @@ def test_the_best_of_ours_against_the_best_peer() -> None:
 
 def test_the_races_are_those_of_the_design() -> None:
     names = {race.workload.name for race in races.RACES}
-    assert names == {*STEPS, "fleet", "middle"}
+    assert names == {*STEPS, "fleet", "middle", "fused64", "fused128"}
     fleet = [race.precision for race in races.RACES if race.workload.name == "fleet"]
     assert {"float32", "tf32", "bfloat16"} <= set(fleet)
     kept = races.Kept.of(races.DRY[0].workload.record())
