@@ -59,12 +59,15 @@ class _Pool:
 def _serve(tasks: SimpleQueue[_Task]) -> None:
     while True:
         work, start, stop, done = tasks.get()
+        failed: BaseException | None = None
         try:
             work(start, stop)
         except BaseException as error:  # noqa: BLE001  whatever it is, the caller raises it
-            done.put(error)
-        else:
-            done.put(None)
+            failed = error
+        # While it waits for more, a thread holds no arrays.
+        del work
+        done.put(failed)
+        del done, failed
 
 
 _pool = _Pool()

@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from gradnet import heap
 from gradnet.backends import Array, Backend
 from gradnet.dtypes import uint8
 from gradnet.program.calls import Live, Program, Storage, Value, mapped
 from gradnet.program.plan import Layout
+
+# Bytes of an arena from which on it is worth a millisecond to make room for it.
+_LARGE = 1 << 20
 
 
 class Memory:
@@ -20,6 +24,9 @@ class Memory:
         self.backend = backend
         layout = Layout(program.calls)
         self.offsets = layout.offsets
+        if layout.nbytes >= _LARGE:
+            # A recorded run has come before, whose temporaries were many times as large.
+            heap.trim()
         self.arena = backend.empty((max(1, layout.nbytes),), uint8)
         self._arrays: dict[Value, Array] = {}
 

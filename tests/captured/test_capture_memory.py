@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import tracemalloc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +138,38 @@ def test_the_arguments_of_the_recorded_call_are_not_held() -> None:
         assert [array() for array in arrays] == [None, None]
         step(*batch_of(STEPS["tiny"]))
         assert step.recordings == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_holds_a_steps_state_and_plan_and_little_else() -> None:
+    program = """
+import gradnet as gn
+from benchmarks.resident import Peak, field
+from captured.test_capture_memory import batch_of, needed, step_of
+from benchmarks.workloads import Workload
+
+def steps(work):
+    step, batch = gn.capture(step_of(work)), batch_of(work)
+    for _ in range(3):
+        step(*batch)
+    return step, batch
+
+steps(Workload("small", (64, 32, 32, 10), 32))  # what is loaded and compiled is not counted
+peak = Peak()
+work = Workload("large", (512, 1024, 1024, 10), 256)
+kept = steps(work)
+state = 4 * 4 * work.parameters
+print(field("VmRSS") - peak.baseline - state - needed(work), peak.bytes() - state)
+"""
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    beyond, most = map(int, run.stdout.split())
+    assert beyond < 8 << 20
+    assert most < 12 << 20

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import sys
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -98,3 +101,23 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         child.start()
     child.join(60)
     assert child.exitcode == 0
+
+
+@pytest.mark.usefixtures("pool")
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_that_wait_hold_no_work(fails: bool) -> None:
+    class Rows:
+        """Stands for the arrays of a job."""
+
+    rows = Rows()
+    gone = weakref.ref(rows)
+
+    def work(start: int, stop: int, rows: Rows = rows) -> None:
+        if fails and start:
+            raise IndexError(start)
+
+    with pytest.raises(IndexError) if fails else contextlib.nullcontext():
+        threads.share(work, 8, 2)
+    del work, rows
+    gc.collect()
+    assert gone() is None
