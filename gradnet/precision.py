@@ -133,7 +133,8 @@ def rounding(op: str, dtype: DType) -> Rounding | None:
     found = _state.rounding
     if found is None or dtype == float32:
         return found
-    if dtype == found.dtype or not dtypes.is_floating(dtype):
+    # NumPy takes None for float64 here.
+    if (found.dtype is not None and dtype == found.dtype) or not dtypes.is_floating(dtype):
         return None
     raise DTypeError(
         f"{op} got {dtype.name} under precision {found.name!r}, which is for float32; cast the "

@@ -125,6 +125,8 @@ class Run:
                     if ctrl_c.requested:
                         self._interrupted()
             finally:
+                if self._step.scale is not None:
+                    self._step.scale.settle()
                 self.model.eval()
                 self._turn("on_fit_end")
         return self.history
