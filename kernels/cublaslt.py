@@ -11,6 +11,7 @@ product made once before only gets pointers, and may be captured.
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
@@ -147,9 +148,9 @@ class CublasLt:
                 plan = self._plan(request, pointers)
                 if plan is None:
                     return False
-                stream = self._device.cupy.cuda.get_current_stream().ptr
-                workspace = self._workspace(stream)
-                plan.run(self._handle, pointers, workspace.data.ptr, workspace.nbytes, stream)
+                stream = self._device.cupy.cuda.get_current_stream()
+                memory = self._workspace(stream)
+                plan.run(self._handle, pointers, memory.data.ptr, memory.nbytes, stream.ptr)
         except self._lt.cuBLASLtError as error:
             shapes = f"{a.shape} and {b.shape}, {a.dtype.name}"
             raise DeviceError(f"cublasLt cannot multiply arrays of {shapes}: {error}") from error
@@ -188,14 +189,14 @@ class CublasLt:
         self._workspaces.clear()
         self._lt.destroy(self._handle)
 
-    def _workspace(self, stream: int) -> Array:
-        if self._own is not None:
-            return self._own
-        found = self._workspaces.get(stream)
+    def _workspace(self, stream: Any) -> Array:
+        """Memory that no other stream's products work in: a graph's stream brings its own."""
+        found = self._workspaces.get(stream.ptr) if self._own is None else self._own
         if found is None:
-            # Not from the arena of a step under capture: this stays.
-            found = self._device.cupy.empty((self._size,), np.dtype(np.uint8))
-            self._workspaces[stream] = found
+            found = self._device.empty((self._size,), np.dtype(np.uint8))
+            self._workspaces[stream.ptr] = found
+            # Gone with the stream, to the pool, which gives it to later work of that stream only.
+            weakref.finalize(stream, self._workspaces.pop, stream.ptr, None).atexit = False
         return found
 
     def _plan(self, request: _Request, pointers: list[int]) -> _Plan | None:

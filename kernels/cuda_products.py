@@ -46,7 +46,8 @@ class Products(Arrays):
 
     @on_device
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        flat = a.ndim == b.ndim == 2
+        batch = () if flat else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         shape = (*batch, a.shape[-2], b.shape[-1])
         y = self._device.empty(shape, a.dtype) if out is None else out
         if not y.size:

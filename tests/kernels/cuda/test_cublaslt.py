@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from typing import Any
 
@@ -258,10 +259,14 @@ def test_every_stream_has_a_workspace(cuda: CudaBackend, lt: Bindings) -> None:
     products = cuda.cublaslt
     assert products is not None
     cuda.matmul(a, b)
-    with cuda._device.cupy.cuda.Stream(non_blocking=True):
+    stream = cuda._device.cupy.cuda.Stream(non_blocking=True)
+    with stream:
         for _ in range(2):
             cuda.matmul(a, b)
     assert len(products._workspaces) == 2
+    del stream
+    gc.collect()
+    assert len(products._workspaces) == 1
     assert products.planned == 1
 
 
