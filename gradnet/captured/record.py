@@ -55,14 +55,15 @@ class _Span:
         return self.low < other.high and other.low < self.high
 
 
-def overlaps(arrays: Sequence[Array], others: Sequence[Array] = ()) -> tuple[Any, ...]:
+def overlaps(arrays: Sequence[Array], others: Sequence[Array] | None = None) -> tuple[Any, ...]:
     """Which arrays share memory with which: pairs of places, and the bytes between their starts.
 
-    The arrays with one another, or, where there are others, with those.
+    The arrays with one another, or, where others are given, with those.
     """
     spans = [(i, _Span(x)) for i, x in enumerate(arrays) if x.size]
-    theirs = [(i, _Span(x)) for i, x in enumerate(others) if x.size]
-    pairs = itertools.product(spans, theirs) if others else itertools.combinations(spans, 2)
+    pairs: Any = itertools.combinations(spans, 2)
+    if others is not None:
+        pairs = itertools.product(spans, [(i, _Span(x)) for i, x in enumerate(others) if x.size])
     return tuple((i, j, b.start - a.start) for (i, a), (j, b) in pairs if a.meets(b))
 
 
