@@ -126,6 +126,23 @@ def checks(found: dict[str, Any]) -> Iterator[str]:
         yield text.table(["part", "", "what came of it"], rows)
 
 
+def epilogues(found: dict[str, Any]) -> Iterator[str]:
+    """What cublasLt has: by epilogue and precision, the products made and the largest error."""
+    table = (of(found, "correctness", "cublaslt") or {}).get("table", [])
+    precisions = list(dict.fromkeys(row["precision"] for row in table))
+    rows = []
+    for name in dict.fromkeys(row["epilogue"] for row in table):
+        cells = []
+        for precision in precisions:
+            these = [r for r in table if (r["epilogue"], r["precision"]) == (name, precision)]
+            native = sum(bool(row["native"]) for row in these)
+            worst = max((float(row["error"]) for row in these), default=0.0)
+            cells.append(f"{native} of {len(these)}, {worst:.1g}")
+        rows.append([name, *cells])
+    if rows:
+        yield text.table(["by cublasLt itself, error", *precisions], rows)
+
+
 def steps(found: dict[str, Any]) -> Iterator[str]:
     """A table for each workload and precision: all contenders."""
     parts = found["stages"].get("speed", {}).get("parts", {})
@@ -174,6 +191,7 @@ TABLES: tuple[tuple[str, Callable[[dict[str, Any]], Iterator[str]]], ...] = (
     ("Ceilings", ceilings),
     ("Launches", costs),
     ("Results", checks),
+    ("cublasLt", epilogues),
     ("Steps", steps),
     ("Not there", absent),
 )
