@@ -95,9 +95,9 @@ def _lowered(
             continue
         last = parts[-1] if parts else None
         if isinstance(last, list):
-            last.append(ranks)
+            last.extend(ranks)
         else:
-            parts.append([ranks])
+            parts.append(ranks)
     return lower, parts
 
 

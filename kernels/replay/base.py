@@ -12,11 +12,9 @@ from gradnet.program.calls import Call, Live, Value, mapped
 from gradnet.program.replay import Memory, Step
 
 from ..templates import replayed
-from .machine import Barrier, Block, Item, Slot, kernel_call
+from .machine import Barrier, Block, Item, Slot, kernel_call, looped
 from .team import ranges
 
-# Slices of one call at most: each is machine code of its own.
-_MOST_SLICES = 256
 BARRIER = Barrier()
 
 # A thread's calls, for each of the team; one list where the first does it alone.
@@ -59,21 +57,34 @@ class Base:
         self.kernel = compiled
         self.kept: list[Any] = []
         self.work = 0.0
+        self.before: list[Ranks] = []
+        self.spread = False
         self.checks: list[Step] = []
         self.status = np.zeros(8, np.int64)
 
-    def lower(self, call: Call) -> Ranks:
-        """The native calls of each thread. Raises Unsupported."""
+    def lower(self, call: Call) -> list[Ranks]:
+        """The native calls of each thread, of copies that come first and of the call itself.
+
+        Raises Unsupported.
+        """
         method = getattr(self, f"_{call.method}", None)
         if method is None:
             raise Unsupported
-        try:
-            ranks: Ranks = method(call, *call.args, **call.kwargs)
-        except Unsupported:
-            if call.method not in ("map", "matmul"):
-                raise
-            ranks = self._by_slices(call, method)
-        return ranks
+        work, self.spread = self.work, False
+        for attempt in (method, self._by_slices, method):
+            self.before, self.work = [], work
+            try:
+                if attempt == self._by_slices:
+                    return [self._by_slices(call, method)]
+                ranks: Ranks = attempt(call, *call.args, **call.kwargs)
+            except Unsupported:
+                if call.method not in ("map", "matmul") or self.spread:
+                    raise
+                # What repeats in a way that kernels do not know is written out at the last try.
+                self.spread = attempt == self._by_slices
+            else:
+                return [*self.before, ranks]
+        raise Unsupported
 
     @property
     def shares(self) -> bool:
@@ -83,26 +94,35 @@ class Base:
     def _by_slices(self, call: Call, method: Callable[..., Ranks]) -> Ranks:
         """A call on each slice along the first axis: a batch of matrices, members of a network."""
         (y,) = call.outs
-        if y is None or len(y.shape) < 3 or y.shape[0] > _MOST_SLICES:
+        if y is None or len(y.shape) < 3 or not y.size:
             raise Unsupported
+        count, before = y.shape[0], self.work
         threads, self.threads = self.threads, 1
+
+        def turn(i: int) -> list[Item]:
+            args, kwargs, outs = (
+                mapped(part, partial(_slice, ndim=len(y.shape), i=i))
+                for part in (call.args, call.kwargs, call.outs)
+            )
+            (items,) = method(Call(call.method, args, kwargs, outs, outs), *args, **kwargs)
+            if self.before:  # each slice would need memory of its own
+                raise Unsupported
+            return items
+
         try:
-            each = []
-            for i in range(y.shape[0]):
-                args, kwargs, outs = (
-                    mapped(part, partial(_slice, ndim=len(y.shape), i=i))
-                    for part in (call.args, call.kwargs, call.outs)
-                )
-                ((items),) = method(Call(call.method, args, kwargs, outs, outs), *args, **kwargs)
-                each.append(items)
+            some = {i: turn(i) for i in sorted({0, min(1, count - 1), count - 1})}
         finally:
             self.threads = threads
+        if count == 1:
+            return [some[0]]
+        self.work = before + (self.work - before) / len(some) * count
+        loop = looped(some, count)
+        if loop is None:
+            raise Unsupported
         if self.work < self.SHARED_PROGRAM or threads == 1:
-            return [[item for items in each for item in items]]
-        return [
-            [item for items in each[start:stop] for item in items]
-            for start, stop in ranges(len(each), threads)
-        ]
+            return [[loop]]
+        cuts = ranges(count, threads)
+        return [[loop.part(start, stop)] if start < stop else [] for start, stop in cuts]
 
     # Helpers
 

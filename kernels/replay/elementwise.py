@@ -12,13 +12,14 @@ from gradnet.program.calls import Call, Value
 from .. import lowering, operands
 from ..operands import FLOATS
 from ..templates import elementwise, reductions
-from .base import Base, Ranks, Unsupported
+from .base import Ranks, Unsupported
+from .copies import Copies, permuted
 from .machine import Block, Item, Slot, kernel_call
 
 _ADD: Any = formulas.add
 
 
-class Elementwise(Base):
+class Elementwise(Copies):
     """Elementwise calls, fused layers and updates as kernels."""
 
     # Elementwise
@@ -26,6 +27,11 @@ class Elementwise(Base):
     def _map(self, call: Call, formula: Any, *xs: Any, dtype: Any, out: Any = None) -> Ranks:
         y = call.outs[0]
         assert y is not None
+        if not y.contiguous:
+            strides, ndim = y.strides, len(y.shape)
+            order = sorted(range(ndim), key=lambda axis: -strides[axis])
+            y = permuted(y, order)
+            xs = tuple(permuted(_padded(x, ndim), order) if isinstance(x, Value) else x for x in xs)
         values = [x for x in xs if isinstance(x, Value)]
         common = next((x.dtype for x in values if x.dtype != np.bool_), None)
         bits = FLOATS.get(common) if common is not None else None
@@ -51,7 +57,6 @@ class Elementwise(Base):
                 pattern += "s"
                 rest.append(self.scalar(x))
                 continue
-            block = self.block(x)
             fits = {
                 "x": x.shape == y.shape,  # and not repeated along an axis between others
                 "r": x.size == columns,
@@ -59,7 +64,10 @@ class Elementwise(Base):
                 "e": True,
             }
             if not fits[kind]:
-                raise Unsupported
+                if not self.spread:
+                    raise Unsupported
+                x, kind = _repeated(x, y.shape), "x"
+            block = self.taken(x)
             if kind == "x" and block.place == target.place and x.dtype == y.dtype:
                 pattern += "y"
                 continue
@@ -114,7 +122,7 @@ class Elementwise(Base):
         count = -(-n // block)
         result = self.block(dbias)
         sums = self.scratch((count, m), g.dtype) if count > 1 else result.reshaped(1, m)
-        gs, ss, ds = (self.block(x) for x in (g, saved, dz))
+        gs, ss, ds = self.taken(g), self.taken(saved), self.block(dz)
         in_place = gs.place == ds.place
         kernel = self.kernel(elementwise.bias_activation_backward, formula, bits, in_place)
         taken = [gs, ss] if in_place else [gs, ss, ds]
@@ -146,3 +154,17 @@ def _unrepeated(x: Value, into: tuple[int, ...]) -> Value:
     """An operand without the repetition that a broadcast view gave it."""
     shape = tuple(1 if stride == 0 else n for n, stride in zip(x.shape, x.strides, strict=True))
     return x if shape == x.shape else Value(x.storage, x.offset, shape, x.strides, x.dtype)
+
+
+def _padded(x: Value, ndim: int) -> Value:
+    """An operand with that many axes, the new ones first."""
+    missing = ndim - len(x.shape)
+    shape, strides = (1,) * missing + x.shape, (0,) * missing + x.strides
+    return Value(x.storage, x.offset, shape, strides, x.dtype)
+
+
+def _repeated(x: Value, into: tuple[int, ...]) -> Value:
+    """An operand as a broadcast view of that shape."""
+    x = _padded(x, len(into))
+    steps = [0 if n == 1 else step for n, step in zip(x.shape, x.strides, strict=True)]
+    return Value(x.storage, x.offset, into, tuple(steps), x.dtype)

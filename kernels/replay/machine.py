@@ -11,16 +11,16 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from gradnet.backends import Shape
 
 from ..compiler import Kernel
+from . import waits
+from .code import Code as Code
 
 
 class Slot(NamedTuple):
@@ -69,20 +69,70 @@ class Barrier:
     """All threads wait here for one another."""
 
 
+class Loop(NamedTuple):
+    """Calls made so many times, each of their places so many bytes further every time."""
+
+    turns: int
+    calls: tuple[Native, ...]
+    steps: tuple[tuple[int, ...], ...]
+
+    def part(self, start: int, stop: int) -> Loop:
+        """The turns from `start` to `stop`."""
+        calls = tuple(
+            call._replace(
+                arguments=tuple(
+                    Argument(x.kind, moved(x.value, start * step)) if step else x
+                    for x, step in zip(call.arguments, steps, strict=True)
+                )
+            )
+            for call, steps in zip(self.calls, self.steps, strict=True)
+        )
+        return Loop(stop - start, calls, self.steps)
+
+
 class Guard(NamedTuple):
     """All threads stop here where the word at an address is not 0."""
 
     address: int
 
 
-Item = Native | Barrier | Guard
+Item = Native | Barrier | Guard | Loop
 
 
-def moved(place: int | Slot, nbytes: int) -> int | Slot:
-    """A place so many bytes on."""
+def moved(place: Any, nbytes: int) -> Any:
+    """A place, an address or a slot, so many bytes on."""
     if isinstance(place, Slot):
         return place._replace(plus=place.plus + nbytes)
     return place + nbytes
+
+
+def looped(turns: Mapping[int, Sequence[Item]], count: int) -> Loop | None:
+    """Turns as a loop of so many, from the calls of some; None unless their places step evenly."""
+    if len({len(items) for items in turns.values()}) > 1:
+        return None
+    steps = [_even(list(turns), calls) for calls in zip(*turns.values(), strict=True)]
+    calls = tuple(call for call in turns[0] if isinstance(call, Native))
+    found = tuple(step for step in steps if step is not None)
+    return Loop(count, calls, found) if len(found) == len(steps) else None
+
+
+def _even(turns: Sequence[int], calls: Sequence[Item]) -> tuple[int, ...] | None:
+    """By how many bytes each argument moves from turn to turn; None where it differs otherwise."""
+    natives = [call for call in calls if isinstance(call, Native)]
+    if len(natives) < len(calls) or len({(x.address, len(x.arguments)) for x in natives}) > 1:
+        return None
+    steps = []
+    for arguments in zip(*(call.arguments for call in natives), strict=True):
+        first, second = arguments[0].value, arguments[1].value
+        step = 0
+        if arguments[0].kind == "ptr":
+            begin, end = (x.plus if isinstance(x, Slot) else int(x) for x in (first, second))
+            step = (end - begin) // (turns[1] - turns[0])
+        for i, x in zip(turns, arguments, strict=True):
+            if x != Argument(x.kind, moved(first, i * step) if step else first):
+                return None
+        steps.append(step)
+    return tuple(steps)
 
 
 def kernel_call(kernel: Kernel, *operands: Any) -> Native:
@@ -189,11 +239,36 @@ class _Writer:
             self.lines.append(f"{wrong} = icmp ne i64 {word}, 0")
             self.lines.append(f"br i1 {wrong}, label %stop, label %{go_on}")
             self.lines.append(f"{go_on}:")
+        elif isinstance(item, Loop):
+            self._loop(item)
         else:
-            given = ", ".join([self.argument(argument) for argument in item.arguments])
-            call = f"call {item.result} inttoptr (i64 {item.address} to ptr)({given})"
-            result = "" if item.result == "void" else f"{self.fresh()} = "
-            self.lines.append(result + call)
+            self._call(item, [self.argument(argument) for argument in item.arguments])
+
+    def _call(self, item: Native, given: list[str]) -> None:
+        call = f"call {item.result} inttoptr (i64 {item.address} to ptr)({', '.join(given)})"
+        result = "" if item.result == "void" else f"{self.fresh()} = "
+        self.lines.append(result + call)
+
+    def _loop(self, loop: Loop) -> None:
+        given = [[self.argument(x) for x in call.arguments] for call in loop.calls]
+        i, following, more = self.fresh(), self.fresh(), self.fresh()
+        before, turn, after = (f"{name}{self.count}" for name in ("before", "turn", "after"))
+        self.lines += [f"br label %{before}", f"{before}:", f"br label %{turn}", f"{turn}:"]
+        self.lines.append(f"{i} = phi i64 [ 0, %{before} ], [ {following}, %{turn} ]")
+        for call, arguments, steps in zip(loop.calls, given, loop.steps, strict=True):
+            self._call(call, [self._ahead(x, i, n) for x, n in zip(arguments, steps, strict=True)])
+        self.lines.append(f"{following} = add i64 {i}, 1")
+        self.lines.append(f"{more} = icmp slt i64 {following}, {loop.turns}")
+        self.lines += [f"br i1 {more}, label %{turn}, label %{after}", f"{after}:"]
+
+    def _ahead(self, argument: str, i: str, step: int) -> str:
+        """A pointer so many bytes further for every turn."""
+        if not step:
+            return argument
+        distance, place = self.fresh(), self.fresh()
+        self.lines.append(f"{distance} = mul i64 {i}, {step}")
+        self.lines.append(f"{place} = getelementptr i8, {argument}, i64 {distance}")
+        return f"ptr {place}"
 
 
 def _function(name: str, items: Sequence[Item], threads: int, control: int) -> str:
@@ -204,100 +279,6 @@ def _function(name: str, items: Sequence[Item], threads: int, control: int) -> s
     return (
         f"define void @{name}(ptr %slots) {{\nentry:\n%scratch = alloca [2 x i64]\n{body}\n"
         "br label %stop\nstop:\nret void\n}\n"
-    )
-
-
-def _pause() -> str:
-    """An instruction that tells the processor of a waiting loop."""
-    machine = llvm.get_process_triple().partition("-")[0]
-    if machine in ("x86_64", "i686", "amd64"):
-        return 'call void asm sideeffect "pause", ""()'
-    if machine in ("aarch64", "arm64"):
-        return 'call void asm sideeffect "yield", ""()'
-    return ""
-
-
-@cache
-def _yields() -> bool:
-    """Whether a waiting thread can let another program run."""
-    return llvm.address_of_symbol("sched_yield") is not None
-
-
-def waiting(condition: str, done: str) -> str:
-    """A loop that runs the lines of `condition`, which set %done, until it holds."""
-    give_way = "%ignored = call i32 @sched_yield()" if _yields() else ""
-    return f"""
-br label %look
-look:
-%turn = phi i64 [ 0, %wait ], [ %next, %again ], [ %next, %rest ]
-{condition}
-br i1 %done, label %{done}, label %more
-more:
-{_pause()}
-%next = add i64 %turn, 1
-%low = and i64 %next, 1023
-%tired = icmp eq i64 %low, 0
-br i1 %tired, label %rest, label %again
-rest:
-{give_way}
-br label %look
-again:
-br label %look
-"""
-
-
-def _barrier() -> str:
-    condition = """%now = load atomic i64, ptr %place acquire, align 8
-%done = icmp ne i64 %now, %generation"""
-    return f"""
-define internal void @barrier(ptr %control, i64 %threads) noinline {{
-%place = getelementptr i8, ptr %control, i64 64
-%generation = load atomic i64, ptr %place acquire, align 8
-%before = atomicrmw add ptr %control, i64 1 acq_rel
-%arrived = add i64 %before, 1
-%last = icmp eq i64 %arrived, %threads
-br i1 %last, label %open, label %wait
-open:
-store atomic i64 0, ptr %control monotonic, align 8
-%after = add i64 %generation, 1
-store atomic i64 %after, ptr %place release, align 8
-ret void
-wait:
-{waiting(condition, "out")}
-out:
-ret void
-}}
-"""
-
-
-# Code
-
-
-class Code:
-    """Functions of a text of LLVM's language, compiled, for as long as this object lives."""
-
-    def __init__(self, text: str) -> None:
-        head = "declare i32 @sched_yield()\n" if _yields() else ""
-        module = llvm.parse_assembly(head + text)
-        module.verify()
-        self.engine = llvm.create_mcjit_compiler(module, _target())
-        self.engine.finalize_object()
-
-    def address(self, name: str) -> int:
-        """Where a function is."""
-        return int(self.engine.get_function_address(name))
-
-
-def _target() -> Any:
-    """A target for code that is made quickly; MCJIT takes it over, so each has its own."""
-    for prepare in (
-        llvm.initialize_native_target,
-        llvm.initialize_native_asmprinter,
-        llvm.initialize_native_asmparser,  # for the one instruction of waiting loops
-    ):
-        prepare()
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), opt=1
     )
 
 
@@ -321,7 +302,7 @@ class Series(ctypes.Structure):
 
 def steps(ranks: Sequence[Sequence[Item]], control: int, status: int) -> Steps:
     """The functions of each thread, which make that thread's calls."""
-    text = _barrier() if len(ranks) > 1 else ""
+    text = waits.barrier() if len(ranks) > 1 else ""
     for rank, items in enumerate(ranks):
         text += _function(f"step{rank}", items, len(ranks), control)
         text += _several(rank, status, len(ranks), control)

@@ -11,14 +11,15 @@ from gradnet.program.calls import Call, Value
 from .. import operands
 from ..operands import FLOATS
 from ..templates import reductions, replayed, softmax
-from .base import Base, Ranks, Unsupported
+from .base import Ranks, Unsupported
+from .copies import Copies, permuted
 from .machine import Block, Item, kernel_call
 
 # A vector of so many elements is summed by several threads.
 _LONG = 1 << 15
 
 
-class Rows(Base):
+class Rows(Copies):
     """Sums, softmax and cross-entropy as kernels."""
 
     # Along axes
@@ -34,8 +35,8 @@ class Rows(Base):
         assert y is not None
         result = self.block(y)
         if order is not None:
-            raise Unsupported
-        source = self.block(x)
+            x = permuted(x, order)
+        source = self.taken(x)
         if inner == 1 and outer == 1 and count >= _LONG:
             return self._long_sum(source, count, result, bits)
         if inner == 1:
@@ -93,7 +94,7 @@ class Rows(Base):
         if bits is None or not x.size:
             raise Unsupported
         kernel = self.kernel(softmax.softmax, bits, log=log)
-        parts = [self.block(x), self.block(call.outs[0])]
+        parts = [self.taken(x), self.block(call.outs[0])]
         return self._rowwise(kernel, parts, (), x.size, self.SHARE_HEAVY)
 
     def _softmax_cross_entropy(
@@ -107,12 +108,12 @@ class Rows(Base):
             raise Unsupported
         n = logits.shape[0]
         if isinstance(scale, Value):
-            scales = self.block(scale)
+            scales = self.taken(scale)
         else:
             array = np.full(n, scale, logits.dtype)
             self.kept.append(array)
             scales = Block(array.ctypes.data, (n,), array.dtype.itemsize)
         kernel = self.kernel(softmax.cross_entropy, bits, classes=classes, smooth=smoothing != 0)
-        parts = [self.block(x) for x in (logits, targets)]
+        parts = [self.taken(x) for x in (logits, targets)]
         parts += [scales, *(self.block(x) for x in call.outs)]
         return self._rowwise(kernel, parts, [float(smoothing)], logits.size, self.SHARE_HEAVY)

@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 
 from .. import threads
-from . import machine
+from . import machine, waits
 
 # Turns of a waiting loop, of some 50 nanoseconds each.
 _PATIENCE = 20_000
@@ -37,7 +37,7 @@ def _text() -> str:
 define void @serve(ptr %box, i64 %patience) {{
 br label %wait
 wait:
-{machine.waiting(arrived, "out")}
+{waits.waiting(arrived, "out")}
 out:
 br i1 %assigned, label %work, label %leave
 work:
@@ -59,7 +59,7 @@ ret void
 define i64 @give(ptr %box, i64 %function, i64 %slots) noinline {{
 br label %wait
 wait:
-{machine.waiting(free, "out")}
+{waits.waiting(free, "out")}
 out:
 %place = getelementptr i8, ptr %box, i64 64
 store i64 %function, ptr %place
@@ -74,7 +74,7 @@ ret i64 %answer
 define void @leave(ptr %box) noinline {{
 br label %wait
 wait:
-{machine.waiting(free, "out")}
+{waits.waiting(free, "out")}
 out:
 ret void
 }}

@@ -62,3 +62,32 @@ def kernel(x, found, low, high):
 """
     signature = f"In(1, types.{kind}), Out(1, types.int64), {bound}, {bound}"
     return head(64) + text, signature
+
+
+def strided(kind: str, dense: bool) -> Text:
+    """Elements in steps along four axes, in row-major order; `dense`: the last step is 1."""
+    last = "U(l)" if dense else "U(l * sl)"
+    text = f"""
+def kernel(x, y, ni, nj, nk, nl, si, sj, sk, sl):
+    at = U(0)
+    for i in range(ni):
+        for j in range(nj):
+            for k in range(nk):
+                start = U(i * si + j * sj + k * sk)
+                for l in range(nl):
+                    y[at + U(l)] = x[start + {last}]
+                at += U(nl)
+"""
+    counts = ", ".join(["types.int64"] * 8)
+    return head(64) + text, f"In(1, types.{kind}), Out(1, types.{kind}), {counts}"
+
+
+def filled(bits: int) -> Text:
+    """One number in every element."""
+    text = """
+def kernel(y, value):
+    v = T(value)
+    for i in range(y.size):
+        y[i] = v
+"""
+    return head(bits) + text, "Out(1), scalar"

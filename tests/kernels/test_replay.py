@@ -238,6 +238,62 @@ def test_strided_arguments(threads: int) -> None:
             np.testing.assert_allclose(captured(part).numpy(), np.tanh(part.numpy()) * 2, rtol=1e-6)
 
 
+VIEWS: dict[str, Any] = {
+    "transposed": lambda x: gn.permute_dims(x, (2, 0, 1)),
+    "every other": lambda x: x[::2, 1::2, ::2],
+    "last axis off": lambda x: x[:, :, :-1],
+    "repeated": lambda x: gn.broadcast_to(x[:, :1, :], x.shape),
+    "one element": lambda x: x[1:2, 1:2, 1:2],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_does_not_lie_in_order_is_copied_first(view: str, dtype: str, threads: int) -> None:
+    take = VIEWS[view]
+
+    def function(x: Any) -> Any:
+        y = x * 2.0
+        z = take(y)
+        flat = gn.reshape(z, (z.shape[0], -1))
+        middle, most = gn.sum(z, axis=1), gn.sum(z, axis=(0, 2))
+        return gn.nn.sigmoid(z) + 1.0, flat, middle, most, gn.nn.log_softmax(flat)
+
+    x = normal(4, 6, 5, dtype=dtype)
+    found = twice(function, x)
+    for y, plain in zip(found, function(gn.asarray(x)), strict=True):
+        np.testing.assert_array_equal(y.numpy(), plain.numpy())
+    ones, flat, middle, most, _ = (y.numpy() for y in found)
+    z = take(gn.asarray(x * 2)).numpy()
+    np.testing.assert_array_equal(flat, z.reshape(z.shape[0], -1))
+    np.testing.assert_allclose(ones, 1 / (1 + np.exp(-z)) + 1, rtol=1e-6)
+    np.testing.assert_allclose(middle, z.sum(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(most, z.sum((0, 2)), rtol=1e-5, atol=1e-5)
+
+
+def test_operands_that_repeat_within_are_written_out(threads: int) -> None:
+    x, y = normal(3, 1, 5), normal(1, 4, 1)
+    found = twice(lambda x, y: gn.tanh(x * y) + x, x, y)
+    np.testing.assert_allclose(found.numpy(), np.tanh(x * y) + x, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 7, 300])
+def test_members_side_by_side_are_a_loop(members: int, threads: int) -> None:
+    x, w, b = normal(9, 4), normal(members, 4, 3), normal(members, 1, 3)
+
+    def gradients(x: Any, w: Any, b: Any) -> Any:
+        def loss(w: Any, b: Any) -> Any:
+            return gn.sum(gn.tanh(x @ w + b) ** 2)
+
+        return gn.grad(loss, argnums=(0, 1))(w, b)
+
+    dw, db = twice(gradients, x, w, b)
+    y = np.tanh(x @ w + b)
+    dz = 2 * y * (1 - y * y)
+    np.testing.assert_allclose(dw.numpy(), x.T @ dz, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(db.numpy(), dz.sum(1, keepdims=True), rtol=1e-4, atol=1e-5)
+
+
 def test_a_fused_chain_is_one_call() -> None:
     captured = gn.capture(lambda x: gn.exp(gn.tanh(x * 2.0) + x) / 3.0)
     captured(gn.ones((4, 5)))
