@@ -382,8 +382,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
                 return _outputs(f(*args, **kwargs), "checkpoint")
 
         where = tuple(y.backend for y in outputs)
-        unknown = (None,) * len(edges)
-        node = Node(_Checkpoint(run), unknown, (-1,) * len(edges), tuple(edges), {}, where)
+        node = Node(_Checkpoint(run), (None,) * len(edges), (), tuple(edges), {}, where)
         node.outputs = (None,) * len(outputs)
         results = tuple(
             Tensor.wrap(y.array, y.backend, (node, i), y.counter) for i, y in enumerate(outputs)

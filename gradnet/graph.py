@@ -50,12 +50,12 @@ class Node:
         "hooks",
         "id",
         "inputs",
+        "kept",
         "op",
         "outputs",
         "parameters",
         "parents",
         "tensor",
-        "versions",
     )
 
     tensor: weakref.ref[Tensor] | None  # of a leaf alone; None where nobody collects any more
@@ -64,7 +64,7 @@ class Node:
         self,
         op: Op | None,
         inputs: tuple[Any, ...],
-        versions: tuple[int, ...],
+        kept: Sequence[tuple[Tensor, int]],
         parents: tuple[Edge | None, ...],
         parameters: dict[str, Any],
         backend: Backend | tuple[Backend, ...] | None = None,
@@ -73,8 +73,8 @@ class Node:
         self.op = op
         # The operands that the derivative needs, as Tensors, and of the others what is known.
         self.inputs: tuple[Any, ...] | None = inputs
-        # The operands' versions when they were used, -1 for those not kept.
-        self.versions = versions
+        # Those of them that are Tensors, each with its version when it was used.
+        self.kept = kept
         self.parents = parents
         self.parameters = parameters
         # Of the output, or of each of several.
@@ -90,8 +90,7 @@ class Node:
     def release(self) -> None:
         """Forget what was saved, so that its memory is free; the node is then marked as freed."""
         self.inputs = None
-        self.outputs = ()
-        self.parents = ()
+        self.kept = self.outputs = self.parents = ()
 
     def output(self, index: int) -> Any:
         """The array of a saved output. Raises GraphError where it was changed in place since."""
@@ -150,8 +149,11 @@ def backpropagate(
 
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
+    if targets is None and floor < 0 and not differentiable and not mode.levels:
+        _carry_arrays(outputs, keep)
+        return []
     # By the negative of a node's id, so that the heap gives the newest first.
-    pending: dict[int, tuple[Node, list[Any]]] = {}
+    pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
     heap: list[int] = []
     stops: dict[int, list[int]] = {}
     useful: set[int] | None = None
@@ -160,10 +162,8 @@ def backpropagate(
     found: list[Tensor | None] = [None] * len(targets or ())
     if targets is not None:
         useful = _useful([edge[0] for edge, _ in outputs], set(stops), floor)
-    # Cotangents that nobody differentiates are passed on as arrays, all others as Tensors.
-    plain = not differentiable and useful is None and not mode.levels
     parents: Sequence[Edge | None] = [edge for edge, _ in outputs]
-    gradients: Sequence[Any] = [g.array if plain else g for _, g in outputs]
+    gradients: Sequence[Tensor | None] = [g for _, g in outputs]
 
     with recording(differentiable):
         while True:
@@ -176,6 +176,50 @@ def backpropagate(
                     continue
                 held = pending.get(number)
                 if held is None:
+                    slots: list[Tensor | None] = [None] * max(len(node.outputs), index + 1)
+                    slots[index] = g
+                    pending[number] = node, slots
+                    heappush(heap, number)
+                else:
+                    # Gradients add where a value is used more than once.
+                    slots = held[1]
+                    earlier = slots[index]
+                    slots[index] = g if earlier is None else earlier + g
+            parents = gradients = ()
+            if not heap:
+                return found
+            node, gs = pending.pop(heappop(heap))
+            for index, hook in node.hooks or ():
+                g = gs[index]
+                if g is not None:
+                    gs[index] = _hooked(hook, g, node)
+            for position in stops.get(node.id, ()):
+                found[position] = gs[(targets or ())[position][1]]
+            if node.op is None:
+                tensor = _held(node)
+                if targets is None and gs[0] is not None and tensor is not None:
+                    tensor.accumulate_grad(gs[0])
+                continue
+            if node.id <= floor or (useful is not None and not _leads_on(node, useful)):
+                continue
+            _check_saved(node)
+            gradients = _vjp(node, gs, useful)
+            parents = node.parents
+            if not keep:
+                node.release()
+
+
+def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
+    """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays."""
+    pending: dict[int, tuple[Node, list[Any]]] = {}
+    heap: list[int] = []
+    pairs: Sequence[tuple[Edge, Any]] = [(edge, g.array) for edge, g in outputs]
+    with recording(False):
+        while True:
+            for (node, index), g in pairs:
+                number = -node.id
+                held = pending.get(number)
+                if held is None:
                     slots = [g]
                     if index or len(node.outputs) > 1:
                         slots = [None] * max(len(node.outputs), index + 1)
@@ -183,36 +227,35 @@ def backpropagate(
                     pending[number] = node, slots
                     heappush(heap, number)
                 else:
-                    # Gradients add where a value is used more than once.
                     slots = held[1]
                     earlier = slots[index]
                     if earlier is not None:
-                        g = _sum(node, index, earlier, g) if plain else earlier + g
+                        g = _backend(node, index).map(_ADD, earlier, g, dtype=g.dtype)
                     slots[index] = g
             if not heap:
-                return found
+                return
             node, gs = pending.pop(heappop(heap))
-            parents = gradients = ()
-            if node.hooks:
-                _run_hooks(node, gs, plain)
-            if stops:
-                for position in stops.get(node.id, ()):
-                    found[position] = gs[(targets or ())[position][1]]
-            if node.op is None:
-                if targets is None and gs[0] is not None:
-                    _collect(node, gs[0], plain)
-                continue
-            if node.id <= floor or (useful is not None and not _leads_on(node, useful)):
+            for index, hook in node.hooks or ():
+                tensor = _tensor(node, index, gs[index])
+                if tensor is not None:
+                    gs[index] = _hooked(hook, tensor, node).array
+            op = node.op
+            if op is None:
+                tensor = _held(node)
+                if tensor is not None:
+                    tensor.add_gradient(gs[0])
+                pairs = ()
                 continue
             _check_saved(node)
-            if not plain:
-                gradients = _vjp(node, gs, useful)
-            elif node.op.pull is not None:
-                gradients = node.op.pull(node, gs[0])
+            if op.pull is not None:
+                pairs = op.pull(node, gs[0])
             else:
                 tensors = _vjp(node, [_tensor(node, i, g) for i, g in enumerate(gs)], None)
-                gradients = [None if t is None else t.array for t in tensors]
-            parents = node.parents
+                pairs = [
+                    (parent, t.array)
+                    for parent, t in zip(node.parents, tensors, strict=True)
+                    if parent is not None and t is not None
+                ]
             if not keep:
                 node.release()
 
@@ -236,25 +279,12 @@ def _tensor(node: Node, index: int, g: Any) -> Tensor | None:
     return None if g is None else _wrap()(g, _backend(node, index))
 
 
-def _sum(node: Node, index: int, a: Any, b: Any) -> Any:
-    """Two cotangents of an output together, as arrays."""
-    return _backend(node, index).map(_ADD, a, b, dtype=a.dtype)
-
-
 def _leads_on(node: Node, useful: set[int]) -> bool:
     return any(parent is not None and parent[0].id in useful for parent in node.parents)
 
 
-def _run_hooks(node: Node, gs: list[Any], plain: bool) -> None:
-    for index, hook in node.hooks or ():
-        g = gs[index]
-        if g is not None:
-            g = _hooked(hook, _tensor(node, index, g) if plain else g, node)
-            gs[index] = g.array if plain else g
-
-
-def _hooked(hook: Hook, g: Any, node: Node) -> Any:
-    replaced: Tensor | None = hook(g)
+def _hooked(hook: Hook, g: Tensor, node: Node) -> Tensor:
+    replaced = hook(g)
     if replaced is None:
         return g
     if replaced.shape != g.shape:
@@ -265,25 +295,15 @@ def _hooked(hook: Hook, g: Any, node: Node) -> Any:
     return replaced
 
 
-def _collect(node: Node, g: Any, plain: bool) -> None:
-    tensor = _held(node)
-    if tensor is not None:
-        if plain:
-            tensor.add_gradient(g)
-        else:
-            tensor.accumulate_grad(g)
-
-
 def _check_saved(node: Node) -> None:
     """Raise GraphError where what a node has kept is gone, or was changed."""
-    inputs = node.inputs
-    if inputs is None:
+    if node.inputs is None:
         raise GraphError(
             f"the graph of {node.name} was freed by an earlier backward; pass retain_graph=True "
             "there, or compute the value again"
         )
-    for x, version in zip(inputs, node.versions, strict=True):
-        if version >= 0 and x.counter[0] != version:
+    for x, version in node.kept:
+        if x.counter[0] != version:
             raise GraphError(
                 f"an operand of {node.name}, shape {x.shape}, was changed in place after it was "
                 "used, and its old values are needed for the derivative; change a copy instead"

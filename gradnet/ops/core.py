@@ -38,9 +38,9 @@ class Op:
     view: bool = False  # whether the output may share its operand's memory
     differentiable: bool = True  # whether gradients flow, if only as zeros
 
-    # `vjp` of a node on arrays, for cotangents that are not differentiated again; None where `vjp`
-    # serves for these too.
-    pull: Callable[[Node, Array], Sequence[Array | None]] | None = None
+    # `vjp` of a node on arrays, for cotangents that are not differentiated again, each with where
+    # it goes; None where `vjp` serves for these too.
+    pull: Callable[[Node, Array], Sequence[tuple[Edge, Array]]] | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,23 +86,22 @@ class Op:
         self, backend: Backend, inputs: tuple[Any, ...], result: Any, parameters: dict[str, Any]
     ) -> Tensor:
         """The one result of `forward` as a Tensor, recorded and pushed forward as the mode says."""
-        node = None
-        if self.differentiable:
-            for x in inputs:
-                if isinstance(x, Tensor) and x.node is not None:
-                    if mode.recording:
-                        node = self._record(inputs, parameters, backend)
-                    break
-        edge = None if node is None else (node, 0)
-        y = (
-            _wrap(result, backend, edge, inputs[0].counter)
-            if self.view
-            else fresh(result, backend, edge)
-        )
-        if modes.open_modes and self.differentiable and mode.levels:
+        edge = None
+        node = self._record(inputs, parameters, backend) if self.differentiable else None
+        if node is not None:
+            edge = node, 0
+        if self.view:
+            y = _wrap(result, backend, edge, inputs[0].counter)
+        else:
+            y = fresh(result, backend, edge)
+        if modes.open_modes and mode.levels and self.differentiable:
             self._push_forward(inputs, parameters, [y])
         if node is not None and node.outputs is not _NOTHING:
-            node.outputs = (self._saved(y),)
+            if modes.open_modes:
+                node.outputs = (self._saved(y),)
+            else:
+                counter = y.counter
+                node.outputs = ((result, backend, counter, counter[0], None),)
         return y
 
     def _several(
@@ -113,12 +112,7 @@ class Op:
         parameters: dict[str, Any],
     ) -> Any:
         """As `finish`, for an op whose `forward` returns several results."""
-        node = None
-        for x in inputs:
-            if isinstance(x, Tensor) and x.node is not None:
-                if mode.recording:
-                    node = self._record(inputs, parameters, backend)
-                break
+        node = self._record(inputs, parameters, backend)
         outputs = [
             fresh(array, backend, None if node is None else (node, i))
             for i, array in enumerate(results)
@@ -132,42 +126,56 @@ class Op:
 
     def _record(
         self, inputs: tuple[Any, ...], parameters: dict[str, Any], backend: Backend
-    ) -> Node:
-        """The node of a call; its outputs are to be added unless they are _NOTHING."""
+    ) -> Node | None:
+        """The node of a call, None for one that is not recorded.
+
+        Its outputs are to be added unless they are _NOTHING.
+        """
+        kept: Any = []
+        if len(inputs) == 1:
+            (x,) = inputs
+            edge = x.node
+            if edge is None or not mode.recording:
+                return None
+            parents: tuple[Edge | None, ...] = (edge,)
+            wanted, outputs_too = self._saves.get(3) or self._wanted(3, parents)
+            saved: tuple[Any, ...] = (self._keep(x, wanted[0], kept),)
+        else:
+            needs = 1  # a bit for each operand, after a first one that tells how many they are
+            parents = ()
+            for x in inputs:
+                edge = x.node if isinstance(x, Tensor) else None
+                parents += (edge,)
+                needs += needs + (edge is not None)
+            if not needs & needs - 1 or not mode.recording:
+                return None
+            wanted, outputs_too = self._saves.get(needs) or self._wanted(needs, parents)
+            saved = ()
+            for x, want in zip(inputs, wanted, strict=True):
+                saved += (self._keep(x, want, kept) if isinstance(x, Tensor) else x,)
         if modes.open_modes and mode.keeping:
-            parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
-            copies = tuple(x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs)
-            return Node(self, copies, (-1,) * len(inputs), parents, parameters, backend)
-        edges = []
-        needs = 1  # a bit for each operand, after a first one that tells how many they are
-        for x in inputs:
-            edge = x.node if isinstance(x, Tensor) else None
-            edges.append(edge)
-            needs = 2 * needs + (edge is not None)
-        found = self._saves.get(needs)
-        if found is None:
-            found = self.saves(tuple([edge is not None for edge in edges]))
-            self._saves[needs] = found
-        keep, outputs_too = found
-        saved = []
-        versions = []
-        for x, kept in zip(inputs, keep, strict=True):
-            version = -1
-            if isinstance(x, Tensor):
-                current = x.counter[0]
-                if current != x._seen:
-                    x.check_current(self.name)
-                if kept:
-                    version = current
-                else:
-                    array = x.array
-                    x = _spec(Spec, (array.shape, array.dtype))
-            saved.append(x)
-            versions.append(version)
-        node = Node(self, tuple(saved), tuple(versions), tuple(edges), parameters, backend)
+            copies = tuple([x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs])
+            return Node(self, copies, (), parents, parameters, backend)
+        node = Node(self, saved, kept, parents, parameters, backend)
         if not outputs_too:
             node.outputs = _NOTHING
         return node
+
+    def _wanted(self, needs: int, parents: tuple[Edge | None, ...]) -> Any:
+        """What `saves` says, remembered under the bits of the operands that need a derivative."""
+        found = self._saves[needs] = self.saves(tuple([edge is not None for edge in parents]))
+        return found
+
+    def _keep(self, x: Tensor, wanted: bool, kept: list[tuple[Tensor, int]]) -> Any:
+        """What a node holds of an operand: the Tensor, noted with its version, or what is known."""
+        version = x.counter[0]
+        if version != x._seen:
+            x.check_current(self.name)
+        if wanted:
+            kept.append((x, version))
+            return x
+        array = x.array
+        return _spec(Spec, (array.shape, array.dtype))
 
     def _saved(self, y: Tensor) -> Any:
         """What a node keeps of an output that its derivative needs."""

@@ -19,7 +19,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
 from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
-from gradnet.graph import Context, Node
+from gradnet.graph import Context, Edge, Node
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.mapped import Mapped, map_on
@@ -51,10 +51,8 @@ def _operand(x: Any, backend: Backend | None) -> Any:
     return x if isinstance(x, (int, float, complex)) else asarray(x, backend=backend)
 
 
-def _multiple(backend: Backend, g: Array, factor: float) -> Array | None:
-    """`g` times a derivative that is one number; None for zero."""
-    if factor == 0:
-        return None
+def _multiple(backend: Backend, g: Array, factor: float) -> Array:
+    """`g` times a derivative that is one number, not zero."""
     if factor == 1:
         return g
     if factor == -1:
@@ -63,7 +61,7 @@ def _multiple(backend: Backend, g: Array, factor: float) -> Array | None:
 
 
 def _multiple_of(g: Tensor, factor: float) -> Tensor | None:
-    """As `_multiple`, of a Tensor."""
+    """As `_multiple`, of a Tensor; None for zero."""
     if factor in (0, 1):
         return g if factor else None
     return NEGATIVE(g) if factor == -1 else MULTIPLY(g, factor)
@@ -326,40 +324,40 @@ class Elementwise(Op):
             return _multiple_of(g, product)
         return product(g, *self._arguments(context, names), dtype=g.dtype)
 
-    def pull(self, node: Node, g: Array) -> Sequence[Array | None]:
+    def pull(self, node: Node, g: Array) -> Sequence[tuple[Edge, Array]]:
         """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
-        backend, inputs, dtype = node.backend, node.inputs, g.dtype
-        assert inputs is not None
-        assert not isinstance(backend, tuple)
-        assert backend is not None
+        backend: Any = node.backend
+        inputs: Any = node.inputs
+        dtype = g.dtype
         if dtype.kind == "c":
             needs = tuple([parent is not None for parent in node.parents])
             context = Context(node, inputs, needs, node.parameters)
             tensors = self._complex_vjp(context, fresh(g, backend))
-            return [None if t is None else t.array for t in tensors]
-        found: list[Array | None] = []
-        for parent, product, places, x in zip(
-            node.parents, self.products, self._places, inputs, strict=True
-        ):
-            if parent is None or product is None:
-                found.append(None)
+            pairs = zip(node.parents, tensors, strict=True)
+            return [(edge, t.array) for edge, t in pairs if edge is not None and t is not None]
+        found: list[tuple[Edge, Array]] = []
+        i = -1
+        for edge in node.parents:
+            i += 1
+            if edge is None:
                 continue
-            if isinstance(product, float):
+            product = self.products[i]
+            if isinstance(product, Mapped):
+                arrays = [g]
+                for place in self._places[i]:
+                    value = inputs[place] if place >= 0 else node.output(0)
+                    arrays.append(value.array if isinstance(value, Tensor) else value)
+                y = map_on(backend, product.formula, arrays, dtype)
+            elif product:
                 y = _multiple(backend, g, product)
             else:
-                arrays = [g]
-                for place in places:
-                    if place < 0:
-                        arrays.append(node.output(0))
-                    else:
-                        value = inputs[place]
-                        arrays.append(value.array if isinstance(value, Tensor) else value)
-                y = map_on(backend, product.formula, arrays, dtype)
-            if y is not None and len(inputs) > 1:
+                continue
+            if i or len(inputs) > 1:
+                x = inputs[i]
                 shape = x.array.shape if isinstance(x, Tensor) else x.shape
                 if y.shape != shape:
                     y = sum_to(fresh(y, backend), shape).array
-            found.append(y)
+            found.append((edge, y))
         return found
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
