@@ -11,9 +11,8 @@ product made once before only gets pointers, and may be captured.
 from __future__ import annotations
 
 import importlib
+import logging
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from threading import Lock
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -47,6 +46,8 @@ _FORWARD = {"": 0, "relu": _RELU, "gelu": _GELU}
 _BACKWARD = {"drelu": 8 | _AUX, "dgelu": 64 | _AUX}
 _BIAS_GRADIENT = 16
 _SUMS = {"sum_b": 256, "sum_a": 512}
+
+_log = logging.getLogger("gradnet")
 
 
 def bindings() -> ModuleType | None:
@@ -109,7 +110,6 @@ class CublasLt:
         self._lock = Lock()
         # The memory that products of a stream work in, by the address of the stream.
         self._workspaces: dict[int, Array] = {}
-        self._own: Array | None = None
 
     def product(
         self,
@@ -156,25 +156,6 @@ class CublasLt:
             raise DeviceError(f"cublasLt cannot multiply arrays of {shapes}: {error}") from error
         return True
 
-    @contextmanager
-    def working_in(self, workspace: Array) -> Iterator[None]:
-        """Let products work in other memory, of `workspace_size` bytes at least: a graph's own."""
-        if workspace.nbytes < self._size:
-            raise ValueError(
-                f"a workspace of {workspace.nbytes} bytes is too small; products were planned for "
-                f"{self._size}"
-            )
-        before, self._own = self._own, workspace
-        try:
-            yield
-        finally:
-            self._own = before
-
-    @property
-    def workspace_size(self) -> int:
-        """Bytes that products may work in."""
-        return self._size
-
     @property
     def planned(self) -> int:
         """The number of products that are described."""
@@ -190,8 +171,12 @@ class CublasLt:
         self._lt.destroy(self._handle)
 
     def _workspace(self, stream: Any) -> Array:
-        """Memory that no other stream's products work in: a graph's stream brings its own."""
-        found = self._workspaces.get(stream.ptr) if self._own is None else self._own
+        """Memory that no other stream's products work in.
+
+        A graph has its own that way: it is captured on a stream of its own, after a first run
+        there, which brings the memory.
+        """
+        found = self._workspaces.get(stream.ptr)
         if found is None:
             found = self._device.empty((self._size,), np.dtype(np.uint8))
             self._workspaces[stream.ptr] = found
@@ -385,10 +370,14 @@ class _Plan:
 
 
 def found(device: Any) -> CublasLt | None:
-    """cublasLt for a device, or None where it cannot be used there."""
+    """cublasLt for a device, or None, with a line in the log, where it cannot be used there."""
     module = bindings()
     if module is None:
+        _log.info("nvmath-python is not installed: products are CuPy's, and in no CUDA graph")
         return None
-    with suppress(ImportError, RuntimeError), device.cupy.cuda.Device(device.index):
-        return CublasLt(module, device)
-    return None
+    try:
+        with device.cupy.cuda.Device(device.index):
+            return CublasLt(module, device)
+    except (ImportError, RuntimeError) as error:
+        _log.info("cublasLt cannot be used (%s): products are CuPy's, and in no CUDA graph", error)
+        return None

@@ -61,7 +61,7 @@ class Products(Arrays):
     def _by_cublaslt(self, a: Array, b: Array, y: Array, tf32: bool) -> bool:
         """Whether cublasLt has computed the product, of copies where it takes no such strides."""
         products = self.cublaslt
-        if products is None or not multiplies(a.dtype):
+        if products is None or a.dtype != b.dtype or not multiplies(a.dtype):
             return False
         if products.product(a, b, y, tf32=tf32):
             return True
