@@ -28,7 +28,7 @@ from .cuda_device import on_device
 from .cuda_elementwise import compiles
 from .cuda_epilogues import paired
 from .cuda_fused import fused_stacks
-from .cuda_graph_calls import Calls, Frame, Passage, capturable, passages
+from .cuda_graph_calls import Calls, Frame, capturable, passages
 from .cuda_graph_capture import Room, nodes
 from .cuda_graph_numbers import Numbers
 from .cuda_templates import staging
@@ -82,7 +82,7 @@ class Graphs:
     @property
     def nodes(self) -> int:
         """The pieces of work in the graphs of one run."""
-        return sum(nodes(graph) for graph in self._frames[1].graphs)
+        return sum(nodes(part) for part in self._frames[1].parts if not isinstance(part, Call))
 
     @property
     def divided(self) -> bool:
@@ -127,13 +127,12 @@ class Graphs:
 
     # Runs
 
-    def _run(self, places: Places, count: int, rows: list[np.ndarray[Any, Any]]) -> None:
+    def _run(self, places: Places, count: int, rows: list[tuple[int, ...]]) -> None:
         frame, known = self._frames.get(count), True
         if frame is None:
-            passages_ = (*self._ins, *self._outs)
-            frame, known = Frame(self._backend, passages_, self._numbers, count), False
+            frame, known = Frame(self._backend, self._ins, self._outs, self._numbers, count), False
         if count > 1 and not known:
-            frame.graphs = [self._captured(self._program.calls, frame)]
+            frame.parts = [self._captured(self._program.calls, frame)]
         self._room.order()
         words = [word for row in rows for word in row]
         self._copy(frame, places, words)
@@ -147,13 +146,11 @@ class Graphs:
             self._device.faults()
 
     def _launch(self, frame: Frame) -> None:
-        graphs = iter(frame.graphs)
-        for alone, calls in self._parts():
-            if not alone:
-                next(graphs).launch()
-                continue
-            for call in calls:
-                self._calls.make(call, frame, 0)
+        for part in frame.parts:
+            if isinstance(part, Call):
+                self._calls.make(part, frame, 0)
+            else:
+                part.launch()
 
     def _parts(self) -> list[tuple[bool, list[Call]]]:
         """Calls that are captured together, and those that are not."""
@@ -172,8 +169,10 @@ class Graphs:
                         self._calls.make(call, frame, 0)
         while True:
             try:
-                frame.graphs = [
-                    self._captured(calls, frame) for alone, calls in self._parts() if not alone
+                frame.parts = [
+                    part
+                    for alone, calls in self._parts()
+                    for part in (calls if alone else (self._captured(calls, frame),))
                 ]
             except _Refused as refused:
                 self._alone.add(refused.call)
@@ -195,25 +194,26 @@ class Graphs:
 
         return self._room.captured(work)
 
-    def _copy(self, frame: Frame, places: Places, words: list[Any] | None) -> None:
+    def _copy(self, frame: Frame, places: Places, words: list[int] | None) -> None:
         """Bring inputs and numbers, or take outputs away: one launch, or none."""
-        inwards = words is not None
-        passages_: list[Passage] = self._ins if inwards else self._outs
+        codes: list[str] = []
+        arguments: list[Any] = []
+        most = 1
         several = frame.count > 1
-        codes, arguments, most = [], [], 1
-        for number, storage, low, nbytes in passages_:
-            address, stride = places[number]
-            theirs, ours = address + low, frame.places[storage].data.ptr
-            size = _width(theirs | nbytes | (stride if several else 0))
+        for passage, ours in frame.outs if words is None else frame.ins:
+            address, stride = places[passage.number]
+            address, nbytes = address + passage.low, passage.nbytes
+            theirs = np.uintp(address)
+            size = _width(address | nbytes | (stride if several else 0))
             codes.append(f"u{size}")
-            ends = (theirs, ours) if inwards else (ours, theirs)
-            arguments += [np.uintp(ends[0]), np.uintp(ends[1]), nbytes // size]
+            arguments += [theirs, ours] if words is not None else [ours, theirs]
+            arguments.append(nbytes // size)
             if several:
-                steps = (stride, frame.strides[storage])
-                first, second = steps if inwards else steps[::-1]
-                arguments += [frame.count, first // size, second // size]
+                steps = [stride // size, passage.stride // size]
+                arguments += [frame.count, *(steps if words is not None else steps[::-1])]
             most = max(most, nbytes // size * frame.count)
-        arguments += [frame.table, *words] if words else []
+        if words:
+            arguments += [frame.table, *words]
         if codes or words:
             program = _copies(tuple(codes), len(words or ()), several)
             self._device.launch(program, blocks_for(most), *arguments)

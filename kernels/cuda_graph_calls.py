@@ -55,9 +55,14 @@ class Passage(NamedTuple):
     low: int
     nbytes: int
 
+    @property
+    def stride(self) -> int:
+        """How many bytes further the next run has its own."""
+        return -(-self.nbytes // _ALIGNMENT) * _ALIGNMENT
+
 
 def passages(program: Program) -> tuple[list[Passage], list[Passage]]:
-    """The inputs that are read, and the outputs."""
+    """The inputs, as far as they are read, and the outputs."""
     reach: dict[Storage, tuple[int, int]] = {}
     for call in program.calls:
         for value in (*call.reads, *call.writes):
@@ -70,10 +75,8 @@ def passages(program: Program) -> tuple[list[Passage], list[Passage]]:
         low, high = reach.get(storage, (0, 0))
         if storage.kind == "output":
             low, high = 0, storage.nbytes
-        if high > low:
-            (outs if storage.kind == "output" else ins).append(
-                Passage(number, storage, low, high - low)
-            )
+        found = outs if storage.kind == "output" else ins
+        found.append(Passage(number, storage, low, high - low))
     return ins, outs
 
 
@@ -87,16 +90,24 @@ class Frame:
     """
 
     def __init__(
-        self, backend: CudaBackend, every: Sequence[Passage], numbers: Numbers, count: int
+        self,
+        backend: CudaBackend,
+        ins: Sequence[Passage],
+        outs: Sequence[Passage],
+        numbers: Numbers,
+        count: int,
     ) -> None:
         self.count = count
         self.table = backend.empty((max(1, numbers.words * count),), np.dtype(np.uint64))
-        self.strides = {p.storage: -(-p.nbytes // _ALIGNMENT) * _ALIGNMENT for p in every}
         self.places = {
-            p.storage: backend.empty((self.strides[p.storage] * count,), uint8) for p in every
+            p.storage: (p, backend.empty((p.stride * count,), uint8)) for p in (*ins, *outs)
         }
-        self.lows = {p.storage: p.low for p in every}
-        self.graphs: list[Any] = []
+        self.ins, self.outs = (
+            [(p, np.uintp(self.places[p.storage][1].data.ptr)) for p in ways if p.nbytes]
+            for ways in (ins, outs)
+        )
+        # Graphs, and between them calls that are in none.
+        self.parts: list[Any] = []
 
 
 class Calls:
@@ -112,8 +123,8 @@ class Calls:
         storage = value.storage
         if storage.kind not in ("input", "output"):
             return self.memory.array(value)
-        place = run * frame.strides[storage] + value.offset - frame.lows[storage]
-        base = frame.places[storage]
+        passage, base = frame.places[storage]
+        place = run * passage.stride + value.offset - passage.low
         return self.backend.window(base, place, value.shape, value.strides, value.dtype)
 
     def _resolved(self, tree: Any, frame: Frame, run: int) -> Any:

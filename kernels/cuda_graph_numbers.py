@@ -7,6 +7,7 @@ the driver copies when it is given the work; so no buffer of the host's must be 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,16 +22,21 @@ from .cuda_layout import BITS, code_of
 # Calls that have kernels which take their numbers from memory.
 HELD = frozenset({"update", "random"})
 _WORD = (1 << 64) - 1
+_ALIGNMENT = 16
 
 Number = Callable[[], Any]
 
 
 class _Field(NamedTuple):
-    """The numbers of one call: where they begin, in bytes, and what they are."""
+    """Where the numbers of a call begin, in bytes; their type as `struct` has it; and how many."""
 
     begin: int
-    dtype: DType
-    numbers: tuple[Number, ...]
+    code: str
+    length: int
+
+    @property
+    def dtype(self) -> DType:
+        return np.dtype(f"={self.code}")
 
 
 def _number(x: Any) -> Number:
@@ -40,16 +46,15 @@ def _number(x: Any) -> Number:
     return lambda: x
 
 
-def _numbers(call: Call) -> tuple[DType, tuple[Number, ...]]:
+def _numbers(call: Call) -> tuple[str, list[Number]]:
     """What a call's kernel takes from memory, in that order."""
     if call.method == "update":
         _, arrays, scalars = call.args
         wide = BITS.get(code_of(arrays[0].dtype)) == 64
-        dtype = np.dtype(np.float64 if wide else np.float32)
-        return dtype, tuple(_number(x) for x in scalars)
+        return "d" if wide else "f", [_number(x) for x in scalars]
     key, counter = _number(call.args[1]), _number(call.args[2])
-    words = (lambda: key() & _WORD, lambda: counter() & _WORD, lambda: counter() >> 64 & _WORD)
-    return np.dtype(np.uint64), words
+    parts = (lambda: key() & _WORD, lambda: counter() & _WORD, lambda: counter() >> 64 & _WORD)
+    return "Q", list(parts)
 
 
 class Numbers:
@@ -57,25 +62,27 @@ class Numbers:
 
     def __init__(self, calls: Iterable[Call]) -> None:
         self._fields: dict[Call, _Field] = {}
-        size = 0
+        self._all: list[Number] = []
+        row, size = "<", 0
         for call in calls:
             if call.method in HELD:
-                dtype, numbers = _numbers(call)
-                self._fields[call] = _Field(size, dtype, numbers)
-                size += -(-len(numbers) * dtype.itemsize // 16) * 16
+                code, numbers = _numbers(call)
+                field = _Field(size, code, len(numbers))
+                used = field.length * field.dtype.itemsize
+                size += -(-used // _ALIGNMENT) * _ALIGNMENT
+                row += f"{field.length}{code}{size - field.begin - used}x"
+                self._fields[call] = field
+                self._all += numbers
         self.words = size // 8
+        self._row, self._words = struct.Struct(row), struct.Struct(f"<{self.words}Q")
 
-    def values(self) -> np.ndarray[Any, Any]:
+    def values(self) -> tuple[int, ...]:
         """The numbers as they are now, as words."""
-        row = np.zeros(self.words, np.uint64)
-        for begin, dtype, numbers in self._fields.values():
-            end = begin + len(numbers) * dtype.itemsize
-            held = np.array([number() for number in numbers], dtype)
-            row.view(np.uint8)[begin:end].view(dtype)[:] = held
-        return row
+        return self._words.unpack(self._row.pack(*[number() for number in self._all]))
 
     def array(self, backend: Backend, call: Call, table: Array, run: int) -> Array:
         """Where a call finds its numbers for that run of several."""
-        begin, dtype, numbers = self._fields[call]
-        place = run * self.words * 8 + begin
-        return backend.window(table, place, (len(numbers),), (dtype.itemsize,), dtype)
+        field = self._fields[call]
+        place = run * self.words * 8 + field.begin
+        unit = field.dtype.itemsize
+        return backend.window(table, place, (field.length,), (unit,), field.dtype)

@@ -224,7 +224,7 @@ class Cupy:
             what in FORBIDDEN or (what == "allocate" and self.pool is self.memory)
         ):
             raise CaptureError(f"{what} while a step is captured")
-        if what != "grow":
+        if self.recorded is None and what != "grow":
             self.done.append(what)
 
     def opened(self, value: Any, reached: Callable[[Host], Host] = lambda host: host) -> Any:
