@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from gradnet import binding
 from gradnet.binding import FormulaError
-from gradnet.formulas.rows import Formula
+from gradnet.formulas.rows import Formula, Row
 
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",
@@ -46,7 +47,8 @@ _FUNCTIONS = {"abs": "fabsf"} | {
 def define(formula: Formula) -> tuple[str, str]:
     """The definitions of a formula and all that it calls, and the name of the one to call.
 
-    Raises FormulaError for what has no counterpart in C++ here.
+    One that returns several values, such as an optimizer's update, takes the array that they are
+    written to before its arguments. Raises FormulaError for what has no counterpart in C++ here.
     """
     source = binding.source(formula)
     names = {**_FUNCTIONS, **{name: name for name in source.functions}}
@@ -55,7 +57,12 @@ def define(formula: Formula) -> tuple[str, str]:
         assert isinstance(node, ast.FunctionDef)
         known = {argument.arg for argument in node.args.args}
         parameters = ", ".join(f"float {argument.arg}" for argument in node.args.args)
-        lines = [f"static __device__ float {node.name}({parameters}) {{"]
+        several = isinstance(node.body[-1], ast.Return) and isinstance(
+            node.body[-1].value, ast.Tuple
+        )
+        result = "void" if several else "float"
+        parameters = f"float* results, {parameters}" if several else parameters
+        lines = [f"static __device__ {result} {node.name}({parameters}) {{"]
         for statement in node.body:
             match statement:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -63,12 +70,42 @@ def define(formula: Formula) -> tuple[str, str]:
                         f"    {'' if name in known else 'auto '}{name} = {_text(value, names)};"
                     )
                     known.add(name)
+                case ast.Return(value=ast.Tuple(elts=values)):
+                    for i, value in enumerate(values):
+                        lines.append(f"    results[{i}] = {_text(value, names)};")
                 case ast.Return(value=ast.expr() as value):
                     lines.append(f"    return {_text(value, names)};")
                 case _:
                     raise FormulaError(f"C++ has no {ast.unparse(statement)!r} of a formula here")
         texts.append("\n".join([*lines, "}"]))
     return "\n".join(texts) + "\n", source.name
+
+
+def activation(row: Row) -> tuple[str, bool]:
+    """Functions of one float `value` and `slope`, and whether `slope` takes the input of `value`.
+
+    Otherwise it takes its output. Further operands are as the row's defaults have them. Raises
+    FormulaError for an activation without a derivative.
+    """
+    slope = row.derivatives[0]
+    if slope is None:
+        raise FormulaError(f"{row.name} has no derivative")
+    of_output = "x" not in binding.arguments(slope) and "y" in binding.arguments(slope)
+    defaults = {name: literal(value) for name, value in row.defaults.items()}
+
+    def written(space: str, formula: Formula, known: Mapping[str, str]) -> tuple[str, str]:
+        definitions, name = define(formula)
+        given = ", ".join({**defaults, **known}[one] for one in binding.arguments(formula))
+        return f"namespace {space} {{\n{definitions}}}\n", f"{space}::{name}({given})"
+
+    texts, value = written("value_", row.formula, {"x": "x"})
+    known = {"y": "x"} if of_output else {"x": "x", "y": "value(x)"}
+    more, derived = written("slope_", slope, known)
+    functions = (
+        f"static __device__ float value(float x) {{ return {value}; }}\n"
+        f"static __device__ float slope(float x) {{ return {derived}; }}\n"
+    )
+    return texts + more + functions, not of_output
 
 
 def literal(value: float) -> str:

@@ -15,7 +15,7 @@ scales the gradient it gives to `backward`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradnet import binding, formulas
+from gradnet import formulas
 from gradnet.errors import DeviceError
 from gradnet.formulas.rows import Row
 
@@ -166,32 +166,14 @@ def shared_bytes(kind: str, width: int, warps: int = WARPS) -> int:
 @cache
 def text(width: int, activation: str, dtype: str, warps: int = WARPS) -> str:
     """The CUDA C++ of the three kernels: what is chosen, the formulas, then `fused_mlp.cu`."""
-    row = activations()[activation]
-    slope = row.derivatives[0]
-    assert slope is not None
-    of_output = "x" not in binding.arguments(slope) and "y" in binding.arguments(slope)
-    texts, calls = [], []
-    for space, formula in (("value_", row.formula), ("slope_", slope)):
-        definitions, name = c_formulas.define(formula)
-        texts.append(f"namespace {space} {{\n{definitions}}}\n")
-        calls.append((f"{space}::{name}", binding.arguments(formula)))
-    defaults = {name: c_formulas.literal(value) for name, value in row.defaults.items()}
-
-    def call(which: int, known: Mapping[str, str]) -> str:
-        name, arguments = calls[which]
-        return f"{name}({', '.join({**defaults, **known}[one] for one in arguments)})"
-
-    value = call(0, {"x": "x"})
-    derived = call(1, {"y": "x"} if of_output else {"x": "x", "y": "value(x)"})
+    functions, keeps_input = c_formulas.activation(activations()[activation])
     return "".join(
         (
             f"constexpr int WIDTH = {width};\n",
             f"constexpr int WARPS = {warps};\n",
             f"constexpr bool BFLOAT16 = {str(dtype == 'bfloat16').lower()};\n",
-            f"constexpr bool KEEPS_INPUT = {str(not of_output).lower()};\n",
-            *texts,
-            f"static __device__ float value(float x) {{ return {value}; }}\n",
-            f"static __device__ float slope(float x) {{ return {derived}; }}\n",
+            f"constexpr bool KEEPS_INPUT = {str(keeps_input).lower()};\n",
+            functions,
             _body(),
         )
     )

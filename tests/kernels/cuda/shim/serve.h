@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdio>
 #include <cstdlib>
+#include "cooperative_groups.h"
 #include "shim.h"
 
 struct Pointer {

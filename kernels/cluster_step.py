@@ -1,0 +1,228 @@
+"""Training steps of a small network, several in one launch, by one cluster of thread blocks.
+
+Where weights and moments fit into the shared memory of a cluster's blocks, nothing but the rows of
+each batch is read from global memory, and there is no launch between two steps. `cluster_step.cu`
+says how it computes; here is when it applies, what it is compiled for, and how it is launched. All
+is float32, as are the sums: the same training as step by step, within rounding. It needs a device
+with clusters, of compute capability 9.0 or more.
+
+    training = Training((784, 128, 10), batch=128)
+    losses = train(device.launch, training, x, classes, order, scalars, p, states)
+
+The text is compiled for the sizes: a second or two for each network, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradnet import formulas
+from gradnet.errors import DeviceError
+from gradnet.formulas.rows import Update
+
+from . import c_formulas
+from .fused_mlp import activations
+from .nvrtc import CudaProgram
+
+CLUSTERS = (1, 2, 4, 8, 16)
+THREADS = 256
+# Bytes of shared memory that a block of compute capability 9.0 can have.
+SHARED = 227 * 1024
+_SIGNATURE = ("f4*", "i8*", "i8*", "f4*", "f4*", "f4*", "f4*", "i8", "i8", "i4")
+
+
+class Training(NamedTuple):
+    """A network with cross-entropy at its end, its batch and its optimizer.
+
+    offsets  where each layer's weights (in, out) and bias begin in the flat parameters; one after
+             the other if empty
+    cluster  blocks that share the work; 0 for as many as are expected to be fastest
+    """
+
+    sizes: tuple[int, ...]
+    batch: int
+    activation: str = "relu"
+    update: str = "adam"
+    offsets: tuple[int, ...] = ()
+    cluster: int = 0
+    threads: int = THREADS
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where each layer's weights and bias begin, and at the end the number of parameters."""
+        if self.offsets:
+            last = self.sizes[-1]
+            return (*self.offsets, self.offsets[-1] + last)
+        found = [0]
+        for n, m in pairwise(self.sizes):
+            found += [found[-1] + n * m, found[-1] + n * m + m]
+        return tuple(found)
+
+
+def rule(training: Training) -> Update:
+    """The optimizer's update. Raises DeviceError for an unknown one."""
+    found = formulas.UPDATES.get(training.update)
+    if found is None:
+        raise DeviceError(f"{training.update!r} is no update; there are {sorted(formulas.UPDATES)}")
+    return found
+
+
+def shared_bytes(training: Training, cluster: int) -> int:
+    """The shared memory of a block, as `placed` in the text has it."""
+    sizes, batch = training.sizes, training.batch
+    states = 1 + len(rule(training).state)
+    layers = list(enumerate(pairwise(sizes)))
+    last = len(layers) - 1
+
+    def share(n: int) -> int:
+        return -(-n // cluster)
+
+    total = 0
+    for layer, (n, m) in layers:
+        bias = m if layer == last else share(m)
+        total += states * (share(n) * (m | 1) + bias) + batch * share(n)
+        total += 0 if layer == last else batch * share(m)
+    for parity in (0, 1):
+        total += batch * max((m for layer, (_, m) in layers if layer % 2 == parity), default=0)
+    total += share(batch) * sizes[-1] + share(batch) + 1
+    return 4 * total
+
+
+def cluster_of(training: Training) -> int:
+    """How many blocks share the work: those asked for, or the fewest with little to do for each.
+
+    An estimate: a block multiplies 2^17 pairs of numbers in about as much time, 2 us, as the
+    barriers of a cluster take in a step.
+    """
+    if training.cluster:
+        return training.cluster
+    pairs = training.batch * sum(n * m for n, m in pairwise(training.sizes))
+    for cluster in CLUSTERS:
+        if pairs <= cluster << 17 and shared_bytes(training, cluster) <= SHARED:
+            return cluster
+    return CLUSTERS[-1]
+
+
+def refusal(training: Training) -> str:
+    """Why the kernel cannot do a training; empty where it can."""
+    sizes = training.sizes
+    if len(sizes) < 2 or min(*sizes, training.batch) < 1:
+        return (
+            f"its sizes are {sizes} and its batch {training.batch}: two sizes or more of 1 or more"
+        )
+    cluster = cluster_of(training)
+    if cluster not in CLUSTERS:
+        return f"a cluster has {', '.join(map(str, CLUSTERS))} blocks, not {cluster}"
+    row = activations().get(training.activation)
+    if row is None or not row.activation or row.derivatives[0] is None:
+        return f"{training.activation!r} is no activation that has a derivative"
+    if training.offsets and len(training.offsets) != 2 * (len(sizes) - 1):
+        return f"it has {len(training.offsets)} offsets for {len(sizes) - 1} layers"
+    needed = shared_bytes(training, cluster)
+    if needed > SHARED:
+        return (
+            f"each of {cluster} blocks needs {needed} bytes of shared memory, and has {SHARED}; "
+            "take a smaller batch"
+        )
+    return ""
+
+
+@cache
+def program(training: Training) -> CudaProgram:
+    """The kernel of a training. Raises DeviceError where it cannot be done, with the reason."""
+    if reason := refusal(training):
+        raise DeviceError(f"the cluster kernel cannot train this network: {reason}")
+    cluster, shared = cluster_of(training), shared_bytes(training, cluster_of(training))
+    found = text(training)
+    return CudaProgram(
+        "cluster_step", found, _SIGNATURE, training.threads, shared, tuple(training), cluster
+    )
+
+
+def text(training: Training) -> str:
+    """The CUDA C++: what is chosen, the formulas, then `cluster_step.cu`."""
+    update, cluster = rule(training), cluster_of(training)
+    definitions, name = c_formulas.define(update.formula)
+    states, scalars = len(update.state), len(update.scalars)
+    moments = [f"p[{i} * apart]" for i in range(1, states + 1)]
+    numbers = [f"scalars[{i}]" for i in range(scalars)]
+    given = ", ".join(["results", "p[0]", "g", *moments, *numbers])
+    functions, keeps_input = c_formulas.activation(activations()[training.activation])
+    sizes, places = (", ".join(map(str, x)) for x in (training.sizes, training.places[:-1]))
+    return "".join(
+        (
+            f"constexpr int LAYERS = {len(training.sizes) - 1}, BATCH = {training.batch};\n",
+            f"constexpr int CLUSTER = {cluster}, THREADS = {training.threads};\n",
+            f"constexpr int STATES = {states}, SCALARS = {scalars};\n",
+            f"constexpr int SHARED_BYTES = {shared_bytes(training, cluster)};\n",
+            f"static __device__ constexpr int SIZES[] = {{{sizes}}};\n",
+            f"static __device__ constexpr long long OFFSETS[] = {{{places}}};\n",
+            f"constexpr bool KEEPS_INPUT = {str(keeps_input).lower()};\n",
+            functions,
+            f"namespace update_ {{\n{definitions}}}\n",
+            "static __device__ void updated(float* results, const float* p, int apart, float g,\n"
+            "                               const float* scalars) {\n",
+            f"    update_::{name}({given});\n}}\n",
+            _body(),
+        )
+    )
+
+
+def train(
+    launch: Callable[..., None],
+    training: Training,
+    x: Any,
+    classes: Any,
+    order: Any,
+    scalars: Any,
+    p: Any,
+    states: Any,
+    losses: Any,
+) -> None:
+    """Steps of training in one launch; p and states are changed in place, losses written.
+
+    x (n, inputs), classes (n,) of int64, order (steps, batch) of int64: the rows of each step;
+    scalars (steps, k): what the update takes besides g and its states; p (size,), states
+    (count, size), losses (steps,), the mean over each batch. All float32 where not said otherwise.
+    A row out of range counts as NaN, and so does the loss of a class out of range. Raises
+    DeviceError for other arrays, and where the kernel cannot do it.
+    """
+    kernel, update = program(training), rule(training)
+    n, steps, size = x.shape[0], order.shape[0], p.shape[0]
+    wanted: dict[str, tuple[Any, tuple[int, ...], str]] = {
+        "x": (x, (n, training.sizes[0]), "float32"),
+        "classes": (classes, (n,), "int64"),
+        "order": (order, (steps, training.batch), "int64"),
+        "scalars": (scalars, (steps, len(update.scalars)), "float32"),
+        "p": (p, (max(size, training.places[-1]),), "float32"),
+        "states": (states, (len(update.state), size), "float32"),
+        "losses": (losses, (steps,), "float32"),
+    }
+    for name, (array, shape, dtype) in wanted.items():
+        right = array.dtype == np.dtype(dtype) and array.flags.c_contiguous
+        if array.shape != shape or not right:
+            raise DeviceError(
+                f"the cluster kernel's {name} has shape {array.shape} and dtype {array.dtype} "
+                f"where it needs a contiguous {dtype} array of shape {shape}"
+            )
+    if steps:
+        arrays = (x, classes, order, scalars, p, states, losses)
+        launch(kernel, kernel.cluster, *arrays, n, size, steps)
+
+
+def flops(training: Training) -> float:
+    """Multiplications and additions of a step's products."""
+    first, *others = [math.prod(pair) for pair in pairwise(training.sizes)]
+    return 2.0 * training.batch * (2 * first + 3 * sum(others))
+
+
+@cache
+def _body() -> str:
+    return (Path(__file__).parent / "cluster_step.cu").read_text(encoding="utf-8")

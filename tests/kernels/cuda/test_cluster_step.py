@@ -1,0 +1,296 @@
+"""Training by one cluster of blocks, run on the CPU: blocks at the same time, against float64."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import fused
+from fakes.shim import Shim, altered, built, poisoned
+from gradnet.kernels import cluster_step, nvrtc
+from gradnet.kernels.cluster_step import Training
+from gradnet.kernels.fused_mlp import Network
+
+import gradnet as gn
+from gradnet import backends, binding, formulas, optim
+from gradnet.errors import DeviceError
+from gradnet.numpy_backend import UFUNCS
+
+# Sizes that no number of blocks divides, batches smaller than the cluster, one layer alone, three
+# layers, layers narrower than the cluster; each with as few threads as will do.
+CASES = (
+    Training((13, 9, 3), 7, "relu", "adam", cluster=4, threads=32),
+    Training((5, 3), 3, "relu", "sgd", cluster=4, threads=32),
+    Training((6, 17, 2, 4), 9, "gelu", "adam", cluster=2, threads=64),
+    Training((3, 5, 4, 2, 3), 2, "tanh", "rmsprop", cluster=16, threads=32),
+    Training((33, 20, 10), 40, "leaky_relu", "sgd", (3, 700, 730, 940), 1, 64),
+)
+SCALARS = {
+    "adam": (0.01, 0.1, 0.001, 1.5, 1e-3, 1e-3),
+    "sgd": (0.1, 1e-3),
+    "rmsprop": (0.01, 0.1, 1e-3, 0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+
+
+@pytest.fixture(scope="module")
+def device(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shim]:
+    """The kernels under AddressSanitizer."""
+    programs = [cluster_step.program(training) for training in CASES]
+    executable = built(
+        tmp_path_factory.mktemp("cluster"), "address", programs, "-O0", "-fsanitize=address"
+    )
+    made = Shim(executable, programs)
+    yield made
+    assert made.close() == (0, "")
+
+
+def given(training: Training, steps: int, n: int = 50) -> dict[str, Any]:
+    """Arguments of `cluster_step.train`."""
+    rng = np.random.default_rng(len(training.sizes))
+    update = cluster_step.rule(training)
+    size = training.places[-1] + 2
+    scalars = np.linspace(1, 0.9, steps)[:, None] * np.array(SCALARS[training.update])
+    return {
+        "x": rng.normal(size=(n, training.sizes[0])).astype(np.float32),
+        "classes": rng.integers(training.sizes[-1], size=n),
+        "order": rng.integers(n, size=(steps, training.batch)),
+        "scalars": scalars.astype(np.float32),
+        "p": rng.normal(size=size, scale=0.5).astype(np.float32),
+        "states": rng.uniform(size=(len(update.state), size)).astype(np.float32),
+        "losses": poisoned((steps,)),
+    }
+
+
+def layers(training: Training, flat: Any) -> list[tuple[Any, Any]]:
+    """(weights, bias) of each layer as views."""
+    found, places = [], training.places
+    for i, (n, m) in enumerate(pairwise(training.sizes)):
+        w, b = places[2 * i : 2 * i + 2]
+        found.append((flat[w : w + n * m].reshape(n, m), flat[b : b + m]))
+    return found
+
+
+def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Parameters, states and losses after all steps, in float64."""
+    value, slope, keeps_input = fused.activation(Network(1, 16, 1, 1, training.activation))
+    update = binding.bind(cluster_step.rule(training).formula, {**UFUNCS, "where": np.where})
+    p, states = (np.array(arguments[name], np.float64) for name in ("p", "states"))
+    losses = []
+    for rows, scalars in zip(arguments["order"], arguments["scalars"], strict=True):
+        a, classes = arguments["x"][rows].astype(np.float64), arguments["classes"][rows]
+        kept, inputs = [], []
+        for w, b in layers(training, p):
+            z = a @ w + b
+            inputs.append(a)
+            a = value(z)
+            kept.append(z if keeps_input else a)
+        probabilities = np.exp(z - z.max(1, keepdims=True))
+        probabilities /= probabilities.sum(1, keepdims=True)
+        each = np.arange(len(rows))
+        losses.append(-np.log(probabilities[each, classes]).mean())
+        g = probabilities
+        g[each, classes] -= 1
+        g /= len(rows)
+        gradient = np.zeros_like(p)
+        for i, (dw, db) in reversed(list(enumerate(layers(training, gradient)))):
+            dw[...], db[...] = inputs[i].T @ g, g.sum(0)
+            g = g @ layers(training, p)[i][0].T
+            if i:
+                g = g * slope(kept[i - 1])
+        used = np.zeros(p.shape, bool)
+        for w, b in layers(training, used):
+            w[...] = b[...] = True
+        new = update(p, gradient, *states, *scalars.astype(np.float64))
+        p[used] = new[0][used]
+        for state, one in zip(states, new[1:], strict=True):
+            state[used] = one[used]
+    return p, states, np.array(losses)
+
+
+@pytest.mark.parametrize("training", CASES, ids=lambda one: f"{one.sizes}")
+def test_against_float64(device: Shim, training: Training) -> None:
+    arguments = given(training, steps=3)
+    right = reference(training, arguments)
+    again = {name: x.copy() for name, x in arguments.items()}
+    cluster_step.train(device, training, **arguments)
+    for name, expected in zip(("p", "states", "losses"), right, strict=True):
+        assert np.allclose(arguments[name], expected, rtol=2e-5, atol=2e-6), name
+    # The same to the bit, also as one step after the other.
+    for t in range(3):
+        one = slice(t, t + 1)
+        parts = {name: again[name][one] for name in ("order", "scalars", "losses")}
+        cluster_step.train(device, training, **{**again, **parts})
+    for name, found in arguments.items():
+        assert np.array_equal(found, again[name]), name
+
+
+def test_rows_and_classes_out_of_range(device: Shim) -> None:
+    training = CASES[0]
+    for name, bad in (("order", -1), ("order", 50), ("classes", 3), ("classes", -1)):
+        arguments = given(training, steps=1)
+        places = arguments[name].reshape(-1)
+        places[arguments["order"][0, 2] if name == "classes" else 2] = bad
+        cluster_step.train(device, training, **arguments)
+        assert np.isnan(arguments["losses"]).all()
+
+
+def test_no_steps() -> None:
+    arguments = given(CASES[0], steps=0)
+    launch: Any = None
+    cluster_step.train(launch, CASES[0], **arguments)
+
+
+def test_it_trains_as_the_optimizer_does(device: Shim) -> None:
+    """A model's own flat buffers and Adam's own numbers, step by step on the CPU beside it."""
+    training, steps = CASES[0], 3
+    arguments = given(training, steps)
+    with backends.use("numpy"):
+        model = gn.nn.MLP(training.sizes, activation=training.activation)
+        adam = optim.Adam(model.parameters(), lr=0.01)
+        arguments["p"] = np.zeros(training.places[-1], np.float32)
+        for layer, (w, b) in zip(model.layers, layers(training, arguments["p"]), strict=True):
+            w[...], b[...] = layer.weight.numpy(), layer.bias.numpy()
+        arguments["states"] = np.zeros((2, training.places[-1]), np.float32)
+        for t in range(steps):
+            rows, root = arguments["order"][t], (1 - 0.999 ** (t + 1)) ** -0.5
+            arguments["scalars"][t] = 0.01 / (1 - 0.9 ** (t + 1)), 0.1, 0.001, root, 1e-8, 0
+            x, y = gn.asarray(arguments["x"][rows]), gn.asarray(arguments["classes"][rows])
+            loss = gn.nn.cross_entropy(model(x), y)
+            loss.backward()
+            adam.step()
+            adam.zero_grad()
+    cluster_step.train(device, training, **arguments)
+    assert np.isclose(arguments["losses"][-1], loss.item(), rtol=1e-5)
+    for layer, (w, b) in zip(model.layers, layers(training, arguments["p"]), strict=True):
+        # Adam divides by the size of a gradient, however small it is.
+        assert np.allclose(w, layer.weight.numpy(), rtol=1e-4, atol=1e-5)
+        assert np.allclose(b, layer.bias.numpy(), rtol=1e-4, atol=1e-5)
+
+
+# Races
+
+BARRIERS = (
+    "groups::this_cluster().sync();  // PARTS",
+    "groups::this_cluster().sync();  // LOSS",
+    "__syncthreads();  // FETCHED",
+    "__syncthreads();  // the weights are the new ones",
+)
+
+
+@pytest.fixture(scope="module")
+def raced(
+    compiler: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[int, str]]:
+    """Runs a training without a barrier under ThreadSanitizer: the status, what was said."""
+    training = Training((5, 4, 3), 6, cluster=2, threads=32)
+    whole = cluster_step.program(training)
+    programs = {"": whole}
+    for barrier in BARRIERS:
+        assert barrier in whole.text
+        programs[barrier] = altered(whole, whole.text.replace(barrier, ""))
+    folder, chosen = tmp_path_factory.mktemp("raced"), list(programs.values())
+    executable = built(folder, "thread", chosen, "-O0", "-fsanitize=thread")
+
+    def run_without(barrier: str) -> tuple[int, str]:
+        device = Shim(executable, chosen)
+        arguments = given(training, steps=2)
+
+        def launch(program: Any, *rest: Any) -> None:
+            device(programs[barrier], *rest)
+
+        try:
+            cluster_step.train(launch, training, **arguments)
+        except (AssertionError, BrokenPipeError):
+            device.process.wait()
+        status, said = device.close()
+        if "unexpected memory mapping" in said:
+            pytest.skip("ThreadSanitizer does not run on this system's kernel")
+        return status, said
+
+    return run_without
+
+
+def test_no_races(raced: Callable[[str], tuple[int, str]]) -> None:
+    assert raced("") == (0, "")
+
+
+@pytest.mark.parametrize("barrier", BARRIERS)
+def test_a_missing_barrier_is_found(raced: Callable[[str], tuple[int, str]], barrier: str) -> None:
+    status, said = raced(barrier)
+    assert "ThreadSanitizer: data race" in said
+    assert status == 66
+
+
+# What is compiled for the device
+
+MNIST = Training((784, 128, 10), 128)
+
+
+@pytest.mark.parametrize("training", [MNIST, Training((64, 32, 10), 32, "gelu", "sgd")])
+def test_machine_code(training: Training) -> None:
+    pytest.importorskip("cuda.core")
+    program = cluster_step.program(training)
+    try:
+        code, log = nvrtc.machine_code(program, (9, 0))
+    except DeviceError as error:
+        pytest.skip(str(error))
+    assert code[:4] == b"\x7fELF"
+    assert "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in log
+    (registers,) = re.findall(r"Used (\d+) registers", log)
+    assert int(registers) <= 65536 // training.threads
+
+
+# The host's side
+
+
+def test_the_shared_memory_of_mnist() -> None:
+    assert cluster_step.cluster_of(MNIST) == 16
+    assert cluster_step.shared_bytes(MNIST, 16) <= cluster_step.SHARED
+    assert cluster_step.refusal(MNIST) == ""
+    assert cluster_step.cluster_of(Training((64, 32, 10), 32)) == 1
+    assert cluster_step.flops(MNIST) == 2 * 128 * (2 * 784 * 128 + 3 * 128 * 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sizes": (5,)}, r"its sizes are \(5,\)"),
+        ({"batch": 0}, "its batch 0"),
+        ({"cluster": 3}, "a cluster has 1, 2, 4, 8, 16 blocks, not 3"),
+        ({"activation": "add"}, "'add' is no activation"),
+        ({"activation": "heaviside"}, "'heaviside' is no activation that has a derivative"),
+        ({"update": "none"}, "'none' is no update"),
+        ({"offsets": (0, 5)}, "it has 2 offsets for 2 layers"),
+        ({"batch": 4096}, "bytes of shared memory, and has 232448"),
+    ],
+)
+def test_trainings_that_it_cannot_do(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DeviceError, match=reason):
+        cluster_step.program(MNIST._replace(**change))
+
+
+@pytest.mark.parametrize("name", ["x", "classes", "order", "scalars", "p", "states", "losses"])
+def test_arrays_that_do_not_fit(name: str) -> None:
+    arguments = given(CASES[0], steps=2)
+    for wrong in (arguments[name].astype(np.float16), arguments[name].reshape(-1)[:-1]):
+        launch: Any = None
+        with pytest.raises(DeviceError, match=r"cluster kernel's \w+ has shape"):
+            cluster_step.train(launch, CASES[0], **{**arguments, name: wrong})
+
+
+def test_every_update_has_its_text() -> None:
+    for name in formulas.UPDATES:
+        assert f"f_{formulas.UPDATES[name].formula.__name__}(float* results" in cluster_step.text(
+            MNIST._replace(update=name)
+        )
