@@ -25,10 +25,13 @@ PACK_A, PACK_B, COLUMNS_A, COLUMNS_B = range(4)
 ARGUMENTS = ("n", "m", "k", "a", "ra", "ca", "b", "rb", "cb", "c", "rc", "kc", "mc", "nc",
              "mode", "scratch")  # fmt: skip
 STACK = ("count", "za", "zb", "zc", *ARGUMENTS)
-# Of a panel of columns: tile t, from row i on, is at `a + i * ra + t * za`.
-_PANEL = ("n", "k", "a", "ra", "za", "sa", "b", "sb", "c", "rc", "lanes", "more", "first")
-_COLUMNS = ("n", "w", "k", "a", "ra", "za", "sa", "b", "zb", "sb", "c", "rc", "more", "first")
-POINTERS = {"a", "b", "c", "scratch", "words"}
+# Of a block of C, w columns wide, and of one panel of its columns. Where A is packed, tile t is at
+# `pa + t * za`, and panels of B are `zb` apart; `new` says which of them are yet to be packed.
+_COLUMNS = ("n", "w", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "rb", "cb", "pb", "zb", "sb",
+            "c", "rc", "more", "first", "mode", "new")  # fmt: skip
+_PANEL = ("n", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "sb", "c", "rc", "lanes", "more",
+          "first", "mode", "new")  # fmt: skip
+POINTERS = {"a", "b", "c", "pa", "pb", "scratch", "words"}
 
 
 def heights(shape: Shape) -> tuple[int, ...]:
@@ -53,7 +56,7 @@ def text(shape: Shape) -> str:
                 tiles += tile.function(shape, rows, vectors, masked, by_rows)
                 names.append(f"ptr @{tile.name(rows, vectors, masked, by_rows)}")
     table = f"@tiles = internal constant [{len(names)} x ptr] [{', '.join(names)}]\n"
-    parts = (_panel, _columns, _pack_a, _pack_b, _product, _stack, _words)
+    parts = (_panel, _columns, _product, _stack, _words)
     rest = "".join(part(shape) for part in parts)
     return tile.declarations(shape) + tiles + table + packing.functions(shape) + rest
 
@@ -100,9 +103,16 @@ def _panel(shape: Shape) -> str:
     """The tiles of a panel of columns, one below the other."""
     text = Writer()
     flag = text.new("icmp ne i64 %more, 0")
+    packed, new = text.bit("%mode", PACK_A), text.bit("%new", PACK_A)
+    columns = text.bit("%mode", COLUMNS_A)
     with _over_tiles(text, shape) as (i, t, rows):
-        ahead = text.binary("add", text.binary("mul", i, "%ra"), text.binary("mul", t, "%za"))
-        a, c = text.ahead("%a", ahead), text.ahead("%c", text.binary("mul", i, "%rc"))
+        source = text.ahead("%a", text.binary("mul", i, "%ra"))
+        panel = text.ahead("%pa", text.binary("mul", t, "%za"))
+        with text.when(new):
+            pitch = shape.pitch * shape.size
+            _pack(text, columns, source, ("%ca", "%ra"), rows, panel, pitch)
+        a = text.choice(packed, "ptr", panel, source)
+        c = text.ahead("%c", text.binary("mul", i, "%rc"))
         number = text.binary("add", "%first", text.binary("ashr", rows, 1))
         entry = text.new(f"load ptr, ptr {text.ahead('@tiles', text.binary('shl', number, 3))}")
         text.do(
@@ -113,8 +123,14 @@ def _panel(shape: Shape) -> str:
 
 
 def _columns(shape: Shape) -> str:
-    """The panels of a block of C, side by side."""
+    """The panels of a block of C, side by side.
+
+    What is packed is used at once, while it is in the cache: a panel of B by the first tiles below
+    it, and one of A by the first panel of columns.
+    """
     text, width = Writer(), shape.width
+    packed, new = text.bit("%mode", PACK_B), text.bit("%new", PACK_B)
+    by_rows = text.new(f"xor i1 {text.bit('%mode', COLUMNS_B)}, true")
     with text.loop(0, "%w", shape.columns) as j:
         left = text.less(text.binary("sub", "%w", j), shape.columns)
         both = text.new(f"icmp sgt i64 {left}, {width}")
@@ -123,40 +139,26 @@ def _columns(shape: Shape) -> str:
         if not shape.masks_freely:
             whole = text.new(f"icmp eq i64 {left}, {shape.columns}")
             kind = text.choice(whole, "i64", 2 * len(heights(shape)), kind)
+        source = text.ahead("%b", text.binary("mul", j, "%cb"))
         number = text.binary("sdiv", j, shape.columns)
-        b = text.ahead("%b", text.binary("mul", number, "%zb"))
-        c = text.ahead("%c", text.binary("mul", j, shape.size))
-        first = text.binary("add", "%first", kind)
-        _call(text, "panel", _PANEL, b=b, c=c, lanes=lanes, first=first)
+        panel = text.ahead("%pb", text.binary("mul", number, "%zb"))
+        with text.when(new):
+            pitch = shape.columns * shape.size
+            _pack(text, by_rows, source, ("%rb", "%cb"), left, panel, pitch)
+        _call(
+            text,
+            "panel",
+            _PANEL,
+            b=text.choice(packed, "ptr", panel, source),
+            c=text.ahead("%c", text.binary("mul", j, shape.size)),
+            lanes=lanes,
+            first=text.binary("add", "%first", kind),
+            new=text.choice(text.new(f"icmp eq i64 {j}, 0"), "i64", "%new", 0),
+        )
     return _function("columns", _COLUMNS, text)
 
 
-def _pack_a(shape: Shape) -> str:
-    """A block of A as panels of rows, one for each tile; `za` bytes each."""
-    text = Writer()
-    columns, pitch = text.bit("%mode", COLUMNS_A), shape.pitch * shape.size
-    with _over_tiles(text, shape) as (i, t, rows):
-        source = text.ahead("%a", text.binary("mul", i, "%ra"))
-        target = text.ahead("%scratch", text.binary("mul", t, "%za"))
-        _packed(text, columns, source, ("%ca", "%ra"), rows, target, pitch)
-    return _function("pack_a", ("n", "k", "a", "ra", "ca", "za", "mode", "scratch"), text)
-
-
-def _pack_b(shape: Shape) -> str:
-    """A block of B as panels of columns, `zb` bytes each."""
-    text = Writer()
-    columns, pitch = text.bit("%mode", COLUMNS_B), shape.columns * shape.size
-    by_rows = text.new(f"xor i1 {columns}, true")
-    with text.loop(0, "%w", shape.columns) as j:
-        lines = text.less(text.binary("sub", "%w", j), shape.columns)
-        source = text.ahead("%b", text.binary("mul", j, "%cb"))
-        number = text.binary("sdiv", j, shape.columns)
-        target = text.ahead("%scratch", text.binary("mul", number, "%zb"))
-        _packed(text, by_rows, source, ("%rb", "%cb"), lines, target, pitch)
-    return _function("pack_b", ("w", "k", "b", "rb", "cb", "zb", "mode", "scratch"), text)
-
-
-def _packed(
+def _pack(
     text: Writer,
     beside: str,
     source: str,
@@ -178,46 +180,52 @@ def _padded(text: Writer, number: str, step: int) -> str:
     return text.binary("and", text.binary("add", number, step - 1), -step)
 
 
+def _place(text: Writer, start: str, *steps: tuple[str, str]) -> str:
+    """A place so many strides on."""
+    for count, stride in steps:
+        start = text.ahead(start, text.binary("mul", count, stride))
+    return start
+
+
 def _product(shape: Shape) -> str:
     text, size, width = Writer(), shape.size, shape.width
     pack_a, pack_b, by_columns = (text.bit("%mode", x) for x in (PACK_A, PACK_B, COLUMNS_A))
     columns = _padded(text, text.less("%nc", "%m"), shape.columns)
     zone = text.binary("mul", text.binary("mul", columns, _padded(text, "%kc", width)), size)
     after = text.choice(pack_b, "i64", _padded(text, zone, 64), 0)
-    panels_a = text.ahead("%scratch", after)
     by_panels = text.new(f"or i1 {pack_a}, {by_columns}")
     first = text.choice(by_panels, "i64", 0, len(heights(shape)) * len(widths(shape)))
+    apart = text.choice(by_columns, "i64", "%ca", "%ra")
+    sa = text.choice(pack_a, "i64", shape.pitch * size, apart)
+    sb = text.choice(pack_b, "i64", shape.columns * size, "%rb")
+    of_a = text.binary("and", "%mode", 1 << PACK_A)
+    packs = text.binary("and", "%mode", 1 << PACK_A | 1 << PACK_B)
     depth = text.more("%k", 1)  # a sum of nothing is 0, and put there
     with text.loop(0, "%m", "%nc") as j, text.loop(0, depth, "%kc") as p:
-        w = text.less(text.binary("sub", "%m", j), "%nc")
         k = text.less(text.binary("sub", "%k", p), "%kc")
         whole = text.binary("mul", _padded(text, k, width), size)
         more = text.new(f"zext i1 {text.new(f'icmp ne i64 {p}, 0')} to i64")
-        ahead = text.binary("add", text.binary("mul", p, "%rb"), text.binary("mul", j, "%cb"))
-        given_b = text.ahead("%b", ahead)
-        panel_b = text.binary("mul", whole, shape.columns)
-        with text.when(pack_b):
-            _call(text, "pack_b", ("w", "k", "b", "rb", "cb", "zb", "mode", "scratch"),
-                  w=w, k=k, b=given_b, zb=panel_b)  # fmt: skip
-        b = text.choice(pack_b, "ptr", "%scratch", given_b)
-        sb = text.choice(pack_b, "i64", shape.columns * size, "%rb")
-        zb = text.choice(pack_b, "i64", panel_b, shape.columns * size)
         with text.loop(0, "%n", "%mc") as i:
-            n = text.less(text.binary("sub", "%n", i), "%mc")
-            ahead = text.binary("add", text.binary("mul", i, "%ra"), text.binary("mul", p, "%ca"))
-            given_a = text.ahead("%a", ahead)
-            panel_a = text.binary("mul", whole, shape.pitch)
-            with text.when(pack_a):
-                _call(text, "pack_a", ("n", "k", "a", "ra", "ca", "za", "mode", "scratch"),
-                      n=n, k=k, a=given_a, za=panel_a, scratch=panels_a)  # fmt: skip
-            apart = text.choice(by_columns, "i64", "%ca", "%ra")
-            ahead = text.binary("add", text.binary("mul", i, "%rc"), text.binary("mul", j, size))
-            _call(text, "columns", _COLUMNS, n=n, w=w, k=k, b=b, sb=sb, zb=zb, first=first,
-                  a=text.choice(pack_a, "ptr", panels_a, given_a),
-                  ra=text.choice(pack_a, "i64", 0, "%ra"),
-                  za=text.choice(pack_a, "i64", panel_a, 0),
-                  sa=text.choice(pack_a, "i64", shape.pitch * size, apart),
-                  c=text.ahead("%c", ahead), more=more)  # fmt: skip
+            _call(
+                text,
+                "columns",
+                _COLUMNS,
+                n=text.less(text.binary("sub", "%n", i), "%mc"),
+                w=text.less(text.binary("sub", "%m", j), "%nc"),
+                k=k,
+                a=_place(text, "%a", (i, "%ra"), (p, "%ca")),
+                pa=text.ahead("%scratch", after),
+                za=text.binary("mul", whole, shape.pitch),
+                sa=sa,
+                b=_place(text, "%b", (p, "%rb"), (j, "%cb")),
+                pb="%scratch",
+                zb=text.binary("mul", whole, shape.columns),
+                sb=sb,
+                c=_place(text, "%c", (i, "%rc"), (j, str(size))),
+                more=more,
+                first=first,
+                new=text.choice(text.new(f"icmp eq i64 {i}, 0"), "i64", packs, of_a),
+            )
     return _function("product", ARGUMENTS, text, internal=False)
 
 

@@ -13,6 +13,10 @@ from __future__ import annotations
 from .text import Writer
 from .tile import Shape, lanes_below, load, store
 
+# How far ahead lines are asked for: rows that are copied, or cache lines of those transposed.
+_AHEAD = 16
+_LINES = 2
+
 
 def functions(shape: Shape) -> str:
     """Both functions."""
@@ -47,7 +51,13 @@ def _block(
 ) -> None:
     """So many lines and so many p as a vector has lanes."""
     ahead = text.binary("mul", p, shape.size)
-    rows = [load(text, shape, text.ahead(place, ahead), mask) for place in places]
+    rows = []
+    for place in places:
+        at = text.ahead(place, ahead)
+        rows.append(load(text, shape, at, mask))
+        if mask is None:
+            asked = text.ahead(at, 64 * _LINES)
+            text.do(f"call void @llvm.prefetch.p0(ptr {asked}, i32 0, i32 3, i32 1)")
     place = text.ahead(target, text.binary("mul", p, "%pitch"))
     for column in _turned(text, shape, rows):
         store(text, shape, column, place, None)
@@ -73,12 +83,20 @@ def _turned(text: Writer, shape: Shape, rows: list[str]) -> list[str]:
 
 def _copied(shape: Shape) -> str:
     text, width, size = Writer(), shape.width, shape.size
-    with text.loop(0, "%lines", width) as line:
-        ahead = text.binary("mul", line, size)
-        mask = lanes_below(text, shape, text.binary("sub", "%lines", line))
-        with text.loop(0, "%k") as p:
-            source = text.ahead("%place", text.binary("mul", p, "%stride"))
-            target = text.ahead("%panel", text.binary("mul", p, "%pitch"))
-            x = load(text, shape, text.ahead(source, ahead), mask)
-            store(text, shape, x, text.ahead(target, ahead), None)
+    soon = text.binary("mul", "%stride", _AHEAD)
+    with text.loop(0, "%lines", 2 * width) as line:
+        places = [text.ahead(x, text.binary("mul", line, size)) for x in ("%place", "%panel")]
+        left = text.binary("sub", "%lines", line)
+        both = text.new(f"icmp sgt i64 {left}, {width}")
+        masks = [lanes_below(text, shape, x) for x in (left, text.binary("sub", left, width))]
+        for condition, count in ((both, 2), (text.new(f"xor i1 {both}, true"), 1)):
+            with text.when(condition), text.loop(0, "%k") as p:
+                source = text.ahead(places[0], text.binary("mul", p, "%stride"))
+                target = text.ahead(places[1], text.binary("mul", p, "%pitch"))
+                for part in range(count):
+                    at = text.ahead(source, part * width * size)
+                    asked = text.ahead(at, soon)
+                    text.do(f"call void @llvm.prefetch.p0(ptr {asked}, i32 0, i32 3, i32 1)")
+                    x = load(text, shape, at, masks[part])
+                    store(text, shape, x, text.ahead(target, part * width * size), None)
     return "\n".join(text.lines)
