@@ -274,3 +274,19 @@ def test_predictions_go_to_a_pipe_that_closes(
         run.stdout.close()
         assert "Error" not in run.stderr.read()
         assert run.wait() == 0
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_precisions(
+    capsys: pytest.CaptureFixture[str], mixed: Path, here: Path, precision: str
+) -> None:
+    found = result(capsys, mixed, *QUICK, "--precision", precision, "--out", here / "run")
+    plain = result(capsys, mixed, *QUICK, "--out", here / "plain")
+    assert found["precision"] == precision
+    assert found["train"]["loss"] == pytest.approx(plain["train"]["loss"], rel=1e-2)
+    assert found["train"]["loss"] != plain["train"]["loss"]
+    assert gn.load(found["model"]).product_precision == precision
+    curves = rows_of(here / "run" / "history.csv")
+    assert ("loss_scale" in curves[0]) == (precision == "float16")
+    assert call("predict", here / "run", mixed) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 121
