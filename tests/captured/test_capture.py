@@ -16,6 +16,14 @@ Step = Callable[..., Any]
 ROWS, FEATURES, CLASSES = 12, 7, 5
 
 
+@pytest.fixture
+def cpu(backend: Backend) -> Backend:
+    """A backend on which losses read their targets: on a GPU a wrong class gives NaN."""
+    if backend.device != "cpu":
+        pytest.skip("losses do not read targets on a device, where that would wait")
+    return backend
+
+
 def table(seed: int = 0, rows: int = ROWS) -> tuple[gn.Tensor, gn.Tensor]:
     rng = np.random.default_rng(seed)
     x = gn.asarray(rng.normal(size=(rows, FEATURES)).astype("float32"))
@@ -477,7 +485,7 @@ def test_a_refused_function_leaves_everything_as_it_was(backend: Backend) -> Non
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_checks_of_values_are_made_in_every_replay(backend: Backend) -> None:
+def test_checks_of_values_are_made_in_every_replay(cpu: Backend) -> None:
     model, _, step = training("adam")
     captured = gn.capture(step)
     x, y = table()
@@ -543,7 +551,7 @@ def test_each_is_a_replay_for_every_part(backend: Backend) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_each_finds_the_part_with_a_wrong_target(backend: Backend) -> None:
+def test_each_finds_the_part_with_a_wrong_target(cpu: Backend) -> None:
     _, _, step = training("adam")
     captured = gn.capture(step)
     x, y = table(rows=6 * ROWS)
