@@ -101,11 +101,11 @@ def leaves(*arrays: Any) -> list[gn.Tensor]:
     return [gn.asarray(x, requires_grad=True) for x in arrays]
 
 
-def within(found: Any, exact: Any, bound: Any) -> None:
+def within(found: Any, exact: Any, bound: Any, rounded: bool) -> None:
     error = np.abs(found.numpy().astype(np.float64) - exact)
     assert found.dtype == gn.float32
     assert (error <= bound + 1e-5).all(), (error / (bound + 1e-30)).max()
-    assert error.max() > 1e-6  # something was rounded
+    assert not rounded or error.max() > 1e-6
 
 
 @pytest.mark.parametrize("name", ROUNDOFF)
@@ -118,9 +118,11 @@ def test_gradients_are_within_the_unit_roundoff(backend: Backend, name: str, op:
     y.backward(gn.asarray(G))
     X8, W8, G8 = (a.astype(np.float64) for a in (X, W, G))
     two = 2.01 * ROUNDOFF[name]  # both factors are rounded
-    within(y.detach(), X8 @ W8 + B, two * (abs(X8) @ abs(W8)))
-    within(w.grad, X8.T @ G8, two * (abs(X8).T @ abs(G8)))
-    within(x.grad, G8 @ W8.T, two * (abs(G8) @ abs(W8).T))
+    # A GPU's products may be in float32 where TF32 will do.
+    rounded = name in HALVES or backend.device == "cpu"
+    within(y.detach(), X8 @ W8 + B, two * (abs(X8) @ abs(W8)), rounded)
+    within(w.grad, X8.T @ G8, two * (abs(X8).T @ abs(G8)), rounded)
+    within(x.grad, G8 @ W8.T, two * (abs(G8) @ abs(W8).T), rounded)
     # The sum of the bias's gradients is no product.
     np.testing.assert_allclose(b.grad.numpy(), G8.sum(0), rtol=1e-5, atol=1e-6)
 
