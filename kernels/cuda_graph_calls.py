@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 # make none on a GPU, where an index out of range is told at the next wait, and a class gives NaN.
 _WAITING = frozenset({"check", "linalg", "sort", "argsort", "searchsorted", "nonzero"})
 _ALIGNMENT = 256
+# Arrays of indices that a program has taken from the host: they are brought over at every run.
+_HOST = np.ndarray
 
 
 def capturable(call: Call) -> bool:
     """Whether a call can be part of a graph, as far as can be told before it is tried."""
-    if call.method in _WAITING:
+    if call.method in _WAITING or any(isinstance(v.storage.array, _HOST) for v in call.reads):
         return False
     if call.method in ("take", "put"):
         index = call.args[1]
@@ -121,6 +123,8 @@ class Calls:
     def _array(self, value: Value, frame: Frame, run: int) -> Array:
         """The array at a place, in that run of a frame's."""
         storage = value.storage
+        if isinstance(storage.array, _HOST):
+            return np.ndarray(value.shape, value.dtype, storage.array, value.offset, value.strides)
         if storage.kind not in ("input", "output"):
             return self.memory.array(value)
         passage, base = frame.places[storage]
