@@ -102,7 +102,9 @@ def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array
     if out is not None:
         quiet.call(np.copyto, out, result, casting="unsafe")
         return out
-    result = quiet.call(np.asarray, result, dtype=dtype)
+    result = np.asarray(result)
+    if result.dtype != dtype:
+        result = quiet.call(result.astype, dtype)
     return result if result.shape == shape else np.broadcast_to(result, shape).copy()
 
 
@@ -235,8 +237,9 @@ class NumpyBackend:
         if descending:
             order = self.argsort(x, axis, True)
             return _filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
-        working = x.astype(np.float32) if is_half(x.dtype) else x
-        return _filled(np.sort(working, axis=axis, stable=True), x.shape, x.dtype, out)
+        working = x.astype(np.float32 if is_half(x.dtype) else x.dtype)
+        working.sort(axis, stable=True)
+        return _filled(working, x.shape, x.dtype, out)
 
     def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         x = x.astype(np.float32) if is_half(x.dtype) else x

@@ -16,13 +16,15 @@ from .maps import placed
 from .operands import FLOATS
 from .templates import reductions
 
+_KINDS = frozenset(("sum", "max", "min"))
+
 # A row of so many elements is summed in blocks, whatever the number of threads.
 _LONG_ROW = 1 << 19
 
 
 @cache
-def _kernel(bits: int, kind: str) -> Kernel:
-    build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind)
+def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
+    build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind, wide)
     return compiler.entry(compiler.compiled(*build))
 
 
@@ -86,13 +88,18 @@ class Reductions(NumpyBackend):
         out: Array | None = None,
     ) -> Array:
         bits = FLOATS.get(x.dtype)
-        if kind not in ("sum", "max", "min") or bits is None or dtype != x.dtype or not x.size:
+        if bits is None or kind not in _KINDS or not x.size or x.dtype != dtype:
             return super().reduce(kind, x, axes, keepdims, dtype=dtype, out=out)
         order, (outer, count, inner), shape = operands.fold(x.shape, axes, keepdims)
         if order is not None:
             x = x.transpose(order)
         if not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
+        if inner == 1 and out is None and x.size < 2 * threads.SHARE:
+            # As `of_rows`, in few steps.
+            y = np.empty(shape, dtype)
+            _kernel(bits, kind, False)(x.reshape(outer, count), y.ravel())
+            return y
         if inner == 1:
             result = of_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":

@@ -74,6 +74,10 @@ class Op:
         if len(inputs) == 1 and isinstance(first, Tensor):
             backend = first.backend
             result = self.forward(backend, first.array, **parameters)
+            if first.node is None and not self.multiple and not modes.open_modes:
+                if self.view:
+                    return _wrap(result, backend, None, first.counter)
+                return fresh(result, backend)
         else:
             backend = common_backend(self.name, inputs)
             arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]

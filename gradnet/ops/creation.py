@@ -40,11 +40,11 @@ def asarray(
     can be and `copy` does not ask otherwise; `copy=False` refuses where it cannot be.
     Raises DTypeError for what is not numeric and ShapeError for ragged sequences.
     """
+    plain = dtype is None and device is None and copy is None and backend is None
+    if plain and isinstance(x, Tensor) and not requires_grad:
+        return x
     wanted = None if dtype is None else dtypes.canonical(dtype)
     if isinstance(x, Tensor):
-        plain = wanted is None and device is None and copy is None and backend is None
-        if plain and not requires_grad:
-            return x
         tensor = x
         if backend is not None:
             tensor = to_backend(tensor, backend)
@@ -183,9 +183,10 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
     wanted = dtypes.canonical(dtype)
     if device is not None:
         x = x.to(device)
-    if x.dtype == wanted and not copy:
+    own = x.array.dtype
+    if not copy and own == wanted:
         return x
-    if x.dtype.kind == "c" and wanted.kind != "c":
+    if own.kind == "c" and wanted.kind != "c":
         raise DTypeError(
             f"astype cannot turn {x.dtype.name} into {wanted.name}; take real() or imag() first"
         )

@@ -416,7 +416,7 @@ def op(name: str) -> Elementwise:
     return found
 
 
-MULTIPLY, ADD, NEGATIVE = op("multiply"), op("add"), op("negative")
+MULTIPLY, ADD, NEGATIVE, _CLIP = op("multiply"), op("add"), op("negative"), op("clip")
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
@@ -427,4 +427,4 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
         return op("maximum")(x, min)
     if min is None:
         return op("minimum")(x, max)
-    return op("clip")(x, min, max)
+    return _CLIP(x, min, max)

@@ -16,7 +16,7 @@ from gradnet.graph import Context, mode
 from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import is_sequence, normalize_axis, reshape
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
 
@@ -70,7 +70,7 @@ def _parse(x: Tensor, index: Any, name: str) -> tuple[Index, bool]:
             parsed.append(_plain_slice(item) if isinstance(item, slice) else item)
             consumed += isinstance(item, slice)
             continue
-        if isinstance(item, int | np.integer) and not isinstance(item, bool):
+        if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             parsed.append(int(item))
             consumed += 1
             continue
@@ -86,6 +86,16 @@ def _parse(x: Tensor, index: Any, name: str) -> tuple[Index, bool]:
             f"{name} got {consumed} indices for a tensor of shape {x.shape}, {x.ndim} dimension(s)"
         )
     return tuple(parsed), basic
+
+
+def _is_plain(item: slice) -> bool:
+    """Whether the bounds of a slice are Python's integers."""
+    start, stop, step = item.start, item.stop, item.step
+    return (
+        (start is None or type(start) is int)
+        and (stop is None or type(stop) is int)
+        and (step is None or type(step) is int)
+    )
 
 
 def _plain_slice(item: slice) -> slice:
@@ -106,7 +116,7 @@ def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
         tensor = ops.asarray(item, backend=x.backend)
     found = tensor.array.dtype.kind
     if found == "b":
-        return tensor.array, max(tensor.ndim, 0)
+        return tensor.array, tensor.ndim
     if found not in "iu":
         raise DTypeError(
             f"{name} got an index of dtype {tensor.dtype.name}; indices are integers, booleans, "
@@ -119,7 +129,11 @@ def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both."""
-    parsed, basic = _parse(x, index, "getitem")
+    kind = type(index)
+    if (kind is int or (kind is slice and _is_plain(index))) and x.array.shape:
+        parsed, basic = (index,), True
+    else:
+        parsed, basic = _parse(x, index, "getitem")
     try:
         y = (VIEW if basic else TAKE)(x, index=parsed)
     except IndexError as error:
@@ -339,10 +353,10 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The values in order along an axis, NaN last; gradients follow the values."""
     x = ops.asarray(x)
-    axis = normalize_axis("sort", axis, x.ndim)
+    axis = normalize_axis("sort", axis, len(x.array.shape))
     if x.node is not None or x.tangents:
         return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)
-    return Tensor.wrap(x.backend.sort(x.array, axis, descending), x.backend)
+    return fresh(x.backend.sort(x.array, axis, descending), x.backend)
 
 
 def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:

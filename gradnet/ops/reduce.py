@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradnet import dtypes
+from gradnet import dtypes, modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
@@ -25,9 +25,11 @@ from gradnet.ops.shape import (
     normalize_axis,
     reshape,
 )
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 Axes = int | tuple[int, ...] | None
+
+_DIVIDE, _SQUARE, _SUBTRACT = op("divide"), op("square"), op("subtract")
 
 
 def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
@@ -76,7 +78,8 @@ def _accumulator(x: Tensor, dtype: Any) -> DType:
 
 def _accumulated(x: Tensor, wanted: DType) -> Tensor:
     """`x` as a dtype that adds up to the wanted one."""
-    same = x.dtype == wanted or dtypes.is_inexact(x.dtype) == dtypes.is_inexact(wanted)
+    own = x.array.dtype
+    same = own is wanted or own == wanted or dtypes.is_inexact(own) == dtypes.is_inexact(wanted)
     return x if same else astype(x, wanted)
 
 
@@ -121,10 +124,11 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     x = asarray(x)
-    if dtypes.kind(x.dtype) == "complex":
+    shape = x.array.shape
+    if dtypes.kind(x.array.dtype) == "complex":
         raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
-    axes = normalize_axes(which.name, axis, x.ndim)
-    if builtins.any(x.shape[a] == 0 for a in axes):
+    axes = normalize_axes(which.name, axis, len(shape))
+    if 0 in shape and builtins.any(shape[a] == 0 for a in axes):
         raise ShapeError(f"{which.name} of no values: shape {x.shape}, axis {axis}")
     return which(x, axes=axes, keepdims=keepdims)
 
@@ -182,32 +186,56 @@ def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
 
 def _as_float(x: Any) -> Tensor:
     x = asarray(x)
-    return x if dtypes.is_inexact(x.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
+    return x if dtypes.is_inexact(x.array.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
 
 
 def _rounded(x: Tensor, dtype: DType) -> Tensor:
-    return x if x.dtype == dtype else CAST(x, dtype=dtype)
+    own = x.array.dtype
+    return x if own is dtype or own == dtype else CAST(x, dtype=dtype)
+
+
+def _count(x: Tensor, axes: tuple[int, ...]) -> int:
+    """How many elements are reduced to one."""
+    shape = x.array.shape
+    return math.prod(shape if len(axes) == len(shape) else [shape[a] for a in axes])
 
 
 def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The mean over axes, all of them for None; float32 for integers."""
     x = _as_float(x)
     axes = normalize_axes("mean", axis, x.ndim)
-    count = math.prod([x.shape[a] for a in axes])
+    dtype = x.array.dtype
     # A sum of 16-bit floats overflows long before its mean does.
-    total = SUM(x, axes=axes, keepdims=keepdims, dtype=dtypes.compute_dtype(x.dtype))
-    return _rounded(op("divide")(total, float(count)), x.dtype)
+    total = SUM(x, axes=axes, keepdims=keepdims, dtype=dtypes.compute_dtype(dtype))
+    return _rounded(_DIVIDE.pair(total, float(_count(x, axes))), dtype)
 
 
 def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The mean squared distance from the mean over axes: sum((x - mean)^2) / (n - correction)."""
     x = _as_float(x)
     axes = normalize_axes("var", axis, x.ndim)
-    wide = _rounded(x, dtypes.compute_dtype(x.dtype))
-    centred = wide - mean(wide, axis=axes, keepdims=True)
-    count = math.prod(x.shape[a] for a in axes) - correction
-    total = SUM(op("square")(centred), axes=axes, keepdims=keepdims, dtype=wide.dtype)
-    return _rounded(op("divide")(total, float(builtins.max(count, 0))), x.dtype)
+    wide = _rounded(x, dtypes.compute_dtype(x.array.dtype))
+    count = _count(x, axes)
+    rest = float(builtins.max(count - correction, 0))
+    if wide.node is None and not modes.open_modes:
+        found = fresh(_variance(wide, axes, keepdims, float(count), rest), wide.backend)
+    else:
+        centred = wide - mean(wide, axis=axes, keepdims=True)
+        total = SUM(_SQUARE(centred), axes=axes, keepdims=keepdims, dtype=wide.dtype)
+        found = _DIVIDE.pair(total, rest)
+    return _rounded(found, x.array.dtype)
+
+
+def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, rest: float) -> Array:
+    """The same on arrays, where nobody takes a derivative."""
+    array, backend = x.array, x.backend
+    dtype = array.dtype
+    total = backend.reduce("sum", array, axes, True, dtype=dtype)
+    centre = backend.map(_DIVIDE.formula, total, count, dtype=dtype)
+    centred = backend.map(_SUBTRACT.formula, array, centre, dtype=dtype)
+    squares = backend.map(_SQUARE.formula, centred, dtype=dtype)
+    total = backend.reduce("sum", squares, axes, keepdims, dtype=dtype)
+    return backend.map(_DIVIDE.formula, total, rest, dtype=dtype)
 
 
 def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -244,8 +272,8 @@ def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor
 def _truth(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     x = asarray(x)
     axes = normalize_axes(kind, axis, x.ndim)
-    array = x.backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_)
-    return Tensor.wrap(array, x.backend)
+    backend = x.backend
+    return fresh(backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_), backend)
 
 
 def any(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -265,7 +293,7 @@ def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Te
 
 def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     x = asarray(x)
-    if dtypes.kind(x.dtype) == "complex":
+    if dtypes.kind(x.array.dtype) == "complex":
         raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
     ndim = x.ndim
     if axis is None:
@@ -278,7 +306,7 @@ def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape) if keepdims or i != axis)
     if not x.shape[axis]:
         raise ShapeError(f"arg{kind} of no values: shape {x.shape}, axis {axis}")
-    found = Tensor.wrap(x.backend.argreduce(kind, x.array, axis), x.backend)
+    found = fresh(x.backend.argreduce(kind, x.array, axis), x.backend)
     return found if found.array.shape == shape else reshape(found, shape)
 
 

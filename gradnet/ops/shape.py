@@ -6,6 +6,7 @@ import builtins
 import math
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -47,8 +48,8 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
-    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
-    found = tuple(normalize_axis(name, a, ndim) for a in axes)
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    found = tuple([normalize_axis(name, a, ndim) for a in axes])
     if len(set(found)) != len(found):
         raise ShapeError(f"{name} got an axis twice in {tuple(axes)}")
     return found
@@ -74,7 +75,7 @@ def as_shape(shape: Any) -> Shape:
     """A shape from an int, a tuple, a list or 0-d tensors."""
     try:
         if isinstance(shape, (tuple, list)):
-            return tuple([operator.index(n) for n in shape])
+            return tuple(map(operator.index, shape))
         return (operator.index(shape),)
     except TypeError:
         raise DTypeError(f"a shape is an integer or several, got {shape!r}") from None
@@ -94,20 +95,26 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     Raises ShapeError where the number of elements differs.
     """
     x = _tensor(x)
-    wanted = as_shape(shape)
     current = x.array.shape
-    if -1 in wanted:
-        rest = math.prod([n for n in wanted if n != -1])
-        if wanted.count(-1) > 1 or not rest or x.size % rest:
-            raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
-        wanted = tuple([x.size // rest if n == -1 else n for n in wanted])
-    if math.prod(wanted) != math.prod(current) or (wanted and min(wanted) < 0):
-        raise ShapeError(f"reshape cannot give {x.shape}, {x.size} elements, shape {wanted}")
+    wanted = _reshaped(current, as_shape(shape))
     if copy:
         from gradnet.ops.creation import copy as copied
 
         x = copied(x)
     return x if wanted == current and not copy else RESHAPE(x, shape=wanted)
+
+
+@lru_cache(maxsize=4096)
+def _reshaped(current: Shape, wanted: Shape) -> Shape:
+    """The shape that is wanted of another, with the length that -1 stands for."""
+    count = math.prod(current)
+    rest = math.prod([n for n in wanted if n != -1])
+    found = tuple([count // (rest or 1) if n == -1 else n for n in wanted])
+    unknown = wanted.count(-1)
+    known = not unknown or (unknown == 1 and rest)
+    if not known or math.prod(found) != count or (found and min(found) < 0):
+        raise ShapeError(f"reshape cannot give {current}, {count} elements, shape {wanted}")
+    return found
 
 
 def _permute_adjoint(g: Tensor, context: Context) -> Tensor:
@@ -127,8 +134,9 @@ PERMUTE = Multilinear(
 def permute_dims(x: Any, /, axes: Any) -> Tensor:
     """Axes in another order. Raises ShapeError where `axes` is no permutation of all axes."""
     x = _tensor(x)
-    order = normalize_axes("permute_dims", tuple(axes), x.ndim)
-    if len(order) != x.ndim:
+    ndim = len(x.array.shape)
+    order = normalize_axes("permute_dims", tuple(axes), ndim)
+    if len(order) != ndim:
         raise ShapeError(f"permute_dims needs all {x.ndim} axes of {x.shape}, got {tuple(axes)}")
     return PERMUTE(x, axes=order)
 
@@ -295,13 +303,13 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
     if axis is None:
         tensors = [reshape(x, (-1,)) for x in tensors]
         axis = 0
-    first = tensors[0]
-    axis = normalize_axis("concat", axis, first.ndim)
-    shape = first.array.shape
+    shape = tensors[0].array.shape
+    axis = normalize_axis("concat", axis, len(shape))
     before, after = shape[:axis], shape[axis + 1 :]
-    for x in tensors[1:]:
+    for x in tensors:
         other = x.array.shape
-        if (len(other), other[:axis], other[axis + 1 :]) != (len(shape), before, after):
+        rest = other[:axis], other[axis + 1 :]
+        if other != shape and (len(other) != len(shape) or rest != (before, after)):
             listed = ", ".join(str(t.shape) for t in tensors)
             raise ShapeError(f"concat along axis {axis} got shapes {listed}")
     return CONCATENATE(*tensors, axis=axis)

@@ -14,8 +14,8 @@ BLOCK = 512
 ROWS = 128
 
 
-def rows(bits: int, kind: str) -> Text:
-    """The "sum" of each row, in float64, or its "max" or "min"."""
+def rows(bits: int, kind: str, wide: bool = True) -> Text:
+    """The "sum" of each row, in float64 or where not `wide` rounded, or its "max" or "min"."""
     if kind in ("max", "min"):
         keep = {"max": "larger", "min": "smaller"}[kind]
         text = f"""
@@ -39,7 +39,9 @@ def kernel(x, y):
             v += part
         y[i] = v
 """
-    return head(bits) + helpers(bits, "lane_add") + text, "In(2), Out(1, types.float64)"
+    return head(bits) + helpers(bits, "lane_add") + text, (
+        "In(2), Out(1, types.float64)" if wide else "In(2), Out(1)"
+    )
 
 
 def columns(bits: int) -> Text:
