@@ -277,6 +277,8 @@ class Bindings:
         assert scale.from_address(beta).value == 0
         first, second, result = (self._get(x, "layout") for x in (a_layout, b_layout, d_layout))
         hosts = [self._matrix(place, x) for place, x in ((a, first), (b, second), (d, result))]
+        if any(np.shares_memory(hosts[2], host) for host in hosts[:2]):
+            raise AssertionError("the result lies on an operand")
         epilogue, row = given.get(7, 1), given.get(12, 0)
         hosts.append(self._at(workspace, (size,), np.dtype(np.uint8), (1,)))
         if epilogue != 1 and epilogue & (_BIAS | _BGRAD | _BGRADA | _BGRADB):
