@@ -30,7 +30,7 @@ STANDARD = sys.stdlib_module_names
 
 # Rooms from the bottom up: each may import those before it, and itself.
 LOWER = (
-    *("errors", "formulas", "reader", "binding", "dtypes", "philox", "backends"),
+    *("errors", "formulas", "reader", "binding", "dtypes", "philox", "heap", "backends"),
     *("array_functions", "blas", "numpy_backend", "host", "program", "precision"),
 )
 CORE = (
@@ -41,7 +41,18 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "nn": (*CORE, "dtypes", "errors", "formulas"),
     "optim": (*CORE, "dtypes", "errors", "formulas"),
     "data": ("errors",),
-    "training": (*CORE, "captured", "dtypes", "errors", "formulas", "nn", "optim", "data", "io"),
+    "training": (
+        *CORE,
+        "program",
+        "captured",
+        "dtypes",
+        "errors",
+        "formulas",
+        "nn",
+        "optim",
+        "data",
+        "io",
+    ),
     "learners": (*CORE, "dtypes", "errors", "linalg", "nn", "optim", "training"),
 }
 UPPER = (

@@ -271,12 +271,13 @@ class Optimizer(host.Stateful):
 
     # State
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
         """All that a later step depends on but the parameters: a snapshot, to be stored.
 
         "kind" is the optimizer's name; "groups" has each group's settings, the shapes of its
         parameters, their counts of steps and the names of their moments, all plain numbers and
-        lists; "0.1.m" is the Tensor of the moment m of parameter 1 in group 0.
+        lists; "0.1.m" is the Tensor of the moment m of parameter 1 in group 0. Without `copy`,
+        these Tensors share memory with the moments, which the next step changes.
         """
         state: dict[str, Any] = {"kind": self.name, "groups": []}
         for g, group in enumerate(self.groups):
@@ -294,7 +295,8 @@ class Optimizer(host.Stateful):
             )
             for p, (flat, i) in enumerate(places):
                 for name, buffer in flat.state.items():
-                    array = flat.backend.cast(flat.part(buffer, i), flat.dtype)
+                    part = flat.part(buffer, i)
+                    array = flat.backend.cast(part, flat.dtype) if copy else part
                     state[f"{g}.{p}.{name}"] = Tensor.wrap(array, flat.backend)
         return state
 

@@ -24,11 +24,9 @@ from gradnet.training.diagnose import (
 from gradnet.training.evaluation import Evaluation, outputs
 from gradnet.training.history import History
 from gradnet.training.meter import LossMeter
+from gradnet.training.snapshot import EVERY, Snapshot
 from gradnet.training.sources import Source, batches
 from gradnet.training.steps import Steps
-
-# The state to replay from is copied at most once in so many steps, so that it costs little.
-_SNAPSHOT_EVERY = 32
 
 
 class Run:
@@ -74,7 +72,7 @@ class Run:
         self._order, self._noise = _generator(seed, 1), _generator(seed, 2)
         self._order_before = self._order.get_state()
         self._meter = LossMeter()
-        self._snapshot: dict[str, Any] | None = None
+        self._snapshot: Snapshot | None = None
         self._steps_since = 0
         self._told: set[str] = set()
 
@@ -212,7 +210,7 @@ class Run:
             scale.settle()
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(copy=False),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scale": None if scale is None else scale.state_dict(),
             "order": self._order_before if self.batch else self._order.get_state(),
@@ -302,14 +300,13 @@ class Run:
 
     def _keep_snapshot(self) -> None:
         """Copy the position now and then, so that steps can be run again to find a cause."""
-        if self._snapshot is None or self._steps_since >= _SNAPSHOT_EVERY:
-            position = self._position()
-            position["model"] = {name: x.copy() for name, x in position["model"].items()}
-            self._snapshot, self._steps_since = position, 0
+        if self._snapshot is None or self._steps_since >= self._snapshot.every:
+            self._snapshot = None  # its memory is free for the next one
+            self._snapshot, self._steps_since = Snapshot(self._position()), 0
 
     def _broken(self) -> bool:
         """Whether a weight is not finite; left to the validation loss between snapshots."""
-        between = self._steps_since + self.batch < _SNAPSHOT_EVERY and self.epoch < self.epochs
+        between = self._steps_since + self.batch < EVERY and self.epoch < self.epochs
         if between and self.has_validation:
             return False
         return not self._step.finite()
@@ -318,7 +315,7 @@ class Run:
         """Run again from the snapshot, looking at every step, and raise what is found."""
         last, bad = self.epoch, self._meter.first_not_finite
         assert self._snapshot is not None
-        self._go_to(self._snapshot)
+        self._go_to(self._snapshot.position())
         try:
             while self._completed < last:
                 self.epoch = self._completed + 1
