@@ -11,8 +11,8 @@ from typing import NoReturn
 
 TASKS = ("auto", "classification", "regression")
 BACKENDS = ("auto", "numpy", "numba", "cuda")
-SUITES = ("step", "ops", "fit", "import", "scale", "memory", "all")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "float64")
+SUITES = ("step", "ops", "fit", "import", "scale", "memory", "all")
 
 DATA = (
     "a built-in set (digits, iris, wine, breast_cancer, diabetes, xor, spirals), a .csv, .tsv, "
@@ -141,7 +141,11 @@ def _train(choices: argparse._SubParsersAction[Parser]) -> Parser:
     add = parser.add_argument_group("machine").add_argument
     add("--device", metavar="auto|cpu|cuda|cuda:N", type=device, help="default: auto")
     add("--backend", choices=BACKENDS, help="default: auto")
-    add("--precision", choices=PRECISIONS, help="default: float32")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help="tf32 and 16 bits are for products, with float32 weights (default: float32)",
+    )
 
     add = parser.add_argument_group("output").add_argument
     add("--out", metavar="DIR", help="where to save (default: a new folder in runs/)")
