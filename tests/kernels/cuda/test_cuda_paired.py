@@ -18,6 +18,7 @@ from gradnet.program.replay import Interpreted
 N = 8
 SQUARE, ROW = ((N, N), (4 * N, 4)), ((N,), (4,))
 ACTIVATIONS = (formulas.relu, formulas.gelu_tanh, formulas.relu, formulas.tanh, None)
+STEPS = ("layer", "layer", *("backward",) * 3, "sum", "fill", "product")
 DERIVATIVES = {formulas.relu: formulas.relu_dx, formulas.gelu_tanh: formulas.gelu_tanh_dx}
 
 
@@ -66,7 +67,7 @@ class Random:
         return out
 
     def step(self) -> None:
-        match self.one(("layer", "layer", "backward", "backward", "backward", "sum", "fill", "product")):
+        match self.one(STEPS):
             case "layer":
                 z = self.product()
                 self.disturb()
