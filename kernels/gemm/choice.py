@@ -21,7 +21,7 @@ Strides = tuple[int, int]
 # Below so many rows or columns, tiles are mostly empty.
 _LEAST = 4
 # Bytes that a panel's elements may spread over if it is not to be packed.
-_SPREAD = 192 << 10
+_SPREAD = 256 << 10
 _BLOCK_B = 3 << 20
 
 
@@ -90,9 +90,9 @@ def caches() -> tuple[int, int]:
 
 
 def blocks(shape: tile.Shape, k: int) -> Blocks:
-    """Blocks that fit the caches: a panel of B the first, a block of A half of the second."""
+    """Blocks that fit the caches: most of a panel of B the first, a block of A half the second."""
     first, second = caches()
-    most = min(max(first // (shape.columns * shape.size), 128), 512)
+    most = min(max(first * 4 // (3 * shape.columns * shape.size), 128), 512)
     parts = max(-(-k // most), 1)
     depth = max(-(-k // (16 * parts)) * 16, 16)
     rows = max(second // (2 * depth * shape.size) // shape.rows, 1) * shape.rows
