@@ -1,26 +1,24 @@
-"""gradnet in the races: op by op, captured, several steps at a time, and fully fused."""
+"""gradnet in the races: op by op, captured, and several steps at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
+import os
 from typing import Any, ClassVar
 
 import gradnet as gn
-from benchmarks.gpu.device import Bench, module, needs_precision
-from benchmarks.gpu.notes import NotThere
+from benchmarks.gpu.device import Bench, needs_precision
 from benchmarks.gpu.races import Race
 from benchmarks.peers import ours
 from benchmarks.peers.base import Contender
 from gradnet import backends
 
-FUSED_WIDTHS = (16, 32, 64, 128)
-
 
 class Eager(Contender):
     """Op by op."""
 
-    options: ClassVar[dict[str, Any]] = {}
+    # Whether the fully fused MLP is used: "" where it is expected to be faster.
+    switch: ClassVar[str] = ""
     bench: Bench
     precision: str
 
@@ -33,6 +31,7 @@ class Eager(Contender):
     @classmethod
     def racing(cls, race: Race, dry: bool) -> Eager:
         """A contender on the device."""
+        os.environ["GRADNET_FUSED_MLP"] = cls.switch
         found = cls(race.workload, "")
         found.precision, found.bench = race.precision, _bench(dry)
         return found
@@ -43,7 +42,7 @@ class Eager(Contender):
 
     def build(self) -> None:
         work = self.workload
-        kind = {**needs_precision(self.precision), **self.options}
+        kind = needs_precision(self.precision)
         output = "softmax" if work.loss == "cross_entropy" else "linear"
         model = gn.nn.MLP(
             work.sizes, activation=work.activation, output=output, bias=work.bias, seed=0, **kind
@@ -128,22 +127,6 @@ class Several(Captured):
         for _ in range(-(-steps // self.stride)):
             self.captured.each(self.x, self.y, rows=self.workload.batch)
         self.wait(None)
-
-
-class FullyFused(Captured):
-    """The hidden layers as one kernel forward and one backward, asked for by name."""
-
-    options: ClassVar[dict[str, Any]] = {"fused": True}
-
-    @classmethod
-    def cannot(cls, race: Race, dry: bool) -> str:
-        module("fused_mlp")
-        if "fused" not in inspect.signature(gn.nn.MLP).parameters:
-            raise NotThere("nn.MLP takes no `fused`")
-        hidden = race.workload.sizes[1:-1]
-        if not all(width in FUSED_WIDTHS for width in hidden):
-            return f"its hidden layers have other widths than {FUSED_WIDTHS}"
-        return super().cannot(race, dry)
 
 
 _benches: list[Bench] = []

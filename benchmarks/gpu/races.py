@@ -75,7 +75,7 @@ DRY = tuple(
     Race(dataclasses.replace(work, sizes=sizes, **_TINY), precision)  # type: ignore[arg-type]
     for work, sizes, precision in (
         (STEPS["mnist"], (6, 5, 3), "float32"),
-        (FLEET, (8, 8, 8), "bfloat16"),
+        (FLEET, (8, 16, 8), "bfloat16"),
         (STEPS["lecture"], (6, 5, 3), "float64"),
     )
 )
@@ -93,7 +93,9 @@ FAMILIES: dict[str, dict[str, Contender]] = {
     "gradnet": {
         "gradnet-captured": Contender("benchmarks.gpu.race_ours", "Captured", True),
         "gradnet-several": Contender("benchmarks.gpu.race_ours", "Several", True),
-        "gradnet-fused": Contender("benchmarks.gpu.race_ours", "FullyFused", True),
+        "gradnet-fused": Contender("benchmarks.gpu.race_fused", "FullyFused", True),
+        "gradnet-unfused": Contender("benchmarks.gpu.race_fused", "Unfused", True),
+        "gradnet-cluster": Contender("benchmarks.gpu.race_fused", "Cluster", True),
         "gradnet-eager": Contender("benchmarks.gpu.race_ours", "Eager", True),
     },
     "torch": {

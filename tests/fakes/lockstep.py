@@ -15,12 +15,19 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from gradnet.kernels import cuda_arrays, cuda_elementwise, cuda_names, cuda_rows, launch
+from gradnet.kernels import (
+    cuda_arrays,
+    cuda_elementwise,
+    cuda_graph,
+    cuda_names,
+    cuda_rows,
+    launch,
+)
 from gradnet.kernels.cuda_templates import program, reductions, softmax
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
 
-from fakes import fused
+from fakes import clustered, fused
 
 ELEMENTS = {"b2": np.dtype(ml_dtypes.bfloat16)}
 
@@ -137,7 +144,7 @@ def _function(text: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
 def run(text: Program, blocks: int, arguments: Sequence[Any], *, backwards: bool) -> None:
     """Run a launch; arguments are NumPy arrays for pointers, and numbers."""
     if isinstance(text, CudaProgram):
-        fused.run(text, arguments)
+        (clustered if text.entry == "cluster_step" else fused).run(text, arguments)
         return
     kernel, scope, barriers = _function(text)
     values = []
@@ -184,7 +191,7 @@ _BUILDERS = (
     *(cuda_elementwise.map_program, cuda_elementwise.bias_program, cuda_elementwise.update_program),
     *(cuda_rows._rows, cuda_rows._columns, cuda_rows._argreduce, cuda_rows._scan),
     *(cuda_rows._softmax, cuda_rows._cross_entropy),
-    *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random),
+    *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random, cuda_graph._copies),
 )
 
 

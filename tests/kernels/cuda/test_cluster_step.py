@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fused
+from fakes import clustered
 from fakes.shim import Shim, altered, built, poisoned
 from gradnet.kernels import cluster_step, nvrtc
 from gradnet.kernels.cluster_step import Training
-from gradnet.kernels.fused_mlp import Network
 
 import gradnet as gn
-from gradnet import backends, binding, formulas, optim
+from gradnet import backends, formulas, optim
 from gradnet.errors import DeviceError
-from gradnet.numpy_backend import UFUNCS
 
 # Sizes that no number of blocks divides, batches smaller than the cluster, one layer alone, three
 # layers, layers narrower than the cluster; each with as few threads as will do.
@@ -71,56 +68,10 @@ def given(training: Training, steps: int, n: int = 50) -> dict[str, Any]:
     }
 
 
-def layers(training: Training, flat: Any) -> list[tuple[Any, Any]]:
-    """(weights, bias) of each layer as views."""
-    found, places = [], training.places
-    for i, (n, m) in enumerate(pairwise(training.sizes)):
-        w, b = places[2 * i : 2 * i + 2]
-        found.append((flat[w : w + n * m].reshape(n, m), flat[b : b + m]))
-    return found
-
-
-def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Parameters, states and losses after all steps, in float64."""
-    value, slope, keeps_input = fused.activation(Network(1, 16, 1, 1, training.activation))
-    update = binding.bind(cluster_step.rule(training).formula, {**UFUNCS, "where": np.where})
-    p, states = (np.array(arguments[name], np.float64) for name in ("p", "states"))
-    losses = []
-    for rows, scalars in zip(arguments["order"], arguments["scalars"], strict=True):
-        a, classes = arguments["x"][rows].astype(np.float64), arguments["classes"][rows]
-        kept, inputs = [], []
-        for w, b in layers(training, p):
-            z = a @ w + b
-            inputs.append(a)
-            a = value(z)
-            kept.append(z if keeps_input else a)
-        probabilities = np.exp(z - z.max(1, keepdims=True))
-        probabilities /= probabilities.sum(1, keepdims=True)
-        each = np.arange(len(rows))
-        losses.append(-np.log(probabilities[each, classes]).mean())
-        g = probabilities
-        g[each, classes] -= 1
-        g /= len(rows)
-        gradient = np.zeros_like(p)
-        for i, (dw, db) in reversed(list(enumerate(layers(training, gradient)))):
-            dw[...], db[...] = inputs[i].T @ g, g.sum(0)
-            g = g @ layers(training, p)[i][0].T
-            if i:
-                g = g * slope(kept[i - 1])
-        used = np.zeros(p.shape, bool)
-        for w, b in layers(training, used):
-            w[...] = b[...] = True
-        new = update(p, gradient, *states, *scalars.astype(np.float64))
-        p[used] = new[0][used]
-        for state, one in zip(states, new[1:], strict=True):
-            state[used] = one[used]
-    return p, states, np.array(losses)
-
-
 @pytest.mark.parametrize("training", CASES, ids=lambda one: f"{one.sizes}")
 def test_against_float64(device: Shim, training: Training) -> None:
     arguments = given(training, steps=3)
-    right = reference(training, arguments)
+    right = clustered.reference(training, arguments)
     again = {name: x.copy() for name, x in arguments.items()}
     cluster_step.train(device, training, **arguments)
     for name, expected in zip(("p", "states", "losses"), right, strict=True):
@@ -158,7 +109,8 @@ def test_it_trains_as_the_optimizer_does(device: Shim) -> None:
         model = gn.nn.MLP(training.sizes, activation=training.activation)
         adam = optim.Adam(model.parameters(), lr=0.01)
         arguments["p"] = np.zeros(training.places[-1], np.float32)
-        for layer, (w, b) in zip(model.layers, layers(training, arguments["p"]), strict=True):
+        flat = clustered.layers(training, arguments["p"])
+        for layer, (w, b) in zip(model.layers, flat, strict=True):
             w[...], b[...] = layer.weight.numpy(), layer.bias.numpy()
         arguments["states"] = np.zeros((2, training.places[-1]), np.float32)
         for t in range(steps):
@@ -171,7 +123,7 @@ def test_it_trains_as_the_optimizer_does(device: Shim) -> None:
             adam.zero_grad()
     cluster_step.train(device, training, **arguments)
     assert np.isclose(arguments["losses"][-1], loss.item(), rtol=1e-5)
-    for layer, (w, b) in zip(model.layers, layers(training, arguments["p"]), strict=True):
+    for layer, (w, b) in zip(model.layers, flat, strict=True):
         # Adam divides by the size of a gradient, however small it is.
         assert np.allclose(w, layer.weight.numpy(), rtol=1e-4, atol=1e-5)
         assert np.allclose(b, layer.bias.numpy(), rtol=1e-4, atol=1e-5)
