@@ -52,12 +52,10 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.product_precision is None:
-            return self._called(args, kwargs)
-        with precision.use(self.product_precision):
-            return self._called(args, kwargs)
-
-    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        y = self.forward(*args, **kwargs)
+            y = self.forward(*args, **kwargs)
+        else:
+            with precision.use(self.product_precision):
+                y = self.forward(*args, **kwargs)
         if self._hooks:
             for hook in self._hooks:
                 replaced = hook(self, args, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from gradnet import ops
@@ -10,7 +11,6 @@ from gradnet.formulas import UPDATES, Update
 from gradnet.optim.flat import Progress
 from gradnet.optim.optimizer import Group, Optimizer, Parameters
 from gradnet.optim.settings import BETAS, FLAG, NONNEGATIVE, UNIT, Settings
-from gradnet.tensor import Tensor
 
 __all__ = ["Adagrad", "Adam", "AdamW", "Nadam", "RMSprop"]
 
@@ -157,8 +157,8 @@ class Adam(Optimizer):
         return _ADAM
 
     def decays(self, group: Group) -> tuple[float, ...]:
-        beta1, beta2 = group["betas"]
-        return beta1, beta2
+        betas: tuple[float, ...] = group["betas"]
+        return betas
 
     def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
@@ -249,10 +249,12 @@ class Nadam(Optimizer):
     def decays(self, group: Group) -> tuple[float, ...]:
         return 0.96 ** group["momentum_decay"], group["betas"][1]
 
-    def after(
-        self, group: Group, progress: Progress, *decayed: float
+    def advance(
+        self, group: Group, progress: Progress, decayed: Sequence[float] | None = None
     ) -> tuple[Progress, tuple[float, ...]]:
         t = progress[0] + 1
+        if decayed is None:
+            decayed = [1 - b**t for b in self.decays(group)]
         lr, (beta1, beta2) = group["lr"], group["betas"]
         power, (ratio, _) = 1 - decayed[0], self.decays(group)
         now, ahead = beta1 * (1 - 0.5 * power), beta1 * (1 - 0.5 * power * ratio)
@@ -270,4 +272,4 @@ class Nadam(Optimizer):
 
 def _root(x: Any) -> Any:
     """The square root of a number, or of a tensor."""
-    return ops.sqrt(x) if isinstance(x, Tensor) else math.sqrt(x)
+    return math.sqrt(x) if type(x) is float else ops.sqrt(x)

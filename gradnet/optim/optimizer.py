@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from gradnet import dtypes, host
@@ -209,17 +209,17 @@ class Optimizer(host.Stateful):
         """
         raise NotImplementedError
 
-    def after(
-        self, group: Group, progress: Progress, *decayed: float
+    def advance(
+        self, group: Group, progress: Progress, decayed: Sequence[float] | None = None
     ) -> tuple[Progress, tuple[float, ...]]:
-        """The progress after one more step, and the scalars of that step, as `scalars` has them."""
-        t = progress[0] + 1
-        return (t,), self.scalars(group, t, *decayed)
+        """The progress after one more step, and the scalars of that step.
 
-    def advance(self, group: Group, progress: Progress) -> tuple[Progress, tuple[float, ...]]:
-        """As `after`, with 1 - b**t computed."""
+        `decayed` is 1 - b**t of the `decays`, where it is known; it and the rest as for `scalars`.
+        """
         t = progress[0] + 1
-        return self.after(group, progress, *[1 - b**t for b in self.decays(group)])
+        if decayed is None:
+            decayed = [1 - b**t for b in self.decays(group)]
+        return (t,), self.scalars(group, t, *decayed)
 
     def step(self, closure: Closure | None = None) -> Any:
         """Change every parameter that has a gradient; one that has none is left as it is.

@@ -126,7 +126,7 @@ class LossScale(host.Stateful):
             rates = [1 - b for b in optimizer.decays(group)]
             decayed: Any = [d + r * (1.0 - d) for d, r in zip(before[count:], rates, strict=True)]
             settings: Any = {**others, "lr": values[0]}
-            progress, values = optimizer.after(settings, before[:count], *decayed)
+            progress, values = optimizer.advance(settings, before[:count], decayed)
             after = (*progress, *decayed)
         for run in runs:
             parts = [flat.span(array, run) for array in arrays]
