@@ -23,7 +23,7 @@ ESTIMATORS = [
     (MLPRegressor(**SMALL), 60),
     (TabularMLPClassifier(**SMALL, batch_size=64), 60),
     (TabularMLPRegressor(**SMALL, batch_size=64), 57),
-    (Perceptron(max_iter=4), 55),
+    (Perceptron(max_iter=3), 55),
 ]
 # Checks that are for what an estimator does not have, or for another environment.
 SKIPPED = {
