@@ -50,12 +50,9 @@ _SUMS = {"sum_b": 256, "sum_a": 512}
 _log = logging.getLogger("gradnet")
 
 
-def bindings() -> ModuleType | None:
-    """The module `nvmath.bindings.cublasLt`, or None where it is not installed."""
-    try:
-        return importlib.import_module("nvmath.bindings.cublasLt")
-    except ImportError:
-        return None
+def bindings() -> ModuleType:
+    """The module `nvmath.bindings.cublasLt`. Raises ImportError where it is not installed."""
+    return importlib.import_module("nvmath.bindings.cublasLt")
 
 
 def multiplies(dtype: DType) -> bool:
@@ -371,13 +368,9 @@ class _Plan:
 
 def found(device: Any) -> CublasLt | None:
     """cublasLt for a device, or None, with a line in the log, where it cannot be used there."""
-    module = bindings()
-    if module is None:
-        _log.info("nvmath-python is not installed: products are CuPy's, and in no CUDA graph")
-        return None
     try:
         with device.cupy.cuda.Device(device.index):
-            return CublasLt(module, device)
+            return CublasLt(bindings(), device)
     except (ImportError, RuntimeError) as error:
         _log.info("cublasLt cannot be used (%s): products are CuPy's, and in no CUDA graph", error)
         return None
