@@ -7,15 +7,15 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from gradnet import nn
 from gradnet.estimators import options
 from gradnet.estimators.convergence import Convergence
+from gradnet.estimators.fitted import Fitted
 from gradnet.estimators.network import (
     LOSSES,
     SKLEARN,
@@ -23,15 +23,9 @@ from gradnet.estimators.network import (
     arrays,
     dense,
     drawn,
-    memory,
-    network,
-    predictions,
-    put,
     recall,
 )
-from gradnet.estimators.protocol import CallbackSupportMixin, Epochs, has_callbacks
-from gradnet.optim import Optimizer
-from gradnet.optim.line_search import LineSearch
+from gradnet.estimators.protocol import Epochs, has_callbacks
 from gradnet.training import Metric, NotFinite, Trainer, TrainingInterrupted, metric
 
 MOST_AUTO = 200
@@ -47,14 +41,7 @@ class Data(NamedTuple):
     labels: Array
 
 
-class Continuation(NamedTuple):
-    """What a partial fit goes on with."""
-
-    best_loss: float
-    bad_epochs: int
-
-
-class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class BaseMLP(Fitted):
     """Base of the multilayer perceptrons for scikit-learn; use its subclasses."""
 
     _score_name: str
@@ -170,8 +157,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.n_outputs_, self.out_activation_ = self._shape_of_targets(data.y)
         self.n_layers_ = len(options.hidden_sizes(self.hidden_layer_sizes)) + 2
         self.n_iter_, self.t_ = 0, 0
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] | None = None
+        self.loss_curve_ = []
+        self.validation_scores_ = None
         self.best_validation_score_: float | None = None
         self.best_loss_: float | None = math.inf
         self.early_stopped_ = False
@@ -186,28 +173,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             seed = int(random.randint(np.iinfo(np.int32).max))
             model = self._network_of(data.X.dtype, seed)
             self.coefs_, self.intercepts_, self._others = arrays(model)
-
-    @property
-    def _sizes(self) -> tuple[int, ...]:
-        hidden = options.hidden_sizes(self.hidden_layer_sizes)
-        return (self.n_features_in_, *hidden, self.n_outputs_)
-
-    def _network_of(self, dtype: Any, seed: int | None = None) -> nn.MLP:
-        return network(
-            self._sizes,
-            activation=self.activation,
-            dropout=self.dropout,
-            out_activation=self.out_activation_,
-            dtype=dtype,
-            device=self.device,
-            seed=seed,
-        )
-
-    def _model(self) -> nn.MLP:
-        """The network with the weights that there are."""
-        model = self._network_of(np.asarray(self.coefs_[0]).dtype)
-        put(model, self.coefs_, self.intercepts_, getattr(self, "_others", {}))
-        return model
 
     def _train(
         self,
@@ -337,68 +302,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             )
             stop.converged = True
 
-    def _note(
-        self,
-        model: nn.MLP,
-        optimizer: Optimizer,
-        stop: Convergence,
-        going_on: bool,
-        incremental: bool,
-        has_validation: bool,
-    ) -> None:
-        """Set the attributes that a fit leaves."""
-        self.coefs_, self.intercepts_, self._others = arrays(model)
-        self._network = model
-        self.n_iter_ = len(stop.losses)
-        if isinstance(optimizer, LineSearch):
-            self._note_search(optimizer)
-            return
-        self._optimizer_state = memory(optimizer)
-        self.learning_rate_ = float(optimizer.lr)
-        self.t_ = stop.seen
-        self.loss_curve_ = [*self.loss_curve_, *stop.losses]
-        self.loss_ = stop.losses[-1] if stop.losses else math.nan
-        self._no_improvement_count = stop.bad_epochs
-        if has_validation:
-            self.validation_scores_ = [*(self.validation_scores_ or []), *stop.scores]
-            self.best_validation_score_ = stop.best if stop.watch else None
-        if stop.watch:
-            self.best_loss_ = None
-        else:
-            self.best_loss_ = min(self.best_loss_ or math.inf, *stop.losses, math.inf)
-        if incremental:
-            self._going_on = Continuation(stop.best_loss, stop.bad_epochs)
-            if stop.watch:
-                self._keep_best(stop)
-        elif not stop.converged and self.n_iter_ == self.max_iter:
-            warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached and the optimization has not "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
-
-    def _keep_best(self, stop: Convergence) -> None:
-        """After a partial fit that is watched: note the best weights, or go back to them."""
-        if stop.improved:
-            self._best = (self.coefs_, self.intercepts_, self._others)
-        if stop.bad_epochs > self.n_iter_no_change:
-            self.coefs_, self.intercepts_, self._others = self._best
-            self.early_stopped_ = True
-
-    def _note_search(self, optimizer: LineSearch) -> None:
-        found = optimizer.found
-        assert found is not None
-        self.n_iter_, self.loss_ = found.iterations, found.loss
-        if found.stopped in ("iterations", "evaluations"):
-            warnings.warn(
-                f"{self.solver} made all its {found.stopped} ({found.iterations} iterations of "
-                f"{self.max_iter}, {found.evaluations} evaluations of {self.max_fun}) without "
-                "coming to a minimum; raise max_iter or max_fun, or scale the data.",
-                ConvergenceWarning,
-                stacklevel=6,
-            )
-
     def _epochs(self, model: nn.MLP, data: Data, incremental: bool) -> Epochs:
         """The bridge to scikit-learn's callbacks."""
 
@@ -408,26 +311,3 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
         most = 1 if incremental or not self._stochastic else self.max_iter
         return Epochs(self, data.X, data.labels, data.weight, most, now)
-
-    # Predicting
-
-    def _outputs(self, X: Any) -> Array:
-        """What the output unit predicts, (n, outputs), in the dtype of the weights."""
-        check_is_fitted(self)
-        X = dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
-        model = self.__dict__.get("_network")
-        if model is None:
-            model = self._network = self._model()
-        else:
-            put(model, self.coefs_, self.intercepts_, getattr(self, "_others", {}))
-        return predictions(model, X)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_network", None)
-        return state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags

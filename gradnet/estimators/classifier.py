@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 from gradnet import ops
 from gradnet.estimators.base import BaseMLP
 from gradnet.estimators.network import Array
-from gradnet.estimators.options import weights_of_classes
+from gradnet.estimators.options import keep, weights_of_classes
 from gradnet.estimators.protocol import with_callbacks
 from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
 from gradnet.tensor import Tensor
@@ -65,33 +65,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         class_weight: Any = None,
         device: str | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.monitor = monitor
-        self.dropout = dropout
-        self.class_weight = class_weight
-        self.device = device
+        keep(self, locals())
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(

@@ -144,3 +144,10 @@ def listed_weights(given: Mapping[Any, float], classes: Array) -> Array:
     if unknown:
         raise ValueError(f"class_weight has the class {unknown[0]!r}, which y has not")
     return np.array([float(given.get(c, 1.0)) for c in classes.tolist()])
+
+
+def keep(estimator: Any, given: dict[str, Any]) -> None:
+    """Set the parameters of an `__init__`, its `locals()`, as scikit-learn asks: as they are."""
+    for name, value in given.items():
+        if name not in ("self", "__class__"):
+            setattr(estimator, name, value)
