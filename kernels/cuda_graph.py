@@ -37,9 +37,10 @@ from .cuda_templates.program import blocks_for
 if TYPE_CHECKING:
     from .cuda_backend import CudaBackend
 
-# Runs that one graph may make, the most first; and what a launch can bring for them at most.
-_SEVERAL = (16, 4)
-_MOST_WORDS = 240
+# Runs that one graph may make, the most first; and what a launch brings for them at most. Words
+# are parameters of its kernel, which takes a second to compile with so many.
+_SEVERAL = (16, 8, 4)
+_MOST_WORDS = 64
 _MOST_BYTES = 1 << 26
 
 _copies = cache(staging.copies)

@@ -17,7 +17,7 @@ from gradnet.program.plan import extent
 from gradnet.program.replay import Memory
 
 from .cuda_elementwise import compiles
-from .cuda_graph_numbers import HELD, Numbers
+from .cuda_graph_numbers import Numbers, code_held
 from .cuda_layout import BITS, code_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def capturable(call: Call) -> bool:
             # Places are sorted by a library that waits; a number would come from the host.
             return not arrays and isinstance(call.args[2], Value)
         return not arrays or (len(index) == 1 and arrays[0].dtype.kind in "iu")
-    if call.method in HELD:
+    if code_held(call):
         return True
     flat: list[Any] = []
     mapped((call.args, call.kwargs), flat.append)
@@ -148,19 +148,35 @@ class Calls:
         if call.method == "check":
             values, *operands = args
             values(*operands)
-        elif call.method in HELD:
-            held = self.numbers.array(backend, call, frame.table, run)
-            if call.method == "update":
-                backend._update(args[0], args[1], (held,), held=True)
-            else:
-                kind, _, _, shape, dtype = args
-                backend._random(kind, (held,), shape, dtype, outs[0], held=True)
+        elif code_held(call):
+            self._with_held(call, args, kwargs, outs, frame, run)
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
             backend._losses(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):
             backend._slope(*args, *outs)
         else:
             self._called(call, args, kwargs, outs)
+
+    def _with_held(
+        self, call: Call, args: Any, kwargs: Any, outs: Any, frame: Frame, run: int
+    ) -> None:
+        """A call whose numbers are in the table."""
+        backend = self.backend
+        held = self.numbers.array(backend, call, frame.table, run)
+        if call.method == "update":
+            backend._update(args[0], args[1], (held,), held=True)
+        elif call.method == "random":
+            kind, _, _, shape, dtype = args
+            backend._random(kind, (held,), shape, dtype, outs[0], held=True)
+        elif call.method == "full":
+            backend.cast(backend.broadcast(held, args[0]), args[2], out=outs[0])
+        else:
+            places = iter(range(held.size))
+            live = [
+                backend.view(held, (next(places),)) if isinstance(x, Live) else arg
+                for x, arg in zip(call.args, args, strict=True)
+            ]
+            self._called(call, live, kwargs, outs)
 
     def _called(self, call: Call, args: Any, kwargs: Any, outs: Any) -> None:
         method = getattr(self.backend, call.method)

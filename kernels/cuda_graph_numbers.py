@@ -15,14 +15,12 @@ import numpy as np
 
 from gradnet.backends import Array, Backend
 from gradnet.dtypes import DType
-from gradnet.program.calls import Call, Live
+from gradnet.program.calls import Call, Live, Value
 
 from .cuda_layout import BITS, code_of
 
-# Calls that have kernels which take their numbers from memory.
-HELD = frozenset({"update", "random"})
 _WORD = (1 << 64) - 1
-_ALIGNMENT = 16
+_ALIGNMENT = 8
 
 Number = Callable[[], Any]
 
@@ -46,15 +44,29 @@ def _number(x: Any) -> Number:
     return lambda: x
 
 
-def _numbers(call: Call) -> tuple[str, list[Number]]:
-    """What a call's kernel takes from memory, in that order."""
+def code_held(call: Call) -> str:
+    """The type, as `struct` has it, of the numbers that a call takes from memory; else nothing."""
+    if call.method == "random":
+        return "Q"
     if call.method == "update":
-        _, arrays, scalars = call.args
-        wide = BITS.get(code_of(arrays[0].dtype)) == 64
-        return "d" if wide else "f", [_number(x) for x in scalars]
+        return "d" if BITS.get(code_of(call.args[1][0].dtype)) == 64 else "f"
+    if call.method not in ("full", "map") or not any(isinstance(x, Live) for x in call.args):
+        return ""
+    # The dtype of the computation, which numbers take: that of 16-bit floats is another.
+    dtypes = {x.dtype for x in call.args if isinstance(x, Value) and x.dtype.kind != "b"}
+    dtypes = dtypes or {out.dtype for out in call.outs if out is not None}
+    codes = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}
+    return codes.get(dtypes.pop(), "") if len(dtypes) == 1 else ""
+
+
+def _numbers(call: Call) -> list[Number]:
+    """What a call takes from memory, in that order."""
+    if call.method == "update":
+        return [_number(x) for x in call.args[2]]
+    if call.method != "random":
+        return [_number(x) for x in call.args if isinstance(x, Live)]
     key, counter = _number(call.args[1]), _number(call.args[2])
-    parts = (lambda: key() & _WORD, lambda: counter() & _WORD, lambda: counter() >> 64 & _WORD)
-    return "Q", list(parts)
+    return [lambda: key() & _WORD, lambda: counter() & _WORD, lambda: counter() >> 64 & _WORD]
 
 
 class Numbers:
@@ -65,8 +77,9 @@ class Numbers:
         self._all: list[Number] = []
         row, size = "<", 0
         for call in calls:
-            if call.method in HELD:
-                code, numbers = _numbers(call)
+            code = code_held(call)
+            if code:
+                numbers = _numbers(call)
                 field = _Field(size, code, len(numbers))
                 used = field.length * field.dtype.itemsize
                 size += -(-used // _ALIGNMENT) * _ALIGNMENT

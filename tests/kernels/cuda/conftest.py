@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from fakes import compare
+from fakes.cublaslt_over_numpy import attach
 from fakes.cupy_over_numpy import fake_backend
+from gradnet.kernels import cuda_graph
 from gradnet.kernels.cuda_backend import CudaBackend
 
 from gradnet import backends
@@ -27,5 +29,15 @@ def cuda() -> CudaBackend:
 @pytest.fixture
 def backend(cuda: CudaBackend) -> Iterator[CudaBackend]:
     """The same, as the one that new tensors are made on."""
+    with backends.use(cuda):
+        yield cuda
+
+
+@pytest.fixture
+def graphs(cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaBackend]:
+    """With cublasLt, whose products can be captured; without its epilogues, which add up in
+    another order than the kernels of plain steps."""
+    monkeypatch.setattr(cuda_graph, "paired", lambda program: program)
+    attach(cuda)
     with backends.use(cuda):
         yield cuda
