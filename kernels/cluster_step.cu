@@ -65,9 +65,9 @@ extern __shared__ __align__(128) unsigned char cluster_step_memory[];
 
 static __device__ float* memory(int place) { return (float*)cluster_step_memory + place; }
 static __device__ int least(int a, int b) { return a < b ? a : b; }
-// Another block's memory at that place.
-static __device__ const float* of(int block, int place) {
-    return groups::this_cluster().map_shared_rank(memory(place), block);
+// Another block's memory at that place. Where a block's memory begins does not depend on the place.
+static __device__ float of(int block, int place) {
+    return groups::this_cluster().map_shared_rank(memory(0), block)[place];
 }
 static __device__ int rank() { return (int)groups::this_cluster().block_rank(); }
 // The columns of n that are a block's own.
@@ -193,7 +193,7 @@ static __device__ void fetch_rows(const float* x, const Wide* order, Wide n) {
 static __device__ float summed(int place) {
     float sum = 0.0f;
 #pragma unroll
-    for (int block = 0; block < CLUSTER; ++block) sum += *of(block, place);
+    for (int block = 0; block < CLUSTER; ++block) sum += of(block, place);
     return sum;
 }
 
@@ -265,8 +265,8 @@ template <int L> static __device__ void backward(const Numbers& numbers) {
     // All of it, from the blocks that own its rows, or its columns.
     for (int i = threadIdx.x; i < BATCH * OUT; i += THREADS) {
         const int row = i / OUT, column = i % OUT;
-        g[i] = last(L) ? *of(row / SHARE, ROWS + row % SHARE * OUT + column)
-                       : *of(column / NEXT, OUTPUTS + row * NEXT + column % NEXT);
+        g[i] = last(L) ? of(row / SHARE, ROWS + row % SHARE * OUT + column)
+                       : of(column / NEXT, OUTPUTS + row * NEXT + column % NEXT);
     }
     __syncthreads();  // GATHERED
     if constexpr (L > 0) {

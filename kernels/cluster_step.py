@@ -9,7 +9,7 @@ with clusters, of compute capability 9.0 or more.
     training = Training((784, 128, 10), batch=128)
     losses = train(device.launch, training, x, classes, order, scalars, p, states)
 
-The text is compiled for the sizes: a second or two for each network, once.
+The text is compiled for the sizes: some seconds for each network, once.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ def _pointer(array: Any) -> Any:
 
 def _checked(network: Network, **arrays: Any) -> int:
     """The rows of the batch, after a look at what is given."""
-    n = arrays["x"].shape[0]
+    n: int = arrays["x"].shape[0]
     flat, rows = (network.parameters,), (n, network.inputs)
     shapes = {
         "x": rows,

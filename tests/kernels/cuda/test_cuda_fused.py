@@ -223,6 +223,16 @@ def test_a_captured_step_on_the_device(
     assert np.allclose(losses, expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_fit_chooses_it_by_itself(backend: Fusing, name: str) -> None:
+    """Also where the loss is scaled, and gradients are looked at before they are used."""
+    x = np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    model = gn.nn.MLP((5, 16, 2), output="softmax", seed=0)
+    gn.fit(model, x, x[:, 0] > 0, epochs=1, batch_size=8, precision=name, capture=True)
+    calls = backend.programs[0]
+    assert [calls.count(method) for method in (FORWARD, BACKWARD, "matmul")] == [1, 1, 0]
+
+
 # What is left alone
 
 
