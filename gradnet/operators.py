@@ -38,64 +38,64 @@ class Operators:
         return op.into(self, other)
 
     def __add__(self: Any, other: Any) -> Tensor:
-        return ops.add(self, other)
+        return ops.add.pair(self, other)
 
     def __radd__(self: Any, other: Any) -> Tensor:
-        return ops.add(other, self)
+        return ops.add.pair(other, self)
 
     def __iadd__(self, other: Any) -> Self:
         return self._in_place(ops.add, other)
 
     def __sub__(self: Any, other: Any) -> Tensor:
-        return ops.subtract(self, other)
+        return ops.subtract.pair(self, other)
 
     def __rsub__(self: Any, other: Any) -> Tensor:
-        return ops.subtract(other, self)
+        return ops.subtract.pair(other, self)
 
     def __isub__(self, other: Any) -> Self:
         return self._in_place(ops.subtract, other)
 
     def __mul__(self: Any, other: Any) -> Tensor:
-        return ops.multiply(self, other)
+        return ops.multiply.pair(self, other)
 
     def __rmul__(self: Any, other: Any) -> Tensor:
-        return ops.multiply(other, self)
+        return ops.multiply.pair(other, self)
 
     def __imul__(self, other: Any) -> Self:
         return self._in_place(ops.multiply, other)
 
     def __truediv__(self: Any, other: Any) -> Tensor:
-        return ops.divide(self, other)
+        return ops.divide.pair(self, other)
 
     def __rtruediv__(self: Any, other: Any) -> Tensor:
-        return ops.divide(other, self)
+        return ops.divide.pair(other, self)
 
     def __itruediv__(self, other: Any) -> Self:
         return self._in_place(ops.divide, other)
 
     def __floordiv__(self: Any, other: Any) -> Tensor:
-        return ops.floor_divide(self, other)
+        return ops.floor_divide.pair(self, other)
 
     def __rfloordiv__(self: Any, other: Any) -> Tensor:
-        return ops.floor_divide(other, self)
+        return ops.floor_divide.pair(other, self)
 
     def __ifloordiv__(self, other: Any) -> Self:
         return self._in_place(ops.floor_divide, other)
 
     def __mod__(self: Any, other: Any) -> Tensor:
-        return ops.remainder(self, other)
+        return ops.remainder.pair(self, other)
 
     def __rmod__(self: Any, other: Any) -> Tensor:
-        return ops.remainder(other, self)
+        return ops.remainder.pair(other, self)
 
     def __imod__(self, other: Any) -> Self:
         return self._in_place(ops.remainder, other)
 
     def __pow__(self: Any, other: Any) -> Tensor:
-        return ops.pow(self, other)
+        return ops.pow.pair(self, other)
 
     def __rpow__(self: Any, other: Any) -> Tensor:
-        return ops.pow(other, self)
+        return ops.pow.pair(other, self)
 
     def __ipow__(self, other: Any) -> Self:
         return self._in_place(ops.pow, other)
@@ -112,46 +112,46 @@ class Operators:
         return self.replace(ops.matmul(old, old if other is self else other))
 
     def __and__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_and(self, other)
+        return ops.bitwise_and.pair(self, other)
 
     def __rand__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_and(other, self)
+        return ops.bitwise_and.pair(other, self)
 
     def __iand__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_and, other)
 
     def __or__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_or(self, other)
+        return ops.bitwise_or.pair(self, other)
 
     def __ror__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_or(other, self)
+        return ops.bitwise_or.pair(other, self)
 
     def __ior__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_or, other)
 
     def __xor__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_xor(self, other)
+        return ops.bitwise_xor.pair(self, other)
 
     def __rxor__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_xor(other, self)
+        return ops.bitwise_xor.pair(other, self)
 
     def __ixor__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_xor, other)
 
     def __lshift__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_left_shift(self, other)
+        return ops.bitwise_left_shift.pair(self, other)
 
     def __rlshift__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_left_shift(other, self)
+        return ops.bitwise_left_shift.pair(other, self)
 
     def __ilshift__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_left_shift, other)
 
     def __rshift__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_right_shift(self, other)
+        return ops.bitwise_right_shift.pair(self, other)
 
     def __rrshift__(self: Any, other: Any) -> Tensor:
-        return ops.bitwise_right_shift(other, self)
+        return ops.bitwise_right_shift.pair(other, self)
 
     def __irshift__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_right_shift, other)
@@ -171,22 +171,22 @@ class Operators:
     # Comparisons give tensors, so equality is no test of identity and hashing goes by identity.
 
     def __eq__(self: Any, other: object) -> Tensor:  # type: ignore[override]
-        return ops.equal(self, other)
+        return ops.equal.pair(self, other)
 
     def __ne__(self: Any, other: object) -> Tensor:  # type: ignore[override]
-        return ops.not_equal(self, other)
+        return ops.not_equal.pair(self, other)
 
     def __lt__(self: Any, other: Any) -> Tensor:
-        return ops.less(self, other)
+        return ops.less.pair(self, other)
 
     def __le__(self: Any, other: Any) -> Tensor:
-        return ops.less_equal(self, other)
+        return ops.less_equal.pair(self, other)
 
     def __gt__(self: Any, other: Any) -> Tensor:
-        return ops.greater(self, other)
+        return ops.greater.pair(self, other)
 
     def __ge__(self: Any, other: Any) -> Tensor:
-        return ops.greater_equal(self, other)
+        return ops.greater_equal.pair(self, other)
 
     __hash__ = object.__hash__
 

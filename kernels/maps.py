@@ -68,10 +68,17 @@ class Loops(dict[str, Kernel]):
                 y = _empty(shape, dtype)
                 self["xx"](first.ravel(), second.ravel(), y.ravel())
                 return y
-        elif self.numpys is not None:
+            return None
+        if self.numpys is not None:
             y = quiet.call(self.numpys, *xs)
             return y if y.dtype is dtype else None
-        return None
+        found = operands.alike(xs)
+        if found is None:
+            return None
+        pattern, parts, rest, shape = found
+        y = _empty(shape, dtype)
+        self[pattern](*parts, y.ravel(), *rest)
+        return y
 
 
 class _Plans(dict[tuple[Formula, DType, DType], "np.ufunc | Loops | None"]):
@@ -82,6 +89,8 @@ class _Plans(dict[tuple[Formula, DType, DType], "np.ufunc | Loops | None"]):
 
     def __missing__(self, key: tuple[Formula, DType, DType]) -> np.ufunc | Loops | None:
         formula, common, dtype = key
+        if common == bool_ and formula in _CHOICES:
+            common = dtype  # that of what is chosen from
         plan: np.ufunc | Loops | None = None
         if common in FLOATS and dtype in (common, bool_):
             plan = _ufunc(formula)

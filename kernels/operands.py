@@ -36,7 +36,7 @@ def alike(xs: tuple[Any, ...]) -> tuple[str, list[Array], list[Any], Shape] | No
             shape = x.shape
         elif x.shape != shape:
             return None
-        pattern += "X" if x.dtype == bool_ else "x"
+        pattern += "X" if x.dtype.kind == "b" else "x"
         parts.append(x.ravel())
     assert shape is not None
     return pattern, parts, rest, shape

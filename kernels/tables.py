@@ -95,11 +95,16 @@ class Reductions(NumpyBackend):
             x = x.transpose(order)
         if not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
-        if inner == 1 and out is None and x.size < 2 * threads.SHARE:
-            # As `of_rows`, in few steps.
-            y = np.empty(shape, dtype)
-            _kernel(bits, kind, False)(x.reshape(outer, count), y.ravel())
-            return y
+        if out is None and x.size < 2 * threads.SHARE:
+            # As below, in few steps.
+            if inner == 1:
+                y = np.empty(shape, dtype)
+                _kernel(bits, kind, False)(x.reshape(outer, count), y.ravel())
+                return y
+            if kind == "sum" and count <= reductions.ROWS:
+                y = np.empty(shape, dtype)
+                _kernel(bits, "columns")(x.reshape(outer, count, inner), y.reshape(outer, 1, inner))
+                return y
         if inner == 1:
             result = of_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":

@@ -71,20 +71,25 @@ class Op:
 
     def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         first = inputs[0] if inputs else None
-        if len(inputs) == 1 and isinstance(first, Tensor):
-            backend = first.backend
-            result = self.forward(backend, first.array, **parameters)
-            if first.node is None and not self.multiple and not modes.open_modes:
-                if self.view:
-                    return _wrap(result, backend, None, first.counter)
-                return fresh(result, backend)
-        else:
-            backend = common_backend(self.name, inputs)
-            arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-            result = self.forward(backend, *arrays, **parameters)
+        backend = first.backend if isinstance(first, Tensor) else common_backend(self.name, inputs)
+        arrays = []
+        free = not modes.open_modes
+        for x in inputs:
+            if isinstance(x, Tensor):
+                if x.backend is not backend:
+                    common_backend(self.name, inputs)
+                if x.node is not None:
+                    free = False
+                x = x.array
+            arrays.append(x)
+        result = self.forward(backend, *arrays, **parameters)
         if self.multiple:
             return self._several(backend, inputs, result, parameters)
-        return self.finish(backend, inputs, result, parameters)
+        if not free:
+            return self.finish(backend, inputs, result, parameters)
+        if self.view:
+            return _wrap(result, backend, None, inputs[0].counter)
+        return fresh(result, backend)
 
     def finish(
         self, backend: Backend, inputs: tuple[Any, ...], result: Any, parameters: dict[str, Any]
@@ -145,14 +150,19 @@ class Op:
             wanted, outputs_too = self._saves.get(3) or self._wanted(3, parents)
             saved: tuple[Any, ...] = (self._keep(x, wanted[0], kept),)
         else:
+            for x in inputs:
+                if isinstance(x, Tensor) and x.node is not None:
+                    break
+            else:
+                return None
+            if not mode.recording:
+                return None
             needs = 1  # a bit for each operand, after a first one that tells how many they are
             parents = ()
             for x in inputs:
                 edge = x.node if isinstance(x, Tensor) else None
                 parents += (edge,)
                 needs += needs + (edge is not None)
-            if not needs & needs - 1 or not mode.recording:
-                return None
             wanted, outputs_too = self._saves.get(needs) or self._wanted(needs, parents)
             saved = ()
             for x, want in zip(inputs, wanted, strict=True):

@@ -142,7 +142,7 @@ class Elementwise(Op):
                         return self.finish(backend, operands, result, parameters)
                     arrays = self._arrays(first, operands)
                     if arrays is not None:
-                        result = map_on(backend, self.formula, arrays, parameters["dtype"])
+                        result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
                         return self.finish(backend, operands, result, parameters)
         return self._converted(operands, named)
 

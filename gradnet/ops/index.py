@@ -14,11 +14,14 @@ from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
 from gradnet.ops.core import Cost, Op, common_backend, size
+from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import is_sequence, normalize_axis, reshape
 from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
+
+_WHERE = op("where")
 
 # Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
 # the adjoint of that is the index again, so that all of it differentiates to any order.
@@ -98,6 +101,13 @@ def _is_plain(item: slice) -> bool:
     )
 
 
+def _is_plain_array(x: Tensor, index: Tensor) -> bool:
+    """Whether a tensor of integers can be an index as it is."""
+    array = index.array
+    integers = array.dtype.kind in "iu" and bool(array.shape)
+    return integers and index.backend is x.backend and bool(x.array.shape)
+
+
 def _plain_slice(item: slice) -> slice:
     """A slice whose bounds are integers, from 0-d tensors too."""
 
@@ -132,6 +142,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     kind = type(index)
     if (kind is int or (kind is slice and _is_plain(index))) and x.array.shape:
         parsed, basic = (index,), True
+    elif isinstance(index, Tensor) and _is_plain_array(x, index):
+        parsed, basic = (index.array,), False
     else:
         parsed, basic = _parse(x, index, "getitem")
     try:
@@ -184,7 +196,6 @@ class _SetItem(Op):
 def _of_last(picked: Tensor, g: Tensor, index: Index) -> Tensor:
     """`picked = g[index]` where an assignment left its value, 0 where a later one replaced it."""
     from gradnet.ops.creation import arange, zeros
-    from gradnet.ops.elementwise import op
 
     order = reshape(arange(picked.size, backend=g.backend), picked.shape)
     last = zeros(g.shape, dtype=dtypes.int64, backend=g.backend)
@@ -329,7 +340,6 @@ def _on_host(backend: Backend, index: Index) -> Index:
 def one_hot(indices: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
     """Rows of zeros with a one at each index: (...) -> (..., classes)."""
     from gradnet.ops.creation import arange, asarray, astype
-    from gradnet.ops.elementwise import op
 
     indices = asarray(indices)
     if dtypes.kind(indices.dtype) not in ("int", "uint"):
@@ -382,7 +392,7 @@ def where(condition: Any, x1: Any = None, x2: Any = None, /) -> Any:
     """x1 where the condition holds, else x2; with a condition alone, where it holds (`nonzero`)."""
     if x1 is None and x2 is None:
         return nonzero(condition)
-    return ops.elementwise("where")(condition, x1, x2)
+    return _WHERE(condition, x1, x2)
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:

@@ -305,13 +305,13 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
         axis = 0
     shape = tensors[0].array.shape
     axis = normalize_axis("concat", axis, len(shape))
-    before, after = shape[:axis], shape[axis + 1 :]
     for x in tensors:
         other = x.array.shape
-        rest = other[:axis], other[axis + 1 :]
-        if other != shape and (len(other) != len(shape) or rest != (before, after)):
-            listed = ", ".join(str(t.shape) for t in tensors)
-            raise ShapeError(f"concat along axis {axis} got shapes {listed}")
+        if other != shape:
+            rest = other[:axis], other[axis + 1 :]
+            if len(other) != len(shape) or rest != (shape[:axis], shape[axis + 1 :]):
+                listed = ", ".join(str(t.shape) for t in tensors)
+                raise ShapeError(f"concat along axis {axis} got shapes {listed}")
     return CONCATENATE(*tensors, axis=axis)
 
 
