@@ -20,8 +20,9 @@ Strides = tuple[int, int]
 
 # Below so many rows or columns, tiles are mostly empty.
 _LEAST = 4
-# Bytes that a panel's elements may spread over if it is not to be packed.
-_SPREAD = 256 << 10
+# Bytes that the elements of a tile or a panel may spread over if they are not to be packed.
+_SPREAD_A = 64 << 10
+_SPREAD_B = 256 << 10
 _BLOCK_B = 3 << 20
 
 
@@ -116,11 +117,11 @@ def _packs(
     size, depth = shape.size, min(made.k, k)
     columns_a, columns_b = a[1] != size, b[1] != size
     if columns_a:
-        pack_a = depth * abs(a[1]) > _SPREAD and m > 2 * shape.columns
+        pack_a = depth * abs(a[1]) > _SPREAD_A and m > 2 * shape.columns
     else:
         # Rows that begin at the same place in their pages push one another out of the cache.
         pack_a = m >= 8 * shape.columns or (a[0] % 2048 == 0 and m >= 3 * shape.columns)
-    pack_b = columns_b or (depth * abs(b[0]) > _SPREAD and n > 2 * shape.rows)
+    pack_b = columns_b or (depth * abs(b[0]) > _SPREAD_B and n > 2 * shape.rows)
     return pack_a, pack_b
 
 

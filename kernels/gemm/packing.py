@@ -37,12 +37,14 @@ def _transposed(shape: Shape) -> str:
             line = text.less(text.binary("add", group, i), last)
             places.append(text.ahead("%place", text.binary("mul", line, "%stride")))
         target = text.ahead("%panel", text.binary("mul", group, size))
-        whole = text.binary("and", "%k", -width)
-        with text.loop(0, whole, width) as p:
-            _block(text, shape, places, target, p, None)
-        left = text.binary("sub", "%k", whole)
-        with text.when(text.new(f"icmp sgt i64 {left}, 0")):
-            _block(text, shape, places, target, whole, lanes_below(text, shape, left))
+        whole = "0"
+        if not shape.masks_freely:
+            whole = text.binary("and", "%k", -width)
+            with text.loop(0, whole, width) as p:
+                _block(text, shape, places, target, p, None)
+        with text.loop(whole, "%k", width) as p:
+            left = text.binary("sub", "%k", p)
+            _block(text, shape, places, target, p, lanes_below(text, shape, left))
     return "\n".join(text.lines)
 
 
@@ -55,9 +57,8 @@ def _block(
     for place in places:
         at = text.ahead(place, ahead)
         rows.append(load(text, shape, at, mask))
-        if mask is None:
-            asked = text.ahead(at, 64 * _LINES)
-            text.do(f"call void @llvm.prefetch.p0(ptr {asked}, i32 0, i32 3, i32 1)")
+        asked = text.ahead(at, 64 * _LINES)
+        text.do(f"call void @llvm.prefetch.p0(ptr {asked}, i32 0, i32 3, i32 1)")
     place = text.ahead(target, text.binary("mul", p, "%pitch"))
     for column in _turned(text, shape, rows):
         store(text, shape, column, place, None)

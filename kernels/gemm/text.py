@@ -87,20 +87,19 @@ class Writer:
         self.do(f"br label %{end}")
         self.begin(end)
 
-    def carrying(self, start: str, stop: str, step: int, values: Sequence[Typed]) -> Carrying:
+    def carrying(self, stop: str, values: Sequence[Typed]) -> Carrying:
         """A loop that hands values on from turn to turn."""
-        return Carrying(self, start, stop, step, values)
+        return Carrying(self, stop, values)
 
 
 class Carrying:
-    """A loop over i = start, start + step, ... below stop that hands typed values on.
+    """A loop over i from 0, as long as it is below stop, that hands typed values on.
 
-    `now` are their names within the loop and after it; `close` ends the body with their next ones.
+    `now` are their names within the loop and after it; `close` ends the body with what is added to
+    i and with their next ones.
     """
 
-    def __init__(
-        self, text: Writer, start: str, stop: str, step: int, values: Sequence[Typed]
-    ) -> None:
+    def __init__(self, text: Writer, stop: str, values: Sequence[Typed]) -> None:
         self.text, self.values = text, values
         before, head, body, self.end = text.block, text.name(), text.name(), text.name()
         i = f"%{text.name()}"
@@ -108,7 +107,7 @@ class Carrying:
         text.do(f"br label %{head}")
         text.begin(head)
         self.at = len(text.lines)
-        starts = [("i64", start), *values]
+        starts = [("i64", "0"), *values]
         text.lines += [
             f"{name} = phi {kind} [ {value}, %{before} ], "
             for name, (kind, value) in zip([i, *self.now], starts, strict=True)
@@ -116,12 +115,12 @@ class Carrying:
         goes_on = text.new(f"icmp slt i64 {i}, {stop}")
         text.do(f"br i1 {goes_on}, label %{body}, label %{self.end}")
         text.begin(body)
-        self.head, self.i, self.step = head, i, step
+        self.head, self.i = head, i
 
-    def close(self, following: Sequence[str]) -> None:
+    def close(self, step: object, following: Sequence[str]) -> None:
         """End the body."""
         text = self.text
-        next_i = text.binary("add", self.i, self.step)
+        next_i = text.binary("add", self.i, step)
         for at, value in enumerate([next_i, *following], self.at):
             text.lines[at] += f"[ {value}, %{text.block} ]"
         text.do(f"br label %{self.head}")

@@ -168,8 +168,8 @@ class _Tile:
             text.do(f"%soon = mul i64 %sa, {_AHEAD}")
         text.do(f"%later = mul i64 %sb, {_AHEAD}")
         targets = ["%c"]
-        for i in range(1, self.rows):
-            targets.append(text.ahead("%c", text.binary("mul", "%sc", i)))
+        for _ in range(1, self.rows):
+            targets.append(text.ahead(targets[-1], "%sc"))
         for target in targets:
             text.do(f"call void @llvm.prefetch.p0(ptr {target}, i32 1, i32 3, i32 1)")
             if self.vectors > 1:
@@ -177,7 +177,7 @@ class _Tile:
                 text.do(f"call void @llvm.prefetch.p0(ptr {other}, i32 1, i32 3, i32 1)")
         values: list[Typed] = [("ptr", place) for place in (*places, "%b")]
         values += [(shape.vector, "zeroinitializer")] * (self.rows * self.vectors)
-        loop = text.carrying("0", "%k", 1, values)
+        loop = text.carrying("%k", values)
         a, b, sums = loop.now[: len(places)], loop.now[len(places)], loop.now[len(places) + 1 :]
         if not self.by_rows:
             # The panel comes from the second cache, some lines of it each turn.
@@ -189,25 +189,23 @@ class _Tile:
             text.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
         following = self.step(a, b, sums)
         advance = shape.size if self.by_rows else "%sa"
-        loop.close([*(text.ahead(x, advance) for x in a), text.ahead(b, "%sb"), *following])
-        kept, added = text.name(), text.name()
-        text.do(f"br i1 %more, label %{added}, label %{kept}")
-        text.begin(added)
-        self.leave(targets, sums, add=True)
-        text.begin(kept)
-        self.leave(targets, sums, add=False)
+        loop.close(1, [*(text.ahead(x, advance) for x in a), text.ahead(b, "%sb"), *following])
+        self.leave(targets, sums)
         return "\n".join(text.lines)
 
-    def leave(self, targets: list[str], sums: list[str], add: bool) -> None:
-        """Put the accumulators into C, and return."""
+    def leave(self, targets: list[str], sums: list[str]) -> None:
+        """Put the accumulators into C, with what it holds or with 0 added; and return."""
         text, shape = self.text, self.shape
+        every = splat(text, "i1", shape.width, "%more")
+        held = [
+            every if mask is None else text.new(f"and {shape.mask} {mask}, {every}")
+            for mask in self.masks
+        ]
         for i, target in enumerate(targets):
             for v, mask in enumerate(self.masks):
                 place = text.ahead(target, v * shape.width * shape.size) if v else target
-                x = sums[i * self.vectors + v]
-                if add:
-                    held = load(text, shape, place, mask)
-                    x = text.new(f"fadd {shape.vector} {held}, {x}")
+                before = load(text, shape, place, held[v])
+                x = text.new(f"fadd {shape.vector} {before}, {sums[i * self.vectors + v]}")
                 store(text, shape, x, place, mask)
         text.do("ret void")
 
