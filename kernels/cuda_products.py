@@ -53,7 +53,7 @@ class Products(Arrays):
         if not y.size:
             return y
         if not a.shape[-1]:
-            y.fill(0)
+            self.full(y.shape, 0, y.dtype, out=y)
         elif not self._by_cublaslt(a, b, y, tf32):
             self._by_cupy(a, b, y)
         return y

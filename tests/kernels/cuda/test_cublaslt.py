@@ -67,6 +67,9 @@ def test_empty_products(cuda: CudaBackend, lt: Bindings) -> None:
         a, b = (cuda.from_host(normal(*shape), copy=True) for shape in (left, right))
         found = cuda.to_host(cuda.matmul(a, b))
         np.testing.assert_array_equal(found, np.zeros(left) @ np.zeros(right))
+    part = cuda.permute(cuda.empty((2, 3), BF16), (1, 0))
+    nothing = [cuda.empty(shape, BF16) for shape in ((3, 0), (0, 2))]
+    assert not cuda.to_host(cuda.matmul(*nothing, out=part)).any()
     assert not lt.epilogues
 
 
