@@ -375,9 +375,11 @@ def _info(name: str) -> BackendInfo:
     for package in _PACKAGES.get(name, ()):
         with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    reason = unavailable(name) or ""
+    # Errors of devices say what is wrong, and after a semicolon what to do.
+    reason, _, remedy = (unavailable(name) or "").partition("; ")
     device = "" if reason else get(name).device
-    return BackendInfo(name, device, versions, reason, _REMEDIES.get(name, "") if reason else "")
+    remedy = remedy or _REMEDIES.get(name, "") if reason else ""
+    return BackendInfo(name, device, versions, reason, remedy)
 
 
 def default() -> Backend:

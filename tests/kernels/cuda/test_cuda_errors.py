@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import re
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,25 @@ def refused(index: int = 0) -> str:
 def test_no_cupy(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "CuPy is not installed; run pip install" in refused()
+
+
+def test_devices_tell_the_reason_and_the_remedy_apart(
+    cupy: Cupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cupy.driver = 0
+    monkeypatch.setattr(backends, "_loaded", dict(backends._loaded))
+    backends._loaded.pop(("cuda", 0), None)
+    monkeypatch.delitem(sys.modules, "gradnet.kernels.cuda", raising=False)
+    (info,) = (info for info in gn.device_info() if info.name == "cuda")
+    assert info.device == ""
+    assert info.reason == "there is no NVIDIA driver on this machine"
+    assert info.remedy == "install it, or use device='cpu'"
+    cupy.driver = 13000
+    cupy.cuda.Device = lambda index: SimpleNamespace(compute_capability="90")
+    (info,) = (info for info in gn.device_info() if info.name == "cuda")
+    assert (info.device, info.reason, info.remedy) == ("cuda:0", "", "")
+    assert info.versions["cupy-cuda13x"] == "14.2.0"
+    assert backends.get("cuda")._device.launch.architecture == (9, 0)  # type: ignore[attr-defined]
 
 
 def test_two_cupy_packages(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
