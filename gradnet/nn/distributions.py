@@ -23,22 +23,9 @@ class GaussianOutput(RegressionUnit):
         """Two for each target: its mean and its raw variance."""
         return 2 * targets
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Negative log-likelihood: z (n, 2m), targets (n, m), or (n,) for m = 1."""
-        self.refuse(class_weight, label_smoothing)
-        return likelihoods.gaussian_nll(
-            z, y, sample_weight=sample_weight, reduction=reduction, check=check
-        )
+        return likelihoods.gaussian_nll(z, y, **options)
 
     def predict(self, z: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance: (n, 2m) -> (n, m), (n, m)."""
@@ -66,28 +53,15 @@ class MixtureOutput(RegressionUnit):
         """K weights, K means and K raw variances for each target."""
         return self.components * (1 + 2 * targets)
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Negative log-likelihood: z (n, K (1 + 2m)), targets (n, m), or (n,) for m = 1."""
-        self.refuse(class_weight, label_smoothing)
         z, y = ops.asarray(z), ops.asarray(y)
         if y.ndim == 2 and y.shape[1] != self._targets(z):
             raise ShapeError(
                 f"outputs of shape {z.shape} are of {self._targets(z)} targets, got targets of "
                 f"shape {y.shape}"
             )
-        return likelihoods.mixture_nll(
-            z, y, sample_weight=sample_weight, reduction=reduction, check=check
-        )
+        return likelihoods.mixture_nll(z, y, **options)
 
     def _targets(self, z: Tensor) -> int:
         """How many targets raw outputs are of. Raises ShapeError for columns that do not fit."""
@@ -163,22 +137,9 @@ class PoissonOutput(RegressionUnit):
 
     name = "poisson"
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Negative log-likelihood: z (n, m), counts (n, m), or (n,) for m = 1."""
-        self.refuse(class_weight, label_smoothing)
-        return likelihoods.poisson_nll(
-            z, y, sample_weight=sample_weight, reduction=reduction, check=check
-        )
+        return likelihoods.poisson_nll(z, y, **options)
 
     def predict(self, z: Any) -> Tensor:
         """The expected count, of the shape of z."""
@@ -207,22 +168,9 @@ class QuantileOutput(RegressionUnit):
         """One for each level and target."""
         return len(self.q) * targets
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Quantile loss: z (n, m k), targets (n, m), or (n,) for m = 1."""
-        self.refuse(class_weight, label_smoothing)
-        return losses.quantile(
-            z, y, q=self.q, sample_weight=sample_weight, reduction=reduction, check=check
-        )
+        return losses.quantile(z, y, q=self.q, **options)
 
     def predict(self, z: Any) -> Tensor:
         """The quantiles, rising: (n, m k) -> (n, k) for m = 1, else (n, m, k).

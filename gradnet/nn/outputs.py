@@ -41,6 +41,18 @@ class OutputUnit:
         check: bool = True,
     ) -> Tensor:
         """The loss of raw outputs z, a scalar Tensor; the settings are those of `nn.losses`."""
+        return self.misfit(
+            z,
+            y,
+            label_smoothing=label_smoothing,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            reduction=reduction,
+            check=check,
+        )
+
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
+        """What `loss` computes, with its settings by name: a unit says this, or its `loss`."""
         raise NotImplementedError
 
     def predict(self, z: Any) -> Any:
@@ -106,23 +118,6 @@ class RegressionUnit(OutputUnit):
 
     task = "regression"
 
-    def refuse(self, class_weight: Any, label_smoothing: float) -> None:
-        """Raise ValueError for settings that are of classes."""
-        if class_weight is not None or label_smoothing:
-            which = "class_weight" if class_weight is not None else "label_smoothing"
-            raise ValueError(
-                f"the output unit {self.name!r} is for regression and takes no {which}; weigh rows "
-                "with sample_weight"
-            )
-
-
-@register_output
-class SoftmaxOutput(OutputUnit):
-    """One of k classes: softmax(z) (n, k), with the cross-entropy."""
-
-    name = "softmax"
-    task = "classification"
-
     def loss(
         self,
         z: Any,
@@ -134,16 +129,26 @@ class SoftmaxOutput(OutputUnit):
         reduction: str = "mean",
         check: bool = True,
     ) -> Tensor:
+        """As of every unit. Raises ValueError for settings that are of classes."""
+        if class_weight is not None or label_smoothing:
+            which = "class_weight" if class_weight is not None else "label_smoothing"
+            raise ValueError(
+                f"the output unit {self.name!r} is for regression and takes no {which}; weigh rows "
+                "with sample_weight"
+            )
+        return self.misfit(z, y, sample_weight=sample_weight, reduction=reduction, check=check)
+
+
+@register_output
+class SoftmaxOutput(OutputUnit):
+    """One of k classes: softmax(z) (n, k), with the cross-entropy."""
+
+    name = "softmax"
+    task = "classification"
+
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Cross-entropy: z (n, k), classes (n,) or probabilities (n, k)."""
-        return losses.cross_entropy(
-            z,
-            y,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            reduction=reduction,
-            check=check,
-        )
+        return losses.cross_entropy(z, y, **options)
 
     def predict(self, z: Any) -> Tensor:
         """The probability of each class: (n, k) -> (n, k)."""
@@ -157,27 +162,9 @@ class SigmoidOutput(OutputUnit):
     name = "sigmoid"
     task = "classification"
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Binary cross-entropy: z (n, m), targets (n, m), or (n,) for m = 1."""
-        return losses.binary_cross_entropy(
-            z,
-            y,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            reduction=reduction,
-            check=check,
-        )
+        return losses.binary_cross_entropy(z, y, **options)
 
     def predict(self, z: Any) -> Tensor:
         """The probability of class 1, of the shape of z."""
@@ -191,20 +178,9 @@ class LinearOutput(RegressionUnit):
 
     name = "linear"
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
+    def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
         """Mean squared error: z (n, m), targets (n, m), or (n,) for m = 1."""
-        self.refuse(class_weight, label_smoothing)
-        return losses.mse(z, y, sample_weight=sample_weight, reduction=reduction, check=check)
+        return losses.mse(z, y, **options)
 
     def predict(self, z: Any) -> Tensor:
         """z."""
