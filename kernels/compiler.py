@@ -46,6 +46,8 @@ kernel = njit(
 """
 
 _kernels: dict[str, Kernel] = {}
+# The kernel of each entry that has been asked for.
+_entered: dict[Kernel, Kernel] = {}
 _lock = threading.RLock()
 # What a damaged or foreign file of Numba's cache raises when it is read.
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError,
@@ -88,7 +90,13 @@ def entry(kernel: Kernel) -> Kernel:
     """
     (result,) = kernel.overloads.values()  # type: ignore[attr-defined]
     found: Kernel = result.entry_point
+    _entered[found] = kernel
     return found
+
+
+def whole(kernel: Kernel) -> Kernel:
+    """The kernel of which this is the `entry`, or the kernel itself."""
+    return _entered.get(kernel, kernel)
 
 
 def _load(text: str) -> Kernel:

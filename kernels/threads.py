@@ -17,6 +17,8 @@ from typing import Any
 # wake another. Random numbers and rows of softmax are ten times the work.
 SHARE = 1 << 18
 SHARE_HEAVY = 1 << 15
+# How much less is worth it for a team that is awake.
+_AWAKE = 8
 
 Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
@@ -79,17 +81,19 @@ def launch(
     """`kernel(*parts, *rest)`, on several threads if it pays: arrays `parts` cut along axis 0.
 
     They are equally long. Of the `size` elements of all their rows, each thread gets at least
-    `least`.
+    `least`, or a part of that where the team of products is awake.
     """
-    if size < 2 * least or _pool.size == 1:
+    if size < 2 * least // _AWAKE or _pool.size == 1:
         kernel(*parts, *rest)
         return
-    total = len(parts[0])
+    from . import shared_kernel
+    from .replay import team
 
-    def work(start: int, stop: int) -> None:
-        kernel(*(part[start:stop] for part in parts), *rest)
-
-    share(work, total, least * total // size)
+    crew = team.current()
+    if crew is None or len(parts[0]) < crew.size or not (size >= 2 * least or crew.awake):
+        kernel(*parts, *rest)
+    else:
+        shared_kernel.run(crew, kernel, parts, rest)
 
 
 def share(work: Work, total: int, least: int, step: int = 1) -> None:

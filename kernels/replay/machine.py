@@ -161,10 +161,10 @@ def kernel_call(kernel: Kernel, *operands: Any) -> Native:
             arguments.append(Argument("double", x))
         else:
             arguments.append(Argument("i64", x))
-    return Native(_entry(kernel), "i32", tuple(arguments))
+    return Native(entry(kernel), "i32", tuple(arguments))
 
 
-def _entry(kernel: Any) -> int:
+def entry(kernel: Any) -> int:
     """The address of a kernel's one compiled function."""
     (compiled,) = kernel.overloads.values()
     address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

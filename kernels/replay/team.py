@@ -187,6 +187,11 @@ class Team:
             event.clear()
             self._serve(box, _PATIENCE)
 
+    @property
+    def awake(self) -> bool:
+        """Whether all members wait for work without sleeping."""
+        return _ASLEEP not in [self._words[(2 + i) * _BOX // 8] for i in range(self.size - 1)]
+
     def run(self, functions: int, slots: int) -> None:
         """Run a step and wait for all: `functions` is the address of one address per thread."""
         with self.lock:

@@ -1,0 +1,73 @@
+"""Kernels on the team of threads: the same bits as on one, whatever the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradnet import binding, formulas
+
+shared_kernel = pytest.importorskip("gradnet.kernels.shared_kernel", reason="numba is missing")
+from gradnet.kernels import compiler, threads  # noqa: E402
+from gradnet.kernels.replay import team  # noqa: E402
+from gradnet.kernels.templates import elementwise, softmax  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def crew(request: pytest.FixtureRequest) -> Any:
+    return team.Team(request.param)
+
+
+def normal(*shape: int, dtype: Any) -> Any:
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("entered", [False, True])
+@pytest.mark.parametrize("rows", [3, 64, 65, 1001])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_rows_and_whole_operands(crew: Any, bits: int, rows: int, entered: bool) -> None:
+    source = binding.source(formulas.tanh)
+    kernel = compiler.compiled(*elementwise.bias_activation(source, bits, False))
+    if entered:
+        kernel = compiler.entry(kernel)
+    z, bias = normal(rows, 7, dtype=f"float{bits}"), normal(7, dtype=f"float{bits}")
+    alone, y = np.full_like(z, np.nan), np.full_like(z, np.nan)
+    first, second = z.copy(), z.copy()
+    kernel(first, alone, bias)
+    shared_kernel.run(crew, kernel, [second, y], [bias])
+    np.testing.assert_array_equal(y, alone)
+    np.testing.assert_array_equal(second, first)
+
+
+def test_numbers_and_integers(crew: Any) -> None:
+    kernel = compiler.compiled(*softmax.cross_entropy(32, classes=True, smooth=True))
+    x, classes = normal(37, 5, dtype="float32"), np.arange(37) % 5
+    found = []
+    for run in (lambda *parts: kernel(*parts, 0.1), None):
+        losses, dx = np.full(37, np.nan, np.float32), np.full_like(x, np.nan)
+        parts = [x, classes, np.full(37, 0.5, np.float32), losses, dx]
+        if run is None:
+            shared_kernel.run(crew, kernel, parts, [0.1])
+        else:
+            run(*parts)
+        found.append((losses, dx))
+    for one, other in zip(*found, strict=True):
+        assert not np.isnan(one).any()
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("rows", "shared"), [(2, False), (1 << 12, False), (1 << 20, True)])
+def test_what_is_worth_it_goes_to_the_team(
+    monkeypatch: pytest.MonkeyPatch, crew: Any, rows: int, shared: bool
+) -> None:
+    monkeypatch.setattr(team, "current", lambda: crew)
+    monkeypatch.setattr(threads._pool, "size", crew.size)
+    seen = []
+    monkeypatch.setattr(shared_kernel, "run", lambda *given: seen.append(given))
+    alone: list[Any] = []
+    x = np.zeros(rows, np.float32)
+    threads.launch(lambda *given: alone.append(given), [x], (), rows, threads.SHARE)
+    assert bool(seen) is shared
+    assert bool(alone) is not shared
