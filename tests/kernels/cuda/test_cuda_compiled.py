@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import lockstep
+from fakes.cublaslt_over_numpy import attach
 from fakes.cupy_over_numpy import THREADS, Cupy
 from gradnet.kernels import launch
 from gradnet.kernels.cuda_backend import CudaBackend
@@ -119,6 +120,24 @@ def steps(cuda: CudaBackend) -> None:
             trained(cuda, precision, loss=loss)
         for norm in ("batch", "layer") if whole else ():
             trained(cuda, precision, norm=norm)
+    replayed(cuda)
+
+
+def replayed(cuda: CudaBackend) -> None:
+    """Steps as CUDA graphs, one and several, whose numbers are in the device's memory."""
+    with backends.use(cuda):
+        model = nn.MLP((6, 8, 4), dropout=0.5, output="softmax", seed=0)
+        made = optim.Adam(model.parameters(), lr=0.01)
+
+        def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+            loss = nn.cross_entropy(model(x), y)
+            loss.backward()
+            made.step()
+            made.zero_grad()
+            return loss
+
+        x, y = gn.zeros((9 * 8, 6)), gn.zeros((9 * 8,), dtype=gn.int64)
+        gn.capture(step).each(x, y, rows=8)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +146,9 @@ def training() -> list[Program]:
     recorder = Recorder()
     lockstep.use_blocks(FULL_BLOCK)
     try:
-        steps(CudaBackend(Device(Cupy(), 0, recorder)))
+        cuda = CudaBackend(Device(Cupy(), 0, recorder))
+        attach(cuda)
+        steps(cuda)
     finally:
         lockstep.use_blocks(THREADS)
     return sorted(recorder.programs, key=lambda one: one.key)
@@ -147,13 +168,13 @@ def compiler() -> None:
 def test_what_training_launches(training: list[Program]) -> None:
     kinds = {one.kind for one in training}
     assert kinds >= {"map", "bias_activation", "backward", "cross_entropy", "update", "random"}
-    assert kinds >= {"rows", "columns", "take", "softmax"}
+    assert kinds >= {"rows", "columns", "take", "softmax", "stage"}
     assert len({one.key for one in training}) == len(training) > 150
     assert {one.threads for one in training} == {FULL_BLOCK}
     assert f"\nTHREADS = {FULL_BLOCK}\n" in inspect.getsource(programs)
-    # One for each activation that has a slope, and one for each update.
+    # One for each activation that has a slope, and one for each update, and Adam's in a graph.
     assert sum(one.kind == "bias_activation" for one in training) > len(ACTIVATIONS) - 5
-    assert sum(one.kind == "update" and "f4*" in one.signature for one in training) == 11
+    assert sum(one.kind == "update" and "f4*" in one.signature for one in training) == 12
 
 
 @pytest.mark.parametrize("share", range(SHARES))
