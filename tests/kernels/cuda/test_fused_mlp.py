@@ -322,11 +322,10 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("architecture", [(8, 0), (9, 0)])
 @pytest.mark.parametrize(
-    ("width", "activation", "dtype"),
-    [(16, "tanh", "float16"), (32, "relu", "bfloat16"), (64, "relu", "float16"),
-     (128, "relu", "bfloat16")],
+    ("width", "activation", "dtype", "architecture"),
+    [(16, "tanh", "float16", (9, 0)), (32, "relu", "bfloat16", (8, 0)),
+     (64, "relu", "float16", (8, 0)), (128, "relu", "bfloat16", (9, 0))],
 )  # fmt: skip
 def test_machine_code(
     width: int, activation: str, dtype: str, architecture: tuple[int, int]
