@@ -150,13 +150,11 @@ def _many(a: Array, b: Array, out: Array | None) -> Array | None:
 
 def _writable(out: Array, shape: Shape, a: Array, b: Array) -> bool:
     """Whether the result can be written to an array at once."""
-    return (
-        out.shape == shape
-        and out.dtype == a.dtype
-        and out.flags.c_contiguous
-        and not np.may_share_memory(out, a)
-        and not np.may_share_memory(out, b)
-    )
+    if out.shape != shape or out.dtype != a.dtype or not out.flags.c_contiguous:
+        return False
+    if out.base is a.base is b.base is None:
+        return out is not a and out is not b
+    return not np.may_share_memory(out, a) and not np.may_share_memory(out, b)
 
 
 def _put(result: Any, out: Array) -> Array:

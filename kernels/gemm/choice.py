@@ -91,12 +91,13 @@ def caches() -> tuple[int, int]:
 
 
 def blocks(shape: tile.Shape, k: int) -> Blocks:
-    """Blocks that fit the caches: most of a panel of B the first, a block of A half the second."""
+    """Blocks for the caches: a panel of B fits the first, a block of A most of the second."""
     first, second = caches()
-    most = min(max(first * 4 // (3 * shape.columns * shape.size), 128), 512)
+    most = min(max(first // (shape.columns * shape.size), 128), 512)
     parts = max(-(-k // most), 1)
     depth = max(-(-k // (16 * parts)) * 16, 16)
-    rows = max(second // (2 * depth * shape.size) // shape.rows, 1) * shape.rows
+    tile = shape.pitch * depth * shape.size
+    rows = max(3 * second // (4 * tile), 1) * shape.rows
     return Blocks(depth, rows, max(_BLOCK_B // (depth * shape.size) // 64, 1) * 64)
 
 
@@ -143,7 +144,8 @@ def planned(
     depth = -(-min(made.k, max(k, 1)) // shape.width) * shape.width
     need = 64
     if pack_b:
-        need += -(-min(m, columns) // shape.columns) * shape.columns * depth * shape.size + 64
+        panels = 1 if n <= rows else -(-min(m, columns) // shape.columns)
+        need += panels * shape.columns * depth * shape.size + 64
     if pack_a:
         # A tile has at least half of its rows, but for one that is alone and an odd last one.
         tiles = -(-min(n, rows) // shape.rows) + 1

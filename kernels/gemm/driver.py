@@ -190,7 +190,10 @@ def _place(text: Writer, start: str, *steps: tuple[str, str]) -> str:
 def _product(shape: Shape) -> str:
     text, size, width = Writer(), shape.size, shape.width
     pack_a, pack_b, by_columns = (text.bit("%mode", x) for x in (PACK_A, PACK_B, COLUMNS_A))
-    columns = _padded(text, text.less("%nc", "%m"), shape.columns)
+    # Where A is one block, panels of B serve once: all are packed into the same place.
+    once = text.new("icmp sle i64 %n, %mc")
+    several = _padded(text, text.less("%nc", "%m"), shape.columns)
+    columns = text.choice(once, "i64", shape.columns, several)
     zone = text.binary("mul", text.binary("mul", columns, _padded(text, "%kc", width)), size)
     after = text.choice(pack_b, "i64", _padded(text, zone, 64), 0)
     by_panels = text.new(f"or i1 {pack_a}, {by_columns}")
@@ -219,7 +222,7 @@ def _product(shape: Shape) -> str:
                 sa=sa,
                 b=_place(text, "%b", (p, "%rb"), (j, "%cb")),
                 pb="%scratch",
-                zb=text.binary("mul", whole, shape.columns),
+                zb=text.choice(once, "i64", 0, text.binary("mul", whole, shape.columns)),
                 sb=sb,
                 c=_place(text, "%c", (i, "%rc"), (j, str(size))),
                 more=more,
