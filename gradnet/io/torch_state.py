@@ -86,8 +86,14 @@ def from_torch_state(model: M, state: Mapping[str, Any]) -> M:
 def save_torch_state(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write `to_torch_state(model)` to a safetensors file, which safetensors.torch loads.
 
-    Raises DataError as that does, FileNotFoundError where the folder does not exist.
+    Raises DataError as that does, and for a name that PyTorch takes for a pickle;
+    FileNotFoundError where the folder does not exist.
     """
+    if os.fspath(path).endswith((".pt", ".pth")):
+        raise DataError(
+            f"torch.load would take {path} for a pickle; name it .safetensors, and read it with "
+            "safetensors.torch.load_file"
+        )
     write_tensors(to_torch_state(model), path, {"format": "pt"})
 
 

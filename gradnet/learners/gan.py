@@ -55,7 +55,7 @@ def coverage(samples: Any, centres: Any, distance: float = 0.15) -> Coverage:
     return Coverage(counts, sum(counts) / samples.shape[0])
 
 
-class GAN:
+class GAN(intake.Described):
     """A generator G of points from noise, and a discriminator D that tells them from real ones.
 
         repeat:

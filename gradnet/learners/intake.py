@@ -96,8 +96,20 @@ def values(y: Any, x: Tensor) -> Tensor:
     return found
 
 
-class Fitted:
-    """Base of learners: `fit` sets `weights`, and what needs them before says so."""
+class Described:
+    """Base of learners: shows itself with its settings."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if not name.startswith("_") and isinstance(value, bool | int | float | str | tuple)
+        )
+        return f"{type(self).__name__}({settings})"
+
+
+class Fitted(Described):
+    """Base of learners of one layer: `fit` sets `weights`, and what needs them before says so."""
 
     weights: Tensor | None = None
 

@@ -29,7 +29,7 @@ def inverse_problem(rows: int = 1000, noise: float = 0.05, seed: int = 0) -> tup
     return x + noise * generator.uniform((rows, 1), -1.0, 1.0), t
 
 
-class MixtureDensityNetwork:
+class MixtureDensityNetwork(intake.Described):
     """A network that says of each row a mixture of K normal distributions of the target.
 
         weights w = softmax(z_w), means m = z_m, variances v = softplus(z_v) + 1e-6

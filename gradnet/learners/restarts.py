@@ -122,6 +122,9 @@ class Restarts:
         self.history: History | None = None
         self.losses: list[float] = []
 
+    def __repr__(self) -> str:
+        return f"Restarts({self._network['sizes']}, members={self._network['members']})"
+
     def fit(self, X: Any, y: Any) -> Self:
         """Train all members on rows X (n, k) and targets y, those of the output unit."""
         self.model = BatchedMLP(**self._network)

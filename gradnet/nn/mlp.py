@@ -216,6 +216,9 @@ class MLP(Module):
             layers.append(act)
         return [*layers, Dropout(self.dropout)] if self.dropout else layers
 
+    def details(self) -> str:
+        return f"output={self.output.config()!r}"
+
     def forward(self, x: Any) -> Tensor:
         """(n, sizes[0]) -> (n, units), raw: `model.output.predict` makes predictions of them."""
         y: Tensor = self.layers(x)

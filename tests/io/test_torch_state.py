@@ -193,3 +193,10 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         load_torch_state(model, tmp_path / "l.safetensors")
     with pytest.raises(FileNotFoundError):
         load_torch_state(model, tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth"])
+def test_names_of_pickles_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"torch\.load would take .* safetensors\.torch\.load_file"):
+        save_torch_state(nn.MLP((2, 1)), tmp_path / name)
+    assert not list(tmp_path.iterdir())
