@@ -275,13 +275,14 @@ class Tensor(Exchange, Changes, Operators):
     def seed(self, g: Any, caller: str) -> Tensor:
         """The cotangent to start from: `g` checked, or 1 for a scalar."""
         if g is None:
-            if self.size != 1:
+            shape = self.array.shape
+            if shape and self.size != 1:
                 name = self.node[0].name if self.node is not None else "a constant"
                 raise GraphError(
                     f"{caller} needs a cotangent for the output of {name}, shape {self.shape}, "
                     "for it is not a scalar; pass one of that shape, or reduce it with sum()"
                 )
-            return Tensor.wrap(self.backend.full(self.shape, 1, self.dtype), self.backend)
+            return fresh(self.backend.full(shape, 1, self.array.dtype), self.backend)
         if not isinstance(g, Tensor):
             g = ops.asarray(g, dtype=self.dtype, backend=self.backend)
         if g.shape != self.shape:

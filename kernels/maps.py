@@ -64,11 +64,17 @@ class Loops(dict[str, Kernel]):
             if not isinstance(second, _ndarray) or second.dtype is not first.dtype:
                 return None
             shape = first.shape
-            if second.shape == shape:
-                y = _empty(shape, dtype)
-                self["xx"](first.ravel(), second.ravel(), y.ravel())
-                return y
-            return None
+            if second.shape != shape:
+                return None
+            y = flat = _empty(shape, dtype)
+            if len(shape) != 1:
+                flat = y.ravel()
+            if flat is not y or not first.flags.c_contiguous:
+                first = first.ravel()
+            if flat is not y or not second.flags.c_contiguous:
+                second = second.ravel()
+            self["xx"](first, second, flat)
+            return y
         if self.numpys is not None:
             y = quiet.call(self.numpys, *xs)
             return y if y.dtype is dtype else None

@@ -149,6 +149,20 @@ class Op:
             parents: tuple[Edge | None, ...] = (edge,)
             wanted, outputs_too = self._saves.get(3) or self._wanted(3, parents)
             saved: tuple[Any, ...] = (self._keep(x, wanted[0], kept),)
+        elif len(inputs) == 2:
+            x, y = inputs
+            parents = (
+                x.node if isinstance(x, Tensor) else None,
+                y.node if isinstance(y, Tensor) else None,
+            )
+            needs = 4 + 2 * (parents[0] is not None) + (parents[1] is not None)
+            if needs == 4 or not mode.recording:
+                return None
+            wanted, outputs_too = self._saves.get(needs) or self._wanted(needs, parents)
+            saved = (
+                self._keep(x, wanted[0], kept) if isinstance(x, Tensor) else x,
+                self._keep(y, wanted[1], kept) if isinstance(y, Tensor) else y,
+            )
         else:
             for x in inputs:
                 if isinstance(x, Tensor) and x.node is not None:

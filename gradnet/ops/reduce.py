@@ -11,7 +11,7 @@ from gradnet import dtypes, modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
-from gradnet.graph import Context
+from gradnet.graph import Context, Edge, Node
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, full, zeros_like
 from gradnet.ops.elementwise import op
@@ -58,7 +58,24 @@ def _reduce_cost(
     )
 
 
-SUM = Multilinear(
+class _Sum(Multilinear):
+    """A sum, whose derivative on arrays is a view where the dtype stays."""
+
+    def pull(self, node: Node, g: Array) -> Sequence[tuple[Edge, Array]]:
+        (x,), (edge,) = node.inputs or (), node.parents
+        backend: Any = node.backend
+        axes, shape = node.parameters["axes"], x.shape
+        if edge is None:
+            return ()
+        if len(axes) != len(shape):
+            g = backend.reshape(g, _kept(shape, axes))
+        g = backend.broadcast(g, shape)
+        if g.dtype != x.dtype:
+            g = cast_back(fresh(g, backend), x.dtype).array
+        return ((edge, g),)
+
+
+SUM = _Sum(
     "sum",
     lambda backend, x, axes, keepdims, dtype: backend.reduce("sum", x, axes, keepdims, dtype=dtype),
     (_sum_adjoint,),
