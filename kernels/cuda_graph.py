@@ -23,12 +23,13 @@ import numpy as np
 from gradnet import host
 from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
+from gradnet.program.replay import Interpreted
 
 from .cuda_device import on_device
 from .cuda_elementwise import compiles
 from .cuda_epilogues import paired
 from .cuda_fused import fused_stacks
-from .cuda_graph_calls import Calls, Frame, capturable, passages
+from .cuda_graph_calls import Calls, Frame, capturable, changes, passages
 from .cuda_graph_capture import Room, nodes
 from .cuda_graph_numbers import Numbers
 from .cuda_templates import staging
@@ -45,6 +46,8 @@ _MOST_BYTES = 1 << 26
 
 _copies = cache(staging.copies)
 _log = logging.getLogger("gradnet")
+# A graph has copies of them.
+_CHANGES = "a captured function changes its arguments: no CUDA graph is made of it"
 
 Places = list[tuple[int, int]]
 
@@ -54,7 +57,7 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     from .replay.fusion import fused
 
     if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
-        _log.info("a captured function changes its arguments: no CUDA graph is made of it")
+        _log.info(_CHANGES)
         return None
     program = paired(fused_stacks(program))
     return Graphs(backend, program.with_calls(fused(program.calls, compiles)))
@@ -79,6 +82,8 @@ class Graphs:
         if self._takes:
             self._device.faults()
         self._frames: dict[int, Frame] = {}
+        # In the place of graphs, where arguments turn out to be changed.
+        self._plain: Interpreted | None = None
 
     @property
     def nodes(self) -> int:
@@ -92,7 +97,15 @@ class Graphs:
 
     @on_device
     def __call__(self, given: list[Array]) -> None:
-        self._run([(x.data.ptr, 0) for x in given], 1, [self._numbers.values()])
+        places = [(x.data.ptr, 0) for x in given]
+        first = 1 not in self._frames and self._plain is None
+        if first and changes(self._program, [(p, places[p.number][0]) for p in self._ins]):
+            _log.info(_CHANGES)
+            self._plain = Interpreted(self._backend, self._program)
+        if self._plain is not None:
+            self._plain(given)
+        else:
+            self._run(places, 1, [self._numbers.values()])
 
     @on_device
     def series(self, places: Places, count: int, advance: Callable[[], None]) -> int:

@@ -82,6 +82,21 @@ def passages(program: Program) -> tuple[list[Passage], list[Passage]]:
     return ins, outs
 
 
+def changes(program: Program, given: Sequence[tuple[Passage, int]]) -> bool:
+    """Whether a run writes to its inputs, which are at those addresses, by another name."""
+    written = []
+    for call in program.calls:
+        for value in call.writes:
+            if value.storage.kind == "external":
+                start = value.storage.array.data.ptr
+                written.append(tuple(start + end for end in extent(value)))
+    return any(
+        low < address + passage.low + passage.nbytes and address + passage.low < high
+        for passage, address in given
+        for low, high in written
+    )
+
+
 class Frame:
     """The memory of so many runs in a row: what each is given, what it gives, and its numbers.
 

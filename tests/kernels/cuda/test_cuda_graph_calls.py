@@ -118,6 +118,19 @@ def test_arguments_that_are_changed_are_no_graph(
         grow(x)
         assert x.numpy().tolist() == [expected] * 3
     assert "changes its arguments" in caplog.text
+    caplog.clear()
+    w = gn.asarray([1.0, 1.0, 1.0], requires_grad=True)
+    made = optim.SGD([w], lr=0.25)
+
+    @gn.capture
+    def step(x: gn.Tensor) -> gn.Tensor:
+        gn.sum(w * x).backward()
+        made.step()
+        made.zero_grad()
+        return gn.sum(x.detach())
+
+    assert [step(w.detach()).item() for _ in range(3)] == [2.25, 1.6875, 1.265625]
+    assert "changes its arguments" in caplog.text
 
 
 def test_an_error_in_capture_leaves_the_stream_usable(
