@@ -60,14 +60,14 @@ def test_each_trains_as_float32_does(backend: Backend, norm: str | None) -> None
     found = {}
     for name in NAMES:
         model = nn.MLP((36, 24, 10), output="softmax", norm=norm, seed=1)
-        model, history = trained(name, model, validation=(X[:80], Y[:80]))
+        model, history = trained(name, model, epochs=4, validation=(X[:80], Y[:80]))
         found[name] = history
         weights = "float64" if name == "float64" else "float32"
         assert {p.dtype.name for p in model.parameters()} == {weights}
         assert model.product_precision == (name if name in NARROW else None)
         assert ("loss_scale" in history) == (name == "float16")
     plain = found["float32"]
-    assert plain["loss"][-1] < 0.3 * plain["loss"][0]
+    assert plain["loss"][-1] < 0.4 * plain["loss"][0]
     for name in NAMES:
         tolerance = 3e-2 if name == "bfloat16" else 5e-3
         np.testing.assert_allclose(found[name]["loss"], plain["loss"], rtol=tolerance)
@@ -77,7 +77,7 @@ def test_each_trains_as_float32_does(backend: Backend, norm: str | None) -> None
     assert set(found["float16"]["loss_scale"]) == {2.0**16}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["float32", *NARROW])
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5, "schedule": "cosine", "l2": 1e-3}])
 def test_captured_runs_are_the_same_to_the_bit(
     backend: Backend, name: str, options: dict[str, Any]
@@ -127,8 +127,9 @@ class StopAt(Callback):
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "nadam"])
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("bfloat16", "adam"), ("float16", "adam"), ("float16", "nadam")]
+)
 def test_resumed_to_the_bit(
     name: str,
     optimizer: str,
