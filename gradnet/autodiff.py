@@ -25,7 +25,8 @@ from gradnet.graph import (
 )
 from gradnet.ops.core import Op, subgraph_gradients
 from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
-from gradnet.ops.shape import reshape, stack
+from gradnet.ops.joining import stack
+from gradnet.ops.shape import reshape
 from gradnet.tensor import Tensor
 
 Function = Callable[..., Any]

@@ -18,8 +18,9 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops.complex import conj
 from gradnet.ops.creation import asarray
 from gradnet.ops.fourier import FFT, IFFT, IRFFT, OPPOSITE, RFFT, complex_dtype, fitted
+from gradnet.ops.joining import roll
 from gradnet.ops.multilinear import CAST, Multilinear
-from gradnet.ops.shape import normalize_axes, normalize_axis, roll
+from gradnet.ops.shape import normalize_axes, normalize_axis
 from gradnet.tensor import Tensor
 
 __all__ = [

@@ -17,6 +17,7 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops import decompositions as forms
 from gradnet.ops.creation import asarray, operands_of_one_dtype
 from gradnet.ops.elementwise import broadcast_shape, op
+from gradnet.ops.joining import roll
 from gradnet.ops.linear_algebra import diagonal as diagonal
 from gradnet.ops.linear_algebra import outer as outer
 from gradnet.ops.linear_algebra import tensordot as tensordot
@@ -26,7 +27,7 @@ from gradnet.ops.linear_algebra import vector_norm as vector_norm
 from gradnet.ops.multilinear import CAST
 from gradnet.ops.multilinear import matmul as matmul
 from gradnet.ops.reduce import count_nonzero, max, min, sum
-from gradnet.ops.shape import broadcast_to, expand_dims, moveaxis, normalize_axes, roll
+from gradnet.ops.shape import broadcast_to, expand_dims, moveaxis, normalize_axes
 from gradnet.ops.shape import matrix_transpose as matrix_transpose
 from gradnet.tensor import Tensor
 

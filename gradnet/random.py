@@ -19,7 +19,8 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import op
-from gradnet.ops.index import argsort, take
+from gradnet.ops.index import take
+from gradnet.ops.order import argsort
 from gradnet.ops.shape import as_lengths
 from gradnet.tensor import Tensor
 

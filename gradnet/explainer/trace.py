@@ -15,9 +15,10 @@ from gradnet.graph import Context, Edge, Node, recording
 from gradnet.ops.core import ForwardContext
 from gradnet.ops.creation import eye, ones_like, to_backend, zeros_like
 from gradnet.ops.elementwise import Elementwise, op
+from gradnet.ops.joining import stack
 from gradnet.ops.reduce import all as all_of
 from gradnet.ops.reduce import any as any_of
-from gradnet.ops.shape import reshape, stack
+from gradnet.ops.shape import reshape
 from gradnet.tensor import Tensor
 
 LARGEST_JACOBIAN = 1024

@@ -35,17 +35,19 @@ from gradnet.ops.fused import linear, log_softmax, softmax, softmax_cross_entrop
 from gradnet.ops.elementwise import clip
 from gradnet.ops.complex import conj, imag, real
 from gradnet.ops.index import (
-    argsort,
     getitem,
-    nonzero,
     one_hot,
     pad,
     scatter_add,
-    searchsorted,
     setitem,
-    sort,
     take,
     take_along_axis,
+)
+from gradnet.ops.order import (
+    argsort,
+    nonzero,
+    searchsorted,
+    sort,
     top_k,
     where,
 )
@@ -66,8 +68,6 @@ from gradnet.ops.reduce import (
     argmax,
     argmin,
     count_nonzero,
-    cumulative_prod,
-    cumulative_sum,
     logsumexp,
     max,
     mean,
@@ -77,27 +77,33 @@ from gradnet.ops.reduce import (
     sum,
     var,
 )
+from gradnet.ops.scan import (
+    cumulative_prod,
+    cumulative_sum,
+)
 from gradnet.ops.shape import (
     broadcast_arrays,
     broadcast_to,
-    concat,
-    diff,
     expand_dims,
-    flip,
     matrix_transpose,
     moveaxis,
     permute_dims,
     ravel,
-    repeat,
     reshape,
-    roll,
-    split,
     squeeze,
-    stack,
     swapaxes,
-    tile,
     transpose,
     unstack,
+)
+from gradnet.ops.joining import (
+    concat,
+    diff,
+    flip,
+    repeat,
+    roll,
+    split,
+    stack,
+    tile,
 )
 from gradnet.ops.sets import isin, unique_all, unique_counts, unique_inverse, unique_values
 # isort: on

@@ -57,7 +57,7 @@ def asarray(
         if copy and tensor is x:
             tensor = CAST(x, dtype=x.dtype)
     elif _holds_tensors(x):
-        from gradnet.ops.shape import stack
+        from gradnet.ops.joining import stack
 
         tensor = stack([asarray(item, device=device, backend=backend) for item in x])
         # Not `wanted in (None, ...)`: to NumPy, float64 equals None.

@@ -21,9 +21,10 @@ from gradnet.ops.complex import CONJ, IMAG, REAL, is_complex
 from gradnet.ops.core import Cost, Op, size, subgraph_gradients
 from gradnet.ops.creation import asarray, ones_like, tril, zeros_like
 from gradnet.ops.elementwise import op, sum_to
+from gradnet.ops.joining import concat
 from gradnet.ops.linear_algebra import diagonal, trace
 from gradnet.ops.multilinear import CAST, matmul
-from gradnet.ops.shape import broadcast_to, concat, expand_dims, matrix_transpose
+from gradnet.ops.shape import broadcast_to, expand_dims, matrix_transpose
 from gradnet.tensor import Tensor
 
 Tangents = tuple[Tensor | None, ...]

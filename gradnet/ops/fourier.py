@@ -13,8 +13,8 @@ from gradnet.ops.complex import REAL
 from gradnet.ops.core import Cost, size
 from gradnet.ops.creation import asarray, zeros
 from gradnet.ops.elementwise import MULTIPLY
+from gradnet.ops.joining import concat
 from gradnet.ops.multilinear import CAST, Multilinear
-from gradnet.ops.shape import concat
 from gradnet.tensor import Tensor
 
 OPPOSITE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}

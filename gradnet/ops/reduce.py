@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gradnet import dtypes, modes
@@ -13,14 +13,13 @@ from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, Edge, Node
 from gradnet.ops.core import Composed, Cost, Op, size
-from gradnet.ops.creation import asarray, astype, full, zeros_like
+from gradnet.ops.creation import asarray, astype, zeros_like
 from gradnet.ops.elementwise import op
+from gradnet.ops.joining import concat
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
 from gradnet.ops.shape import (
     BROADCAST,
     RESHAPE,
-    concat,
-    flip,
     normalize_axes,
     normalize_axis,
     reshape,
@@ -83,7 +82,7 @@ SUM = _Sum(
 )
 
 
-def _accumulator(x: Tensor, dtype: Any) -> DType:
+def accumulator(x: Tensor, dtype: Any) -> DType:
     """The dtype of a sum or product: as asked, or 64 bits for integers, as the array API says."""
     if dtype is not None:
         return dtypes.canonical(dtype)
@@ -104,7 +103,7 @@ def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fal
     """The sum over axes, all of them for None; integers add up in 64 bits."""
     x = asarray(x)
     axes = normalize_axes("sum", axis, x.ndim)
-    wanted = _accumulator(x, dtype)
+    wanted = accumulator(x, dtype)
     return SUM(_accumulated(x, wanted), axes=axes, keepdims=keepdims, dtype=wanted)
 
 
@@ -197,7 +196,7 @@ def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
     """The product over axes, all of them for None; integers multiply in 64 bits."""
     x = asarray(x)
     axes = normalize_axes("prod", axis, x.ndim)
-    wanted = _accumulator(x, dtype)
+    wanted = accumulator(x, dtype)
     return PROD(astype(x, wanted, copy=False), axes=axes, keepdims=keepdims)
 
 
@@ -335,84 +334,3 @@ def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the first smallest value along an axis, of the flattened x for None."""
     return _arg_extreme("min", x, axis, keepdims)
-
-
-# Running reductions
-
-
-def _scan_cost(shape: Shape, axis: int, itemsize: int) -> Cost:
-    return size(shape), 2.0 * itemsize * size(shape)
-
-
-def _cumsum_adjoint(g: Tensor, context: Context) -> Tensor:
-    axis = context.parameters["axis"]
-    return flip(CUMSUM(flip(g, axis=axis), axis=axis), axis=axis)
-
-
-CUMSUM = Multilinear(
-    "cumulative_sum",
-    lambda backend, x, axis: backend.scan("sum", x, axis),
-    (_cumsum_adjoint,),
-    cost=_scan_cost,
-)
-
-
-class _RunningProduct(Composed):
-    """A running product, whose expression doubles its stride in each of log2(n) steps."""
-
-    def forward(self, backend: Backend, *xs: Array, axis: int) -> Array:
-        return backend.scan("prod", xs[0], axis)
-
-    def expression(self, *inputs: Any, axis: int) -> Tensor:
-        (x,) = inputs
-        lead = (slice(None),) * axis
-        step = 1
-        while step < x.shape[axis]:
-            ahead = x[(*lead, slice(step, None))] * x[(*lead, slice(None, -step))]
-            x = concat([x[(*lead, slice(None, step))], ahead], axis=axis)
-            step *= 2
-        return x
-
-    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
-        return _scan_cost(shapes[0], itemsize=itemsize, **parameters)
-
-
-CUMPROD = _RunningProduct("cumulative_prod")
-
-
-def _running(
-    which: Callable[..., Any],
-    name: str,
-    start: float,
-    x: Any,
-    axis: int | None,
-    dtype: Any,
-    include_initial: bool,
-) -> Tensor:
-    x = asarray(x)
-    if axis is None:
-        if x.ndim != 1:
-            raise ShapeError(f"{name} needs an axis for a tensor of shape {x.shape}")
-        axis = 0
-    axis = normalize_axis(name, axis, x.ndim)
-    wanted = _accumulator(x, dtype)
-    x = astype(x, wanted, copy=False)
-    y: Tensor = which(x, axis=axis)
-    if include_initial:
-        shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-        y = concat([full(shape, start, dtype=wanted, backend=x.backend), y], axis=axis)
-    return y
-
-
-def cumulative_sum(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Tensor:
-    """The running sum along an axis; with `include_initial` it starts with a 0."""
-    return _running(CUMSUM, "cumulative_sum", 0, x, axis, dtype, include_initial)
-
-
-def cumulative_prod(
-    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
-) -> Tensor:
-    """The running product along an axis; with `include_initial` it starts with a 1."""
-    return _running(CUMPROD, "cumulative_prod", 1, x, axis, dtype, include_initial)

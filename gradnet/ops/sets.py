@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 from gradnet import dtypes
 from gradnet.ops.creation import asarray, astype, full, operands_of_one_dtype, zeros_like
 from gradnet.ops.elementwise import op
-from gradnet.ops.index import argsort, nonzero, scatter_add, searchsorted, take
-from gradnet.ops.reduce import cumulative_sum
-from gradnet.ops.shape import concat, reshape
+from gradnet.ops.index import scatter_add, take
+from gradnet.ops.joining import concat
+from gradnet.ops.order import argsort, nonzero, searchsorted
+from gradnet.ops.scan import cumulative_sum
+from gradnet.ops.shape import reshape
 from gradnet.tensor import Tensor
 
 

@@ -7,14 +7,12 @@ import math
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import gradnet.ops as _ops
-from gradnet.backends import Array, Backend, Shape
+from gradnet.backends import Shape
 from gradnet.errors import AxisError, DTypeError, ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.multilinear import Multilinear
 from gradnet.tensor import Tensor
 
@@ -55,7 +53,8 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     return found
 
 
-def _tensor(x: Any) -> Tensor:
+def tensor_of(x: Any) -> Tensor:
+    """Data as a Tensor."""
     if isinstance(x, Tensor):
         return x
     return ops.asarray(x)
@@ -94,7 +93,7 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 
     Raises ShapeError where the number of elements differs.
     """
-    x = _tensor(x)
+    x = tensor_of(x)
     current = x.array.shape
     wanted = _reshaped(current, as_shape(shape))
     if copy:
@@ -133,7 +132,7 @@ PERMUTE = Multilinear(
 
 def permute_dims(x: Any, /, axes: Any) -> Tensor:
     """Axes in another order. Raises ShapeError where `axes` is no permutation of all axes."""
-    x = _tensor(x)
+    x = tensor_of(x)
     ndim = len(x.array.shape)
     order = normalize_axes("permute_dims", tuple(axes), ndim)
     if len(order) != ndim:
@@ -143,7 +142,7 @@ def permute_dims(x: Any, /, axes: Any) -> Tensor:
 
 def matrix_transpose(x: Any, /) -> Tensor:
     """The last two axes exchanged: (..., n, m) -> (..., m, n)."""
-    x = _tensor(x)
+    x = tensor_of(x)
     ndim = len(x.array.shape)
     if ndim < 2:
         raise ShapeError(f"matrix_transpose needs at least two axes, got shape {x.shape}")
@@ -152,13 +151,13 @@ def matrix_transpose(x: Any, /) -> Tensor:
 
 def transpose(x: Any, /, axes: Any = None) -> Tensor:
     """Axes in another order, reversed where none is given, as in NumPy."""
-    x = _tensor(x)
+    x = tensor_of(x)
     return permute_dims(x, tuple(range(x.ndim))[::-1] if axes is None else axes)
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
-    x = _tensor(x)
+    x = tensor_of(x)
     i, j = (normalize_axis("swapaxes", a, x.ndim) for a in (axis1, axis2))
     order = list(range(x.ndim))
     order[i], order[j] = j, i
@@ -167,7 +166,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
     """Axes moved to other places, the others keeping their order."""
-    x = _tensor(x)
+    x = tensor_of(x)
     sources = normalize_axes("moveaxis", source, x.ndim)
     destinations = normalize_axes("moveaxis", destination, x.ndim)
     if len(sources) != len(destinations):
@@ -194,7 +193,7 @@ BROADCAST = Multilinear(
 
 def broadcast_to(x: Any, /, shape: Any) -> Tensor:
     """The values repeated along new and size-1 axes, without a copy."""
-    x = _tensor(x)
+    x = tensor_of(x)
     wanted = as_shape(shape)
     tail = wanted[len(wanted) - x.ndim :] if x.ndim <= len(wanted) else None
     if tail is None or builtins.any(n not in (1, m) for n, m in zip(x.shape, tail, strict=True)):
@@ -214,13 +213,13 @@ def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
 
 def ravel(x: Any, /) -> Tensor:
     """The values as one axis, in row-major order."""
-    x = _tensor(x)
+    x = tensor_of(x)
     return reshape(x, (x.size,))
 
 
 def squeeze(x: Any, /, axis: Any = None) -> Tensor:
     """Without the given axes, or all axes, of length 1. Raises ShapeError for a longer one."""
-    x = _tensor(x)
+    x = tensor_of(x)
     if axis is None:
         axes: tuple[int, ...] = tuple(i for i, n in enumerate(x.shape) if n == 1)
     else:
@@ -233,7 +232,7 @@ def squeeze(x: Any, /, axis: Any = None) -> Tensor:
 
 def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
     """With new axes of length 1 at the given places of the result."""
-    x = _tensor(x)
+    x = tensor_of(x)
     count = len(axis) if isinstance(axis, tuple | list) else 1
     lengths = list(x.array.shape)
     for place in sorted(normalize_axes("expand_dims", axis, len(lengths) + count)):
@@ -243,186 +242,6 @@ def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices along an axis, as a tuple."""
-    x = _tensor(x)
+    x = tensor_of(x)
     axis = normalize_axis("unstack", axis, x.ndim)
     return tuple(x[(slice(None),) * axis + (i,)] for i in range(x.shape[axis]))
-
-
-# Joining and cutting
-
-
-class _Concatenate(Op):
-    """Arrays joined along an axis, or a new one; each gets back its own piece of the cotangent."""
-
-    def forward(self, backend: Backend, *xs: Array, axis: int, new: bool = False) -> Array:
-        if new:
-            shape = xs[0].shape
-            longer = (*shape[:axis], 1, *shape[axis:])
-            xs = tuple([backend.reshape(x, longer) for x in xs])
-        return backend.concatenate(xs, axis)
-
-    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
-        return (False,) * len(needs), False
-
-    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
-        axis = context.parameters["axis"]
-        lead = (slice(None),) * axis
-        if context.parameters.get("new"):
-            return [g[(*lead, i)] if need else None for i, need in enumerate(context.needs)]
-        pieces: list[Tensor | None] = []
-        start = 0
-        for x, need in zip(context.inputs, context.needs, strict=True):
-            stop = start + x.shape[axis]
-            pieces.append(g[(*lead, slice(start, stop))] if need else None)
-            start = stop
-        return pieces
-
-    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
-        from gradnet.ops.creation import zeros_like
-
-        full = [
-            zeros_like(x) if t is None else t for x, t in zip(context.inputs, tangents, strict=True)
-        ]
-        return self(*full, **context.parameters)
-
-    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
-        return 0.0, 2.0 * itemsize * sum(size(s) for s in shapes)
-
-
-CONCATENATE = _Concatenate("concat")
-
-
-def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
-    """Arrays joined along an axis, or flattened first for None.
-
-    Raises ShapeError where lengths other than along the axis differ.
-    """
-    tensors = ops.creation.operands_of_one_dtype("concat", *arrays)
-    if not tensors:
-        raise ShapeError("concat got no arrays")
-    if axis is None:
-        tensors = [reshape(x, (-1,)) for x in tensors]
-        axis = 0
-    shape = tensors[0].array.shape
-    axis = normalize_axis("concat", axis, len(shape))
-    for x in tensors:
-        other = x.array.shape
-        if other != shape:
-            rest = other[:axis], other[axis + 1 :]
-            if len(other) != len(shape) or rest != (shape[:axis], shape[axis + 1 :]):
-                listed = ", ".join(str(t.shape) for t in tensors)
-                raise ShapeError(f"concat along axis {axis} got shapes {listed}")
-    return CONCATENATE(*tensors, axis=axis)
-
-
-def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
-    """Arrays of one shape joined along a new axis."""
-    tensors = ops.creation.operands(*arrays)
-    shapes = {x.array.shape for x in tensors}
-    if len(shapes) != 1:
-        raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
-    axis = normalize_axis("stack", axis, tensors[0].ndim + 1)
-    tensors = ops.creation.operands_of_one_dtype("stack", *tensors)
-    return CONCATENATE(*tensors, axis=axis, new=True)
-
-
-def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
-    """An array cut along an axis into equal sections, or at the given indices, as in NumPy."""
-    x = _tensor(x)
-    axis = normalize_axis("split", axis, x.ndim)
-    count = x.shape[axis]
-    if isinstance(sections, int):
-        if sections < 1 or count % sections:
-            raise ShapeError(f"split cannot cut {count} rows into {sections} equal sections")
-        edges = [i * (count // sections) for i in range(sections + 1)]
-    else:
-        edges = [0, *sections, count]
-    lead = (slice(None),) * axis
-    return [x[(*lead, slice(start, stop))] for start, stop in pairwise(edges)]
-
-
-def tile(x: Any, repetitions: Any, /) -> Tensor:
-    """The array repeated as a whole along each axis, as in NumPy."""
-    x = _tensor(x)
-    counts = as_shape(repetitions)
-    ndim = builtins.max(x.ndim, len(counts))
-    counts = (1,) * (ndim - len(counts)) + counts
-    shape = (1,) * (ndim - x.ndim) + x.shape
-    interleaved = tuple(n for length in shape for n in (1, length))
-    wide = tuple(n for count, length in zip(counts, shape, strict=True) for n in (count, length))
-    wider = broadcast_to(reshape(x, interleaved), wide)
-    return reshape(wider, tuple(c * n for c, n in zip(counts, shape, strict=True)))
-
-
-def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
-    """Each element repeated along an axis, of the flattened array for None."""
-    from gradnet.ops.creation import arange, asarray
-    from gradnet.ops.index import take
-
-    x = _tensor(x)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    axis = normalize_axis("repeat", axis, x.ndim)
-    if isinstance(repeats, int) or asarray(repeats).ndim == 0:
-        repeats = operator.index(repeats)
-        wider = broadcast_to(
-            expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
-        )
-        return reshape(wider, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))
-    counts = asarray(repeats, backend=x.backend)
-    if counts.shape == (1,):
-        counts = broadcast_to(counts, (x.shape[axis],))
-    if counts.shape != (x.shape[axis],) or bool((counts < 0).any()):
-        raise ShapeError(
-            f"repeat got counts of shape {counts.shape} for {x.shape[axis]} elements along axis "
-            f"{axis}; expected one count, not negative, for each"
-        )
-    ends = counts.cumsum()
-    total = int(ends[-1]) if ends.size else 0
-    positions = arange(total, backend=x.backend)
-    array = x.backend.searchsorted(ends.array, positions.array, "right")
-    return take(x, Tensor.wrap(array, x.backend), axis=axis)
-
-
-def flip(x: Any, /, *, axis: Any = None) -> Tensor:
-    """The order of the elements reversed along axes, all of them for None."""
-    x = _tensor(x)
-    axes = normalize_axes("flip", axis, x.ndim)
-    return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
-
-
-def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
-    """Elements moved along axes, those pushed out at the end coming back at the start."""
-    x = _tensor(x)
-    if axis is None:
-        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
-    for a, s in zip(axes, shifts, strict=True):
-        a = normalize_axis("roll", a, x.ndim)
-        count = x.shape[a]
-        if count and s % count:
-            lead, cut = (slice(None),) * a, count - s % count
-            x = concat([x[(*lead, slice(cut, None))], x[(*lead, slice(None, cut))]], axis=a)
-    return x
-
-
-def diff(
-    x: Any, /, n: int = 1, *, axis: int = -1, prepend: Any = None, append: Any = None
-) -> Tensor:
-    """The differences of neighbours along an axis, taken n times; each time one element fewer.
-
-    `prepend` and `append` are joined to x first. Raises ValueError for a negative n.
-    """
-    from gradnet.ops.elementwise import op
-
-    if n < 0:
-        raise ValueError(f"diff takes the difference n times, got n={n}")
-    joined = [part for part in (prepend, x, append) if part is not None]
-    x = concat(joined, axis=axis) if len(joined) > 1 else _tensor(x)
-    axis = normalize_axis("diff", axis, x.ndim)
-    lead = (slice(None),) * axis
-    difference = op("not_equal" if x.dtype == bool else "subtract")
-    for _ in range(n):
-        x = difference(x[(*lead, slice(1, None))], x[(*lead, slice(None, -1))])
-    return x

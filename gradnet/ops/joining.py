@@ -1,0 +1,204 @@
+"""Ops that join arrays, cut them, and repeat, turn or shift what is in them."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import gradnet.ops as _ops
+from gradnet.backends import Array, Backend, Shape
+from gradnet.errors import ShapeError
+from gradnet.graph import Context
+from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.shape import (
+    as_shape,
+    broadcast_to,
+    expand_dims,
+    normalize_axes,
+    normalize_axis,
+    reshape,
+    tensor_of,
+)
+from gradnet.tensor import Tensor
+
+ops: Any = _ops  # what is above this file, looked up when it is used
+
+
+class _Concatenate(Op):
+    """Arrays joined along an axis, or a new one; each gets back its own piece of the cotangent."""
+
+    def forward(self, backend: Backend, *xs: Array, axis: int, new: bool = False) -> Array:
+        if new:
+            shape = xs[0].shape
+            longer = (*shape[:axis], 1, *shape[axis:])
+            xs = tuple([backend.reshape(x, longer) for x in xs])
+        return backend.concatenate(xs, axis)
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        return (False,) * len(needs), False
+
+    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
+        axis = context.parameters["axis"]
+        lead = (slice(None),) * axis
+        if context.parameters.get("new"):
+            return [g[(*lead, i)] if need else None for i, need in enumerate(context.needs)]
+        pieces: list[Tensor | None] = []
+        start = 0
+        for x, need in zip(context.inputs, context.needs, strict=True):
+            stop = start + x.shape[axis]
+            pieces.append(g[(*lead, slice(start, stop))] if need else None)
+            start = stop
+        return pieces
+
+    def jvp(self, context: Context, tangents: tuple[Tensor | None, ...]) -> Any:
+        from gradnet.ops.creation import zeros_like
+
+        full = [
+            zeros_like(x) if t is None else t for x, t in zip(context.inputs, tangents, strict=True)
+        ]
+        return self(*full, **context.parameters)
+
+    def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
+        return 0.0, 2.0 * itemsize * sum(size(s) for s in shapes)
+
+
+CONCATENATE = _Concatenate("concat")
+
+
+def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
+    """Arrays joined along an axis, or flattened first for None.
+
+    Raises ShapeError where lengths other than along the axis differ.
+    """
+    tensors = ops.creation.operands_of_one_dtype("concat", *arrays)
+    if not tensors:
+        raise ShapeError("concat got no arrays")
+    if axis is None:
+        tensors = [reshape(x, (-1,)) for x in tensors]
+        axis = 0
+    shape = tensors[0].array.shape
+    axis = normalize_axis("concat", axis, len(shape))
+    for x in tensors:
+        other = x.array.shape
+        if other != shape:
+            rest = other[:axis], other[axis + 1 :]
+            if len(other) != len(shape) or rest != (shape[:axis], shape[axis + 1 :]):
+                listed = ", ".join(str(t.shape) for t in tensors)
+                raise ShapeError(f"concat along axis {axis} got shapes {listed}")
+    return CONCATENATE(*tensors, axis=axis)
+
+
+def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
+    """Arrays of one shape joined along a new axis."""
+    tensors = ops.creation.operands(*arrays)
+    shapes = {x.array.shape for x in tensors}
+    if len(shapes) != 1:
+        raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
+    axis = normalize_axis("stack", axis, tensors[0].ndim + 1)
+    tensors = ops.creation.operands_of_one_dtype("stack", *tensors)
+    return CONCATENATE(*tensors, axis=axis, new=True)
+
+
+def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
+    """An array cut along an axis into equal sections, or at the given indices, as in NumPy."""
+    x = tensor_of(x)
+    axis = normalize_axis("split", axis, x.ndim)
+    count = x.shape[axis]
+    if isinstance(sections, int):
+        if sections < 1 or count % sections:
+            raise ShapeError(f"split cannot cut {count} rows into {sections} equal sections")
+        edges = [i * (count // sections) for i in range(sections + 1)]
+    else:
+        edges = [0, *sections, count]
+    lead = (slice(None),) * axis
+    return [x[(*lead, slice(start, stop))] for start, stop in pairwise(edges)]
+
+
+def tile(x: Any, repetitions: Any, /) -> Tensor:
+    """The array repeated as a whole along each axis, as in NumPy."""
+    x = tensor_of(x)
+    counts = as_shape(repetitions)
+    ndim = builtins.max(x.ndim, len(counts))
+    counts = (1,) * (ndim - len(counts)) + counts
+    shape = (1,) * (ndim - x.ndim) + x.shape
+    interleaved = tuple(n for length in shape for n in (1, length))
+    wide = tuple(n for count, length in zip(counts, shape, strict=True) for n in (count, length))
+    wider = broadcast_to(reshape(x, interleaved), wide)
+    return reshape(wider, tuple(c * n for c, n in zip(counts, shape, strict=True)))
+
+
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Each element repeated along an axis, of the flattened array for None."""
+    from gradnet.ops.creation import arange, asarray
+    from gradnet.ops.index import take
+
+    x = tensor_of(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    axis = normalize_axis("repeat", axis, x.ndim)
+    if isinstance(repeats, int) or asarray(repeats).ndim == 0:
+        repeats = operator.index(repeats)
+        wider = broadcast_to(
+            expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
+        )
+        return reshape(wider, (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :]))
+    counts = asarray(repeats, backend=x.backend)
+    if counts.shape == (1,):
+        counts = broadcast_to(counts, (x.shape[axis],))
+    if counts.shape != (x.shape[axis],) or bool((counts < 0).any()):
+        raise ShapeError(
+            f"repeat got counts of shape {counts.shape} for {x.shape[axis]} elements along axis "
+            f"{axis}; expected one count, not negative, for each"
+        )
+    ends = counts.cumsum()
+    total = int(ends[-1]) if ends.size else 0
+    positions = arange(total, backend=x.backend)
+    array = x.backend.searchsorted(ends.array, positions.array, "right")
+    return take(x, Tensor.wrap(array, x.backend), axis=axis)
+
+
+def flip(x: Any, /, *, axis: Any = None) -> Tensor:
+    """The order of the elements reversed along axes, all of them for None."""
+    x = tensor_of(x)
+    axes = normalize_axes("flip", axis, x.ndim)
+    return x[tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim))]
+
+
+def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
+    """Elements moved along axes, those pushed out at the end coming back at the start."""
+    x = tensor_of(x)
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    for a, s in zip(axes, shifts, strict=True):
+        a = normalize_axis("roll", a, x.ndim)
+        count = x.shape[a]
+        if count and s % count:
+            lead, cut = (slice(None),) * a, count - s % count
+            x = concat([x[(*lead, slice(cut, None))], x[(*lead, slice(None, cut))]], axis=a)
+    return x
+
+
+def diff(
+    x: Any, /, n: int = 1, *, axis: int = -1, prepend: Any = None, append: Any = None
+) -> Tensor:
+    """The differences of neighbours along an axis, taken n times; each time one element fewer.
+
+    `prepend` and `append` are joined to x first. Raises ValueError for a negative n.
+    """
+    from gradnet.ops.elementwise import op
+
+    if n < 0:
+        raise ValueError(f"diff takes the difference n times, got n={n}")
+    joined = [part for part in (prepend, x, append) if part is not None]
+    x = concat(joined, axis=axis) if len(joined) > 1 else tensor_of(x)
+    axis = normalize_axis("diff", axis, x.ndim)
+    lead = (slice(None),) * axis
+    difference = op("not_equal" if x.dtype == bool else "subtract")
+    for _ in range(n):
+        x = difference(x[(*lead, slice(1, None))], x[(*lead, slice(None, -1))])
+    return x
