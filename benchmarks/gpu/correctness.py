@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu import comparisons, networks, products, shards, suite
+from benchmarks.gpu import comparisons, fused, networks, products, shards, suite
 from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import Notebook, NotThere, Wrong, main
 
@@ -143,6 +143,8 @@ def run(notes: Notebook) -> None:
     notes.part("captured", lambda: captured(bench))
     notes.part("curves", lambda: curves(bench))
     notes.part("precisions", lambda: networks.precisions(bench))
+    notes.part("fused_mlp", lambda: fused.fused_mlp(bench))
+    notes.part("cluster", lambda: fused.cluster(bench))
     shards.run(notes, bench)
     notes.part("cublaslt", lambda: products.sweep(bench))
     notes.part("tests", lambda: suite.run(notes.options, notes.left))
