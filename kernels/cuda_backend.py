@@ -5,7 +5,8 @@ Methods return when the work has been given to the device's current stream; only
 values to the host, or needs them there, waits: `to_host`, `nonzero`, masks, and index arrays that
 are not along the first axis alone. An index array along the first axis is not looked at
 first: what is out of range reads as NaN, or 0 for integers, is not written to, and raises
-IndexError at the next `to_host` or `synchronize`.
+IndexError at the next `to_host` or `synchronize`. Captured functions are CUDA graphs: see
+cuda_graph.py.
 """
 
 from __future__ import annotations
