@@ -190,24 +190,29 @@ class _Tile:
         following = self.step(a, b, sums)
         advance = shape.size if self.by_rows else "%sa"
         loop.close(1, [*(text.ahead(x, advance) for x in a), text.ahead(b, "%sb"), *following])
-        self.leave(targets, sums)
+        places = [
+            (text.ahead(target, v * shape.width * shape.size), mask)
+            for target in targets
+            for v, mask in enumerate(self.masks)
+        ]
+        plain, added = text.name(), text.name()
+        text.do(f"br i1 %more, label %{added}, label %{plain}")
+        text.begin(added)
+        # All are loaded before any is stored: a load waits for a masked store that is near it.
+        totals = [
+            text.new(f"fadd {shape.vector} {load(text, shape, place, mask)}, {x}")
+            for (place, mask), x in zip(places, sums, strict=True)
+        ]
+        self.leave(places, totals)
+        text.begin(plain)
+        self.leave(places, sums)
         return "\n".join(text.lines)
 
-    def leave(self, targets: list[str], sums: list[str]) -> None:
-        """Put the accumulators into C, with what it holds or with 0 added; and return."""
-        text, shape = self.text, self.shape
-        every = splat(text, "i1", shape.width, "%more")
-        held = [
-            every if mask is None else text.new(f"and {shape.mask} {mask}, {every}")
-            for mask in self.masks
-        ]
-        for i, target in enumerate(targets):
-            for v, mask in enumerate(self.masks):
-                place = text.ahead(target, v * shape.width * shape.size) if v else target
-                before = load(text, shape, place, held[v])
-                x = text.new(f"fadd {shape.vector} {before}, {sums[i * self.vectors + v]}")
-                store(text, shape, x, place, mask)
-        text.do("ret void")
+    def leave(self, places: list[tuple[str, str | None]], values: list[str]) -> None:
+        """Put vectors into C, and return."""
+        for (place, mask), x in zip(places, values, strict=True):
+            store(self.text, self.shape, x, place, mask)
+        self.text.do("ret void")
 
 
 def name(rows: int, vectors: int, masked: bool, by_rows: bool) -> str:
