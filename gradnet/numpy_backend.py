@@ -7,6 +7,7 @@ computed in float32 and rounded once.
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -53,6 +54,8 @@ UFUNCS: dict[str, np.ufunc] = {
     for ours, theirs in (*zip(_SAME_NAME, _SAME_NAME, strict=True), *_OTHER_NAME.items())
 }
 
+# Bytes of an array from which on it begins with a line of the cache.
+_LARGE, _LINE = 1 << 12, 64
 _REDUCERS: dict[str, np.ufunc] = {
     "sum": np.add,
     "prod": np.multiply,
@@ -131,10 +134,16 @@ class NumpyBackend:
     device: str = "cpu"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        return np.empty(shape, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size < _LARGE:
+            return np.empty(shape, dtype)
+        # Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.
+        memory = np.empty(size + _LINE, np.uint8)
+        start = -memory.__array_interface__["data"][0] % _LINE
+        return np.ndarray(shape, dtype, memory, start)
 
     def full(self, shape: Shape, value: Scalar, dtype: DType, *, out: Array | None = None) -> Array:
-        out = np.empty(shape, dtype) if out is None else out
+        out = self.empty(shape, dtype) if out is None else out
         out.fill(value)
         return out
 

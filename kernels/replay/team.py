@@ -1,7 +1,7 @@
 """A team of threads that run one step together, and wait for the next without the interpreter.
 
 Between steps that follow at once a member spins, for waking a thread takes longer than a small
-step; after a millisecond without work it sleeps until it is needed.
+step; after some milliseconds without work it sleeps until it is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .. import threads
 from . import machine, waits
 
 # Turns of a waiting loop, of some 50 nanoseconds each.
-_PATIENCE = 20_000
+_PATIENCE = 100_000
 # Each member's box: its state, and 64 bytes on the function and the slots of its next step.
 _BOX = 128
 _READY, _ASSIGNED, _ASLEEP = 0, 1, 2
