@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import re
 import sys
 from pathlib import Path
@@ -16,21 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import lockstep
-from fakes.cublaslt_over_numpy import attach
-from fakes.cupy_over_numpy import THREADS, Cupy
+from fakes import training as training_steps
 from gradnet.kernels import launch
-from gradnet.kernels.cuda_backend import CudaBackend
-from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates import program as programs
 from gradnet.kernels.cuda_templates import reductions
 from gradnet.kernels.cuda_templates.program import Program
 
-import gradnet as gn
-from gradnet import backends, formulas, nn, optim
 from gradnet.errors import DeviceError
 
-RNG = np.random.default_rng(3)
 ARCHITECTURES = ((8, 0), (9, 0))
 FULL_BLOCK = 256
 # So many tests have the kernels among them, and so may as many processes.
@@ -39,119 +31,10 @@ PARAMETERS = {"f4": ".f32", "f8": ".f64", "i8": ".u64", "u8": ".u64", "u4": ".u3
 PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 
 
-class Recorder:
-    """A launcher that runs nothing: which programs there are depends on no value."""
-
-    def __init__(self) -> None:
-        self.programs: set[Program] = set()
-
-    def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
-        self.programs.add(program)
-
-
-def trained(
-    cuda: CudaBackend, precision: str, optimizer: Any = "sgd", loss: str = "", **settings: Any
-) -> None:
-    """A step of training, its batch gathered by a shuffle, and a prediction."""
-    with backends.use(cuda):
-        settings = {"activation": "relu", "output": "softmax", **settings}
-        model = nn.MLP((6, 8, 4), seed=0, **settings)
-        model.to(precision)
-        name, options = optimizer if isinstance(optimizer, tuple) else (optimizer, {})
-        step = optim.create(name, model.parameters(), lr=0.01, **options)
-        data = gn.astype(gn.asarray(RNG.standard_normal((12, 6))), precision)
-        rows = gn.random.permutation(12)[:8]
-        z = model(data[rows])
-        found = LOSSES[loss](z) if loss else model.output.loss(z, targets(model.output.name)[rows])
-        found.backward()
-        optim.clip_grad_norm(model.parameters(), 1.0)
-        step.step()
-        step.zero_grad()
-        model.output.predict(model(data))
-
-
-def targets(output: str) -> gn.Tensor:
-    """Twelve targets for four units."""
-    if output == "softmax":
-        return gn.asarray(RNG.integers(0, 4, 12))
-    return gn.asarray(RNG.integers(0, 2, (12, 4)))
-
-
-def weighted(z: gn.Tensor) -> gn.Tensor:
-    """Cross-entropy with weights and smoothing."""
-    w = gn.asarray(RNG.uniform(1, 2, len(z)).astype(np.float32))
-    y = gn.asarray(RNG.integers(0, 4, len(z)))
-    return nn.cross_entropy(z, y, label_smoothing=0.1, sample_weight=gn.astype(w, z.dtype))
-
-
-LOSSES: dict[str, Any] = {
-    "classes, weighted": weighted,
-    "probabilities": lambda z: nn.cross_entropy(z, gn.full_like(z, 0.25)),
-    "hinge": lambda z: nn.hinge(z, gn.asarray(RNG.integers(0, 4, len(z)))),
-    "mae": lambda z: nn.mae(z, gn.zeros_like(z)),
-    "huber": lambda z: nn.huber(z, gn.zeros_like(z)),
-}
-ACTIVATIONS = tuple(row.name for row in formulas.rows() if row.activation)
-OPTIMIZERS: tuple[Any, ...] = (
-    *(name for name in optim.names() if name not in ("lbfgs", "conjugate_gradient")),
-    ("sgd", {"momentum": 0.9}),
-    ("sgd", {"momentum": 0.9, "nesterov": True}),
-    ("rmsprop", {"momentum": 0.9}),
-    ("rmsprop", {"centered": True}),
-)
-PRECISIONS = ("float32", "bfloat16", "float16", "float64")
-# All combinations of activation, optimizer and precision take four minutes: without it, those
-# other than float32 are compiled with one activation and one optimizer each, which is every
-# signature all the same.
-EVERY = bool(os.environ.get("GRADNET_COMPILE_EVERY_KERNEL"))
-
-
-def steps(cuda: CudaBackend) -> None:
-    """The training steps whose kernels are compiled."""
-    for precision in PRECISIONS:
-        whole = EVERY or precision == "float32"
-        for activation in ACTIVATIONS if whole else ("gelu",):
-            trained(cuda, precision, activation=activation)
-        for optimizer in OPTIMIZERS if whole else ("adam",):
-            trained(cuda, precision, optimizer, dropout=0.5)
-        for output in ("linear", "sigmoid", "gaussian") if whole else ("linear",):
-            trained(cuda, precision, output=output)
-        for loss in LOSSES if whole else ():
-            trained(cuda, precision, loss=loss)
-        for norm in ("batch", "layer") if whole else ():
-            trained(cuda, precision, norm=norm)
-    replayed(cuda)
-
-
-def replayed(cuda: CudaBackend) -> None:
-    """Steps as CUDA graphs, one and several, whose numbers are in the device's memory."""
-    with backends.use(cuda):
-        model = nn.MLP((6, 8, 4), dropout=0.5, output="softmax", seed=0)
-        made = optim.Adam(model.parameters(), lr=0.01)
-
-        def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-            loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            made.step()
-            made.zero_grad()
-            return loss
-
-        x, y = gn.zeros((9 * 8, 6)), gn.zeros((9 * 8,), dtype=gn.int64)
-        gn.capture(step).each(x, y, rows=8)
-
-
 @pytest.fixture(scope="module")
 def training() -> list[Program]:
     """The programs of training, with blocks of the size that a GPU is given."""
-    recorder = Recorder()
-    lockstep.use_blocks(FULL_BLOCK)
-    try:
-        cuda = CudaBackend(Device(Cupy(), 0, recorder))
-        attach(cuda)
-        steps(cuda)
-    finally:
-        lockstep.use_blocks(THREADS)
-    return sorted(recorder.programs, key=lambda one: one.key)
+    return training_steps.programs(FULL_BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +56,9 @@ def test_what_training_launches(training: list[Program]) -> None:
     assert {one.threads for one in training} == {FULL_BLOCK}
     assert f"\nTHREADS = {FULL_BLOCK}\n" in inspect.getsource(programs)
     # One for each activation that has a slope, and one for each update, and Adam's in a graph.
-    assert sum(one.kind == "bias_activation" for one in training) > len(ACTIVATIONS) - 5
+    assert (
+        sum(one.kind == "bias_activation" for one in training) > len(training_steps.ACTIVATIONS) - 5
+    )
     assert sum(one.kind == "update" and "f4*" in one.signature for one in training) == 12
 
 
