@@ -202,8 +202,8 @@ class Replacement:
         return found
 
 
-def values_of(value: Value, dtype: DType) -> Value:
-    """A piece of a storage that is told by its place alone: contiguous, of that dtype."""
+def contiguous(value: Value, dtype: DType) -> Value:
+    """An array at that place and of that shape, contiguous and of that dtype."""
     strides, step = [], dtype.itemsize
     for n in reversed(value.shape):
         strides.append(step)
@@ -214,7 +214,7 @@ def values_of(value: Value, dtype: DType) -> Value:
 def temporary(shape: tuple[int, ...], dtype: DType) -> Value:
     """An array in memory of its own."""
     size = int(np.prod(shape)) * dtype.itemsize
-    return values_of(Value(Storage("temporary", size, None), 0, shape, (), dtype), dtype)
+    return contiguous(Value(Storage("temporary", size, None), 0, shape, (), dtype), dtype)
 
 
 def copied(x: Value, y: Value | None) -> Call:
@@ -233,7 +233,7 @@ def split(flat: Value, like: list[Value]) -> list[Value]:
     found, offset = [], flat.offset
     for value in like:
         part = Value(flat.storage, offset, value.shape, (), FLOAT32)
-        found.append(values_of(part, FLOAT32))
+        found.append(contiguous(part, FLOAT32))
         offset += value.size * FLOAT32.itemsize
     return found
 
@@ -248,4 +248,4 @@ def consecutive(parts: list[Value]) -> Value | None:
         offset += value.size * FLOAT32.itemsize
     total = sum(value.size for value in parts)
     flat = Value(parts[0].storage, parts[0].offset, (total,), (), FLOAT32)
-    return values_of(flat, FLOAT32)
+    return contiguous(flat, FLOAT32)

@@ -113,7 +113,8 @@ WORTH = {16: Bound(1, 512), 32: Bound(1, 256), 64: Bound(1, 256), 128: Bound(1, 
 # With more inputs or outputs, the most rows: one round of every block.
 ONE_ROUND = 16 * WARPS * PARTS
 
-# The switch: "0" never, "1" wherever the kernels can, and otherwise where WORTH expects a gain.
+# The environment variable that switches it, looked at when a function is captured: "0" never, "1"
+# wherever the kernels can, and otherwise where WORTH expects a gain.
 SWITCH = "GRADNET_FUSED_MLP"
 
 
