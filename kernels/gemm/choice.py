@@ -22,7 +22,9 @@ Strides = tuple[int, int]
 _LEAST = 4
 # Bytes that the elements of a tile or a panel may spread over if they are not to be packed.
 _SPREAD_A = 64 << 10
-_SPREAD_B = 256 << 10
+_SPREAD_B = 128 << 10
+# A sum of so few products is soon done: what takes time is writing the result, row by row.
+_SHALLOW = 32
 _BLOCK_B = 3 << 20
 
 
@@ -97,7 +99,7 @@ def blocks(shape: tile.Shape, k: int) -> Blocks:
     parts = max(-(-k // most), 1)
     depth = max(-(-k // (16 * parts)) * 16, 16)
     tile = shape.pitch * depth * shape.size
-    rows = max(3 * second // (4 * tile), 1) * shape.rows
+    rows = (4 if k <= _SHALLOW else max(3 * second // (4 * tile), 1)) * shape.rows
     return Blocks(depth, rows, max(_BLOCK_B // (depth * shape.size) // 64, 1) * 64)
 
 
@@ -122,8 +124,11 @@ def _packs(
     else:
         # Rows that begin at the same place in their pages push one another out of the cache.
         pack_a = m >= 8 * shape.columns or (a[0] % 2048 == 0 and m >= 3 * shape.columns)
-    pack_b = columns_b or (depth * abs(b[0]) > _SPREAD_B and n > 2 * shape.rows)
-    return pack_a, pack_b
+    # The more rows of A there are, the more a packed panel is used.
+    spread = depth * abs(b[0])
+    some, many = n > 2 * shape.rows, n > 6 * shape.rows
+    pack_b = (some and spread > 2 * _SPREAD_B) or (many and spread > _SPREAD_B)
+    return pack_a, columns_b or pack_b
 
 
 def planned(
@@ -138,7 +143,8 @@ def planned(
 ) -> Plan:
     """A product in given blocks that packs A, B, or both; B stored by columns must be packed."""
     pack_a, pack_b = packs
-    rows, columns = (n if not pack_a else made.rows), (m if not pack_b else made.columns)
+    rows = made.rows if pack_a or k <= _SHALLOW else n
+    columns = made.columns if pack_b else m
     mode = pack_a << driver.PACK_A | pack_b << driver.PACK_B
     mode |= (a[1] != shape.size) << driver.COLUMNS_A | (b[1] != shape.size) << driver.COLUMNS_B
     depth = -(-min(made.k, max(k, 1)) // shape.width) * shape.width

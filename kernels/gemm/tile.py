@@ -190,7 +190,7 @@ class _Tile:
         following = self.step(a, b, sums)
         advance = shape.size if self.by_rows else "%sa"
         loop.close(1, [*(text.ahead(x, advance) for x in a), text.ahead(b, "%sb"), *following])
-        places = [
+        kept = [
             (text.ahead(target, v * shape.width * shape.size), mask)
             for target in targets
             for v, mask in enumerate(self.masks)
@@ -201,11 +201,11 @@ class _Tile:
         # All are loaded before any is stored: a load waits for a masked store that is near it.
         totals = [
             text.new(f"fadd {shape.vector} {load(text, shape, place, mask)}, {x}")
-            for (place, mask), x in zip(places, sums, strict=True)
+            for (place, mask), x in zip(kept, sums, strict=True)
         ]
-        self.leave(places, totals)
+        self.leave(kept, totals)
         text.begin(plain)
-        self.leave(places, sums)
+        self.leave(kept, sums)
         return "\n".join(text.lines)
 
     def leave(self, places: list[tuple[str, str | None]], values: list[str]) -> None:
