@@ -99,6 +99,23 @@ def pair(name: str, size: int) -> dict[str, Call]:
     return {"gradnet": FUNCTIONS[name](gn, ours), "numpy": FUNCTIONS[name](np, theirs)}
 
 
+def sharing(size: int = SIZES[-1]) -> dict[str, Call]:
+    """A sum of two large vectors by NumPy, by our call on one thread, and on all it may take."""
+    from gradnet.kernels import threads
+
+    calls = pair("add", size)
+    ours, allowed = calls["gradnet"], threads.SHARE
+
+    def alone() -> None:
+        threads.SHARE = size
+        try:
+            ours()
+        finally:
+            threads.SHARE = allowed
+
+    return {"numpy": calls["numpy"], "one thread": alone, "shared": ours}
+
+
 def _links(xp: Any, x: Any, w: Any) -> Any:
     y = x
     for _ in range(CHAIN // 4):
@@ -189,9 +206,11 @@ def measure(rounds: int) -> dict[str, Any]:
                 }
             )
     linked = medians(chain(), rounds)
+    shared = {name: min(found) for name, found in race(sharing(), 4 * rounds).items()}
     return {
         "functions": rows,
         "chain_us": {name: seconds * 1e6 for name, seconds in linked.items()},
+        "sharing_us": {name: seconds * 1e6 for name, seconds in shared.items()},
     }
 
 
@@ -216,7 +235,11 @@ def report(found: Mapping[str, Any]) -> str:
     linked = found["chain_us"]
     ours = linked["gradnet"]
     lines = [f"{name} {us:.1f} us ({ours / us:.2f})" for name, us in linked.items()]
-    return f"{text}\n\nForward and backward of {CHAIN} ops on 10 elements: {', '.join(lines)}\n"
+    best = [f"{name} {us:.0f} us" for name, us in found["sharing_us"].items()]
+    return (
+        f"{text}\n\nForward and backward of {CHAIN} ops on 10 elements: {', '.join(lines)}\n"
+        f"A sum of {SIZES[-1]:,} elements, the least of all rounds: {', '.join(best)}\n"
+    )
 
 
 def main() -> None:
