@@ -76,7 +76,7 @@ def test_a_dry_run_has_no_figures(dry: tuple[Path, dict[str, Any]]) -> None:
     assert set(values) == {None}
     text = (out / "gpu.md").read_text("utf-8")
     assert report.DRY in text
-    assert "| by cublasLt itself, error | float32 |" in text
+    assert "| by cublasLt itself, error |" in text
     assert " µs" not in text
     assert " TB/s" not in text
 
