@@ -127,6 +127,12 @@ class Elementwise(Promotion, Op):
                     arrays = self._arrays(first, operands)
                     if arrays is not None:
                         result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
+                        if not modes.open_modes:
+                            for x in operands:
+                                if isinstance(x, Tensor) and x.node is not None:
+                                    break
+                            else:
+                                return fresh(result, backend)
                         return self.finish(backend, operands, result, parameters)
         return self._converted(operands, named)
 

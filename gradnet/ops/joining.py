@@ -93,12 +93,16 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """Arrays of one shape joined along a new axis."""
-    tensors = ops.creation.operands(*arrays)
-    shapes = {x.array.shape for x in tensors}
-    if len(shapes) != 1:
+    tensors = ops.creation.operands_of_one_dtype("stack", *arrays)
+    shape = tensors[0].array.shape if tensors else None
+    for x in tensors:
+        if x.array.shape != shape:
+            shape = None
+            break
+    if shape is None:
+        shapes = {x.array.shape for x in tensors}
         raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
-    axis = normalize_axis("stack", axis, tensors[0].ndim + 1)
-    tensors = ops.creation.operands_of_one_dtype("stack", *tensors)
+    axis = normalize_axis("stack", axis, len(shape) + 1)
     return CONCATENATE(*tensors, axis=axis, new=True)
 
 

@@ -141,7 +141,7 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     x = asarray(x)
     shape = x.array.shape
-    if dtypes.kind(x.array.dtype) == "complex":
+    if x.array.dtype.kind == "c":
         raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
     axes = normalize_axes(which.name, axis, len(shape))
     if 0 in shape and builtins.any(shape[a] == 0 for a in axes):
@@ -309,7 +309,7 @@ def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Te
 
 def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     x = asarray(x)
-    if dtypes.kind(x.array.dtype) == "complex":
+    if x.array.dtype.kind == "c":
         raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
     ndim = x.ndim
     if axis is None:
