@@ -15,8 +15,13 @@ from gradnet import binding, dtypes, formulas, modes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import DType
 from gradnet.formulas import Row
+<<<<<<< HEAD
 from gradnet.formulas.complex import HOLOMORPHIC
 from gradnet.graph import Context, Edge, Node
+=======
+from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
+from gradnet.graph import Context, Edge, Node, Pending
+>>>>>>> 572d848 (Make a weight's gradient at once where its optimizer keeps it)
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.mapped import Mapped, map_on
@@ -240,7 +245,7 @@ class Elementwise(Promotion, Op):
             return _multiple_of(g, product)
         return product(g, *self._arguments(context, names), dtype=g.dtype)
 
-    def pull(self, node: Node, g: Array) -> Sequence[tuple[Edge, Array]]:
+    def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
         """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
         backend: Any = node.backend
         inputs: Any = node.inputs

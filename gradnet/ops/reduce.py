@@ -11,7 +11,7 @@ from gradnet import dtypes, modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
-from gradnet.graph import Context, Edge, Node
+from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, zeros_like
 from gradnet.ops.elementwise import op
@@ -60,7 +60,7 @@ def _reduce_cost(
 class _Sum(Multilinear):
     """A sum, whose derivative on arrays is a view where the dtype stays."""
 
-    def pull(self, node: Node, g: Array) -> Sequence[tuple[Edge, Array]]:
+    def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
         (x,), (edge,) = node.inputs or (), node.parents
         backend: Any = node.backend
         axes, shape = node.parameters["axes"], x.shape
