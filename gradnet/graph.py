@@ -12,8 +12,8 @@ from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradnet import formulas
-from gradnet.backends import Backend, Shape
+from gradnet import formulas, host
+from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import GraphError, ShapeError
 from gradnet.modes import keeping as keeping
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Edge = tuple["Node", int]
 Hook = Callable[["Tensor"], "Tensor | None"]
+# Nodes whose cotangents are being collected, by the negative of their number.
+Pending = dict[int, tuple["Node", list[Any]]]
 
 _ADD = formulas.row("add").formula
 
@@ -211,7 +213,7 @@ def backpropagate(
 
 def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
     """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays."""
-    pending: dict[int, tuple[Node, list[Any]]] = {}
+    pending: Pending = {}
     heap: list[int] = []
     pairs: Sequence[tuple[Edge, Any]] = [(edge, g.array) for edge, g in outputs]
     with recording(False):
@@ -247,8 +249,8 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                 pairs = ()
                 continue
             _check_saved(node)
-            if op.pull is not None:
-                pairs = op.pull(node, gs[0])
+            if op.pull is not None and (len(gs) == 1 or _first_alone(gs)):
+                pairs = op.pull(node, gs[0], pending)
             else:
                 tensors = _vjp(node, [_tensor(node, i, g) for i, g in enumerate(gs)], None)
                 pairs = [
@@ -258,6 +260,20 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                 ]
             if not keep:
                 node.release()
+
+
+def _first_alone(gs: Sequence[Any]) -> bool:
+    """Whether of several cotangents only the first is there."""
+    return gs[0] is not None and all(g is None for g in gs[1:])
+
+
+def destination(edge: Edge, pending: Pending) -> Array | None:
+    """The buffer of a leaf's gradient, if that has no part yet: where one may be made at once."""
+    node = edge[0]
+    if node.op is not None or node.hooks or -node.id in pending or host.state.recorder is not None:
+        return None
+    tensor = _held(node)
+    return None if tensor is None or tensor._grad is not None else tensor._grad_buffer
 
 
 def _held(node: Node) -> Tensor | None:

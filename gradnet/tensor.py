@@ -234,7 +234,7 @@ class Tensor(Exchange, Changes, Operators):
         buffer = self._grad_buffer
         if self._grad is None:
             # A copy: one cotangent may go to several leaves, or be a broadcast view.
-            array = self.backend.cast(g, self.dtype, out=buffer)
+            array = g if g is buffer else self.backend.cast(g, self.dtype, out=buffer)
             self._grad = fresh(array, self.backend)
         elif buffer is None:
             self._grad = self._grad + fresh(g, self.backend)

@@ -13,7 +13,18 @@ from typing import Any
 from gradnet import modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import DeviceError, GraphError
-from gradnet.graph import Context, Edge, Node, Spec, backpropagate, level, mode, next_id, recording
+from gradnet.graph import (
+    Context,
+    Edge,
+    Node,
+    Pending,
+    Spec,
+    backpropagate,
+    level,
+    mode,
+    next_id,
+    recording,
+)
 from gradnet.tensor import Tensor, fresh
 
 Cost = tuple[float, float]
@@ -39,8 +50,8 @@ class Op:
     differentiable: bool = True  # whether gradients flow, if only as zeros
 
     # `vjp` of a node on arrays, for cotangents that are not differentiated again, each with where
-    # it goes; None where `vjp` serves for these too.
-    pull: Callable[[Node, Array], Sequence[tuple[Edge, Array]]] | None = None
+    # it goes; None where `vjp` serves for these too. Of several outputs, the first one's.
+    pull: Callable[[Node, Array, Pending], Sequence[tuple[Edge, Array]]] | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

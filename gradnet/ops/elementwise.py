@@ -15,13 +15,8 @@ from gradnet import binding, dtypes, formulas, modes
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import DType
 from gradnet.formulas import Row
-<<<<<<< HEAD
 from gradnet.formulas.complex import HOLOMORPHIC
-from gradnet.graph import Context, Edge, Node
-=======
-from gradnet.formulas.complex import COMPLEX, HOLOMORPHIC
 from gradnet.graph import Context, Edge, Node, Pending
->>>>>>> 572d848 (Make a weight's gradient at once where its optimizer keeps it)
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.mapped import Mapped, map_on

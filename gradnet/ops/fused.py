@@ -13,7 +13,7 @@ from typing import Any
 from gradnet import binding, dtypes, precision
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
-from gradnet.graph import Context, mode
+from gradnet.graph import Context, Edge, Node, Pending, destination, mode
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, operands_of_one_dtype
 from gradnet.ops.elementwise import MULTIPLY, Elementwise, op
@@ -49,7 +49,9 @@ class _LinearBackward(Composed):
         scalars: Scalars,
         needs: tuple[bool, ...],
         rounding: Rounding | None = None,
+        into: Array | None = None,
     ) -> tuple[Array, ...]:
+        """The cotangents; that of w may be made at once in the array `into`."""
         dz, saved, x, w = xs
         dbias = None
         if activation is not None:
@@ -68,7 +70,11 @@ class _LinearBackward(Composed):
         if needs[0]:
             found.append(product(dz, backend.permute(w, (1, 0))))
         if needs[1]:
-            found.append(product(backend.permute(x, (1, 0)), dz))
+            transposed = backend.permute(x, (1, 0))
+            if into is None or rounding is not None:
+                found.append(product(transposed, dz))
+            else:
+                found.append(backend.matmul(transposed, dz, out=into))
         if needs[2:] == (True,):
             found.append(dbias)
         return tuple(found)
@@ -177,6 +183,25 @@ class _Linear(Composed):
             backward(g[0], context.output_at(1), x, w, needs=context.needs, **context.parameters)
         )
         return [next(found) if need else None for need in context.needs]
+
+    def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
+        """`vjp` on arrays; the gradient of a weight goes to its optimizer's buffer at once."""
+        backends: Any = node.backend
+        backend = backends[0] if isinstance(backends, tuple) else backends
+        inputs: Any = node.inputs
+        parents = node.parents
+        x, w = inputs[0].array, inputs[1].array
+        if len(node.outputs) > 2:
+            x, w = node.output(2), node.output(3)
+        to = parents[1]
+        into = None if to is None else destination(to, pending)
+        if into is not None and into.dtype != w.dtype:
+            into = None
+        needs = tuple([edge is not None for edge in parents])
+        found = _LINEAR_BACKWARD.forward(
+            backend, g, node.output(1), x, w, needs=needs, into=into, **node.parameters
+        )
+        return [*zip([edge for edge in parents if edge is not None], found, strict=True)]
 
     def cost(
         self,
