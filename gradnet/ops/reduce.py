@@ -210,6 +210,11 @@ def _rounded(x: Tensor, dtype: DType) -> Tensor:
     return x if own is dtype or own == dtype else CAST(x, dtype=dtype)
 
 
+def _on_arrays(x: Tensor) -> bool:
+    """Whether what is computed from real numbers needs no Tensors, for nobody differentiates it."""
+    return x.node is None and not modes.open_modes and x.array.dtype.kind != "c"
+
+
 def _count(x: Tensor, axes: tuple[int, ...]) -> int:
     """How many elements are reduced to one."""
     shape = x.array.shape
@@ -222,8 +227,15 @@ def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     axes = normalize_axes("mean", axis, x.ndim)
     dtype = x.array.dtype
     # A sum of 16-bit floats overflows long before its mean does.
-    total = SUM(x, axes=axes, keepdims=keepdims, dtype=dtypes.compute_dtype(dtype))
-    return _rounded(_DIVIDE.pair(total, float(_count(x, axes))), dtype)
+    wide = dtypes.compute_dtype(dtype)
+    count = float(_count(x, axes))
+    if _on_arrays(x):
+        backend = x.backend
+        total = backend.reduce("sum", x.array, axes, keepdims, dtype=wide)
+        found = fresh(backend.map(_DIVIDE.formula, total, count, dtype=wide), backend)
+    else:
+        found = _DIVIDE.pair(SUM(x, axes=axes, keepdims=keepdims, dtype=wide), count)
+    return _rounded(found, dtype)
 
 
 def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -233,7 +245,7 @@ def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool
     wide = _rounded(x, dtypes.compute_dtype(x.array.dtype))
     count = _count(x, axes)
     rest = float(builtins.max(count - correction, 0))
-    if wide.node is None and not modes.open_modes:
+    if _on_arrays(wide):
         found = fresh(_variance(wide, axes, keepdims, float(count), rest), wide.backend)
     else:
         centred = wide - mean(wide, axis=axes, keepdims=True)
@@ -243,7 +255,7 @@ def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool
 
 
 def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, rest: float) -> Array:
-    """The same on arrays, where nobody takes a derivative."""
+    """The variance of an array as one."""
     array, backend = x.array, x.backend
     dtype = array.dtype
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
