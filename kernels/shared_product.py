@@ -112,19 +112,16 @@ def _by_own(dtype: DType, threads: int) -> _Products:
 def own(way: arrays.Way, a: Array, b: Array, c: Array) -> None:
     """`(n, k) @ (k, m) -> (n, m)` by our own code on all threads, into C."""
     crew = team.current()
-    threads = 1 if crew is None else crew.size
     size = a.itemsize
     strides = (*way.strides, (c.shape[1] * size, size))
     left, right, target = (
         gemm.Matrix(x.__array_interface__["data"][0], given)
         for x, given in zip((a, b, c), strides, strict=True)
     )
-    most = gemm.most_scratch()
-    first = arrays.kept.zone(threads * most)
-    zones = [first + i * most for i in range(threads)]
-    calls = gemm.shared(a.dtype, way.sizes, left, right, target, zones)
     if crew is None:
         way.alone(a, b, c)
         return
+    zones = arrays.zones(crew.size)
+    calls = gemm.shared(a.dtype, way.sizes, left, right, target, zones)
     words = [x for call in calls for _, x in call.arguments]
-    _by_own(a.dtype, threads).run(crew, words)
+    _by_own(a.dtype, crew.size).run(crew, words)

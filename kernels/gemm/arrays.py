@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,21 @@ class _Kept(threading.local):
 
 
 kept = _Kept()
+
+
+@cache
+def zones(threads: int) -> list[int]:
+    """Memory in which each thread of the team may pack; the team makes one step at a time."""
+    places = []
+    for _ in range(threads):
+        # One by one: NumPy asks for huge pages for a large array, which would be held whole.
+        array = np.empty(choice.most_scratch() + 64, np.uint8)
+        _held.append(array)
+        places.append(-(-array.ctypes.data // 64) * 64)
+    return places
+
+
+_held: list[Array] = []
 
 
 class Way:

@@ -25,7 +25,7 @@ _SPREAD_A = 64 << 10
 _SPREAD_B = 128 << 10
 # A sum of so few products is soon done: what takes time is writing the result, row by row.
 _SHALLOW = 32
-_BLOCK_B = 3 << 20
+_BLOCK_B = 2 << 20
 
 
 class Blocks(NamedTuple):
@@ -144,7 +144,8 @@ def planned(
     """A product in given blocks that packs A, B, or both; B stored by columns must be packed."""
     pack_a, pack_b = packs
     rows = made.rows if pack_a or k <= _SHALLOW else n
-    columns = made.columns if pack_b else m
+    # Where A is one block, panels of B are packed into one place, however many there are.
+    columns = made.columns if pack_b and n > rows else m
     mode = pack_a << driver.PACK_A | pack_b << driver.PACK_B
     mode |= (a[1] != shape.size) << driver.COLUMNS_A | (b[1] != shape.size) << driver.COLUMNS_B
     depth = -(-min(made.k, max(k, 1)) // shape.width) * shape.width

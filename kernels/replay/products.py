@@ -11,6 +11,7 @@ from gradnet.program.calls import Call, Live, Value
 from gradnet.program.replay import step
 
 from .. import blas_entry, gemm
+from ..gemm import arrays
 from ..operands import FLOATS
 from ..templates import philox, replayed
 from .base import BARRIER, Base, Ranks, Unsupported
@@ -76,12 +77,12 @@ class Products(Base):
 
     def zones(self) -> list[int]:
         """Memory in which each thread may pack what it multiplies."""
+        if self.threads > 1:
+            return arrays.zones(self.threads)
         if not self._zones:
-            most = gemm.most_scratch()
-            block = np.zeros(self.threads * most + 64, np.uint8)
+            block = np.empty(gemm.most_scratch() + 64, np.uint8)
             self.kept.append(block)
-            first = -(-block.ctypes.data // 64) * 64
-            self._zones = [first + i * most for i in range(self.threads)]
+            self._zones = [-(-block.ctypes.data // 64) * 64]
         return self._zones
 
     def _by_blas(self, a: Value, b: Value, c: Value, tf32: bool) -> Ranks:
