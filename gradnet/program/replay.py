@@ -14,7 +14,7 @@ from gradnet.program.calls import Live, Program, Storage, Value, mapped
 from gradnet.program.plan import Layout
 
 # Bytes of an arena from which on it is worth a millisecond to make room for it.
-_LARGE = 1 << 20
+_LARGE = 1 << 15
 
 
 class Memory:

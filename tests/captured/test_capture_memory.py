@@ -156,7 +156,7 @@ def steps(work):
 
 steps(Workload("small", (64, 32, 32, 10), 32))  # what is loaded and compiled is not counted
 peak = Peak()
-work = Workload("large", (512, 1024, 1024, 10), 256)
+work = Workload("large", (1024, 2048, 2048, 10), 256)
 kept = steps(work)
 state = 4 * 4 * work.parameters
 print(field("VmRSS") - peak.baseline - state - needed(work), peak.bytes() - state)
@@ -171,5 +171,6 @@ print(field("VmRSS") - peak.baseline - state - needed(work), peak.bytes() - stat
         check=True,
     )
     beyond, most = map(int, run.stdout.split())
-    assert beyond < 8 << 20
-    assert most < 12 << 20
+    # Products pack what they read, in some twenty megabytes here; a copy of all weights is 25.
+    assert beyond < 32 << 20
+    assert most < 48 << 20
