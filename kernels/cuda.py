@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from gradnet.backends import Backend
 
-from . import cublaslt, cuda_device
-from .cuda_backend import CudaBackend
+from . import cuda_driver
 
 
 def backend(index: int) -> Backend:
     """The backend on the GPU of that index. Raises DeviceError where there is none."""
+    cuda_driver.usable(index)
+    # What follows takes as long to import as the rest of the library.
+    from . import cublaslt, cuda_device
+    from .cuda_backend import CudaBackend
+
     found = CudaBackend(cuda_device.found(index))
     found.multiply_by(cublaslt.found)
     return found

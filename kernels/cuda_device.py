@@ -7,8 +7,6 @@ captures a step puts a pool and a stream of its own in their place.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,78 +17,12 @@ from gradnet.backends import Array, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError
 
+from . import cuda_driver
 from .launch import Launcher
-
-INSTALL = "run pip install 'gradnet-backend[cuda13]' (or [cuda12] for a driver older than 580)"
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
     """The device has not the memory that was asked for."""
-
-
-def cupy_packages() -> list[str]:
-    """The installed distributions that bring a `cupy` module, with their versions."""
-    found = importlib.metadata.packages_distributions().get("cupy", [])
-    return [f"{name} {importlib.metadata.version(name)}" for name in sorted(set(found))]
-
-
-def load_cupy() -> Any:
-    """The module `cupy`, where it can be used at all.
-
-    Raises DeviceError where it is missing, is there twice, or does not fit this machine.
-    """
-    if importlib.util.find_spec("cupy") is None:
-        raise DeviceError(f"CuPy is not installed; {INSTALL}")
-    packages = cupy_packages()
-    if len(packages) > 1:
-        raise DeviceError(
-            f"several CuPy packages share one folder ({', '.join(packages)}); run pip uninstall "
-            f"{' '.join(name.partition(' ')[0] for name in packages)}, then install one of them"
-        )
-    try:
-        import cupy
-    except ImportError as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise DeviceError(
-            f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: {reason}; it "
-            "must be the one for this machine's CUDA version"
-        ) from error
-    return cupy
-
-
-def check(cupy: Any, index: int) -> None:
-    """Raise DeviceError where there is no driver, no device, or none of that index."""
-    runtime = cupy.cuda.runtime
-    try:
-        driver = runtime.driverGetVersion()
-        if driver == 0:
-            raise DeviceError(
-                "there is no NVIDIA driver on this machine; install it, or use device='cpu'"
-            )
-        built = runtime.runtimeGetVersion()
-        if built // 1000 > driver // 1000:
-            raise DeviceError(
-                f"CuPy is for CUDA {_version(built)}, and the driver supports CUDA "
-                f"{_version(driver)} at most; install cupy-cuda{driver // 1000}x, or a newer driver"
-            )
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            f"the CUDA driver does not answer ({error}); check that nvidia-smi lists a GPU, and "
-            "CUDA_VISIBLE_DEVICES"
-        ) from error
-    if count == 0:
-        raise DeviceError(
-            "there is no CUDA device; check that nvidia-smi lists a GPU, and CUDA_VISIBLE_DEVICES"
-        )
-    if not 0 <= index < count:
-        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise DeviceError(f"there is no device cuda:{index}; this machine has {there}")
-
-
-def _version(number: int) -> str:
-    """12040 as "12.4"."""
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 class Device:
@@ -158,8 +90,7 @@ def _size(count: int) -> str:
 
 def found(index: int) -> Device:
     """The device of that index. Raises DeviceError with the reason where it cannot be used."""
-    cupy = load_cupy()
-    check(cupy, index)
+    cupy = cuda_driver.usable(index)
     major, minor = divmod(int(cupy.cuda.Device(index).compute_capability), 10)
     return Device(cupy, index, Launcher(cupy, (major, minor)))
 
