@@ -109,19 +109,40 @@ def _by_own(dtype: DType, threads: int) -> _Products:
     return _Products(made.product, words, call, threads)
 
 
+class _Split:
+    """The words of all threads for products of one way, with places from the operands' starts."""
+
+    def __init__(self, way: arrays.Way, crew: team.Team) -> None:
+        size = way.dtype.itemsize
+        strides = (*way.strides, (way.sizes[2] * size, size))
+        a, b, c = (gemm.Matrix(0, given) for given in strides)
+        calls = gemm.shared(way.dtype, way.sizes, a, b, c, arrays.zones(crew.size))
+        words = [x for call in calls for _, x in call.arguments]
+        names = [name for _, name in gemm.PARAMETERS]
+        self._words = (ctypes.c_int64 * len(words))(*words)
+        self._places = [
+            tuple(names.index(name) + rank * len(names) for rank in range(crew.size))
+            for name in "abc"
+        ]
+        self._code = _by_own(way.dtype, crew.size)
+
+    def run(self, crew: team.Team, *operands: Array) -> None:
+        """The product of A and B, into C."""
+        words = type(self._words).from_buffer_copy(self._words)
+        for x, places in zip(operands, self._places, strict=True):
+            start = x.__array_interface__["data"][0]
+            for i in places:
+                words[i] += start
+        crew.run(self._code.place, ctypes.addressof(words))
+
+
 def own(way: arrays.Way, a: Array, b: Array, c: Array) -> None:
-    """`(n, k) @ (k, m) -> (n, m)` by our own code on all threads, into C."""
+    """`(n, k) @ (k, m) -> (n, m)` by our own code, into C: on all threads if it pays."""
     crew = team.current()
-    size = a.itemsize
-    strides = (*way.strides, (c.shape[1] * size, size))
-    left, right, target = (
-        gemm.Matrix(x.__array_interface__["data"][0], given)
-        for x, given in zip((a, b, c), strides, strict=True)
-    )
-    if crew is None:
+    if crew is not None and (way.large or crew.awake):
+        split = way.splits.get(crew.size)
+        if split is None:
+            split = way.splits[crew.size] = _Split(way, crew)
+        split.run(crew, a, b, c)
+    else:
         way.alone(a, b, c)
-        return
-    zones = arrays.zones(crew.size)
-    calls = gemm.shared(a.dtype, way.sizes, left, right, target, zones)
-    words = [x for call in calls for _, x in call.arguments]
-    _by_own(a.dtype, crew.size).run(crew, words)

@@ -18,7 +18,7 @@ from typing import Any
 SHARE = 1 << 18
 SHARE_HEAVY = 1 << 15
 # How much less is worth it for a team that is awake.
-_AWAKE = 8
+_AWAKE = 4
 
 Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]

@@ -60,10 +60,12 @@ _held: list[Array] = []
 class Way:
     """How a product of arrays of certain shapes and strides goes.
 
-    shape    of the result
+    dtype    of all three, and shape of the result
     sizes    n, k, m
     strides  of A and B
-    large    whether it is worth more than one thread
+    splits   what shared_product.py makes of it, for so many threads
+    large    whether it is worth waking more threads
+    middling whether it is worth more threads where they are awake
     call     the code, with what to give it: handles of three arrays, words, scratch
     handle   what to give for an array
     """
@@ -76,9 +78,14 @@ class Way:
         made = code(dtype)
         assert made is not None
         n, m = shape[-2:]
-        self.shape, self.sizes, self.strides = shape, (n, k, m), [x.strides for x in operands]
+        self.dtype, self.shape, self.sizes = dtype, shape, (n, k, m)
+        self.strides = [x.strides for x in operands]
+        self.splits: dict[int, Any] = {}
         plan = choice.plan(made.shape, n, k, m, *self.strides)
-        self.large = len(shape) == 2 and n * k * m >= blas.SHARED
+        # In multiply-adds of float32.
+        work = n * k * m * dtype.itemsize // 4
+        self.large = len(shape) == 2 and work >= blas.SHARED
+        self.middling = len(shape) == 2 and work >= blas.SHARED // 2
         self.handle = machine.handle
         prototype = ctypes.PYFUNCTYPE if count * n * k * m < _LONG else ctypes.CFUNCTYPE
         address = made.objects if machine.handle is id else made.places
@@ -120,7 +127,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array | None:
         c = out
     else:
         return _put(matmul(a, b), out)
-    if way.large:
+    if way.middling:
         from .. import shared_product
 
         shared_product.own(way, a, b, c)

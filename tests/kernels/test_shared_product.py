@@ -11,7 +11,8 @@ import pytest
 from gradnet import blas
 
 pytest.importorskip("numba", reason="numba is not installed")
-from gradnet.kernels import blas_entry, numba_cpu, shared_product
+from gradnet.kernels import blas_entry, gemm, numba_cpu, shared_product
+from gradnet.kernels.gemm import arrays
 from gradnet.kernels.replay import team
 
 Array = np.ndarray[Any, Any]
@@ -60,3 +61,38 @@ def test_large_products_take_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
     numba_cpu.BACKEND.matmul(large, large)
     numba_cpu.BACKEND.matmul(large[None], large[None])
     assert seen == [((10, 10), (10, 10))]
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (33, 17, 65), (130, 9, 7), (7, 40, 130)])
+def test_our_own_are_shared_to_the_bit(
+    sizes: tuple[int, int, int], dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, k, m = sizes
+    if not gemm.own(np.dtype(dtype), n, k, m):
+        pytest.skip("no products of our own for this processor")
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(n, k)).astype(dtype), rng.normal(size=(k, m)).astype(dtype)
+    ran: list[team.Team] = []
+
+    class Crew(team.Team):
+        def run(self, functions: int, slots: int) -> None:
+            ran.append(self)
+            super().run(functions, slots)
+
+    for left in LAYOUTS.values():
+        for right in LAYOUTS.values():
+            arrays._ways.clear()
+            alone = arrays.matmul(left(a), right(b))
+            with monkeypatch.context() as patch:
+                arrays._ways.clear()
+                crew = Crew(threads)
+                patch.setattr(team, "current", lambda crew=crew: crew)
+                patch.setattr(blas, "SHARED", 1)
+                for _ in range(2):  # other arrays by the same way
+                    shared = arrays.matmul(left(a.copy()), right(b.copy()))
+                    np.testing.assert_array_equal(shared, alone)
+            assert ran == [crew, crew]
+            ran.clear()
+    arrays._ways.clear()
