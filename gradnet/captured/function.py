@@ -10,8 +10,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from gradnet import host, ops
+from gradnet.captured.quick import Quick, never
 from gradnet.captured.record import overlaps
-from gradnet.captured.recording import Recording, never
+from gradnet.captured.recording import Recording
 from gradnet.errors import CaptureError, ShapeError
 from gradnet.graph import mode
 from gradnet.tensor import Tensor
@@ -56,7 +57,7 @@ class Captured(host.Stateful, Generic[P, R]):
         self._function = function
         self._known: dict[Any, Recording] = {}
         self._last: Recording | None = None
-        self._quick: Callable[[tuple[Any, ...]], Any] = never
+        self._quick: Quick = never
         self._lock = threading.RLock()
         self.recordings = 0
         self.replays = 0

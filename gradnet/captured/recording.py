@@ -7,6 +7,7 @@ from typing import Any
 
 from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
+from gradnet.captured.quick import Quick, never, quickly
 from gradnet.captured.record import Recorder, address, overlaps
 from gradnet.captured.watch import Watch
 from gradnet.dtypes import uint8
@@ -16,10 +17,6 @@ from gradnet.program.calls import Storage, Value, mapped
 from gradnet.program.plan import simplified
 from gradnet.program.replay import Interpreted
 from gradnet.tensor import Tensor
-
-
-def never(args: tuple[Any, ...]) -> None:
-    """What a function does that has no recording yet."""
 
 
 class Recording:
@@ -32,10 +29,10 @@ class Recording:
         watched = list({id(x): x for x in (*self.watch.tensors, *tensors)}.values())
         backend = _backend(function, tensors, watched)
         self.backend = backend
-        self._version = host.version[0]
-        self._watched = [(x, x._grad is None) for x in self.watch.tensors]
-        self._recording = mode.recording
-        self._expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
+        self.version = host.version[0]
+        self.watched = [(x, x._grad is None) for x in self.watch.tensors]
+        self.recording = mode.recording
+        self.expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
         grads = [x._grad for x in watched]
         counts = [x.counter[0] for x in watched]
         arrays = [x.array for x in tensors]
@@ -66,13 +63,13 @@ class Recording:
             for x, before in zip(watched, grads, strict=True)
             if x._grad is not before
         ]
-        self._counted = [
+        self.counted = [
             (x.counter, x.counter[0] - before)
             for x, before in zip(watched, counts, strict=True)
             if x.counter[0] != before
         ]
-        self._program.outputs = self._outputs = self._returned()
-        self._version = host.version[0]
+        self._program.outputs = self.outputs = self._returned()
+        self.version = host.version[0]
         program = simplified(self._program)
         self.program = program
         # What `fits` compares, where all arguments are tensors, each with memory of its own.
@@ -80,11 +77,11 @@ class Recording:
         apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
         self._flat = not kwargs and len(args) == len(tensors) and apart
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
-        self._actions = program.actions
+        self.actions = program.actions
         self._first: Sequence[Tensor] = tensors
         # Nothing but one new tensor comes of a run.
-        self._single = self._result is self._outputs[-1] if len(self._outputs) == 1 else False
-        self._single = self._single and not self._grads and self._outputs[0].whole
+        self._single = self._result is self.outputs[-1] if len(self.outputs) == 1 else False
+        self._single = self._single and not self._grads and self.outputs[0].whole
 
     def _output(self, x: Any, recorder: Recorder) -> Any:
         if not isinstance(x, Tensor):
@@ -119,18 +116,18 @@ class Recording:
 
     def fits(self, args: tuple[Any, ...]) -> bool:
         """Whether the arguments are tensors like those recorded, and all else is as it was."""
-        if len(args) != len(self._expected) or mode.recording is not self._recording:
+        if len(args) != len(self.expected) or mode.recording is not self.recording:
             return False
         if not self._flat:
             return False
         backend = self.backend
-        for x, (shape, dtype, strides) in zip(args, self._expected, strict=False):
+        for x, (shape, dtype, strides) in zip(args, self.expected, strict=False):
             if type(x) is not Tensor or x.backend is not backend:
                 return False
             array = x.array
             if array.shape != shape or array.dtype is not dtype or array.strides != strides:
                 return False
-            if x.node is not None and self._recording:
+            if x.node is not None and self.recording:
                 return False
         return self.holds()
 
@@ -140,66 +137,19 @@ class Recording:
 
     def holds(self) -> bool:
         """Whether the Python values, tensors and gradients it relies on are as they were."""
-        for x, absent in self._watched:
+        for x, absent in self.watched:
             if (x._grad is None) is not absent:
                 return False
-        if host.version[0] == self._version:
+        if host.version[0] == self.version:
             return self.watch.holds()
         if not self.watch.holds_all():
             return False
-        self._version = host.version[0]
+        self.version = host.version[0]
         return True
 
-    def quick(self) -> Callable[[tuple[Any, ...]], Any]:
-        """A replay with as little Python as there can be, for what most calls are.
-
-        Takes the arguments; gives None where they are not such as were recorded, or something
-        else has changed. Of a small step, the rest of the way takes as long as its arithmetic.
-        """
-        if not (self._flat and self._single):
-            return never
-        backend, recording, expected = self.backend, self._recording, self._expected
-        count, holds = len(expected), self.watch.holds
-        absent = [x for x, without in self._watched if without]
-        present = [x for x, without in self._watched if not without]
-        actions = [(action, action.function, action.arguments) for action in self._actions]
-        counted, replay, version, state = self._counted, self._replay, host.version, host.state
-        (output,) = self._outputs
-        empty, wrap, shape_made, dtype_made = backend.empty, Tensor.wrap, output.shape, output.dtype
-
-        def run(args: tuple[Any, ...]) -> Any:
-            if mode.recording is not recording or mode.levels or state.recorder is not None:
-                return None
-            if len(args) != count:
-                return None
-            arrays = []
-            for x, (shape, dtype, strides) in zip(args, expected, strict=False):
-                if type(x) is not Tensor or x.backend is not backend:
-                    return None
-                array = x.array
-                if array.shape != shape or array.dtype is not dtype or array.strides != strides:
-                    return None
-                if recording and x.node is not None:
-                    return None
-                arrays.append(array)
-            for x in absent:
-                if x._grad is not None:
-                    return None
-            for x in present:
-                if x._grad is None:
-                    return None
-            if version[0] != self._version or not holds():
-                return None
-            for action, function, arguments in actions:
-                action.result = function(*arguments)
-            for counter, more in counted:
-                counter[0] += more
-            made = empty(shape_made, dtype_made)
-            arrays.append(made)
-            replay(arrays)
-            return wrap(made, backend)
-
-        return run
+    def quick(self) -> Quick:
+        """A replay with as little Python as there can be, for what most calls are."""
+        return quickly(self, self._replay) if self._flat and self._single else never
 
     def first(self) -> Any:
         """The recorded run itself, by a replay with the numbers that its actions gave."""
@@ -218,7 +168,7 @@ class Recording:
         for x in tensors:
             row = x.array.strides[0] if x.ndim else 0
             places.append((address(x.array) + begin * rows * row, rows * row))
-        (value,) = self._outputs
+        (value,) = self.outputs
         made = self.backend.empty((count, *value.shape), value.dtype)
         places.append((address(made), value.storage.nbytes))
         try:
@@ -239,9 +189,9 @@ class Recording:
 
     def _advance(self) -> None:
         """Move all that changes on the host on to the next run."""
-        for action in self._actions:
+        for action in self.actions:
             action.result = action.function(*action.arguments)
-        for counter, more in self._counted:
+        for counter, more in self.counted:
             counter[0] += more
 
     def replay(self, tensors: Sequence[Tensor]) -> Any:
@@ -251,7 +201,7 @@ class Recording:
 
     def _run(self, tensors: Sequence[Tensor]) -> Any:
         arrays: list[Array] = [x.array for x in tensors]
-        for output in self._outputs:
+        for output in self.outputs:
             arrays.append(self.backend.empty(output.shape, output.dtype))
         self._replay(arrays)
         if self._single:

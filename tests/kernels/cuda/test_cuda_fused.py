@@ -254,7 +254,7 @@ def unfused(backend: Fusing, **options: Any) -> None:
         {"forward": lambda model, x: plain(model, x, "tf32")},
         {"forward": lambda model, x: plain(model, x, "float32")},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_what_it_cannot_compute(backend: Fusing, options: dict[str, Any]) -> None:
     unfused(backend, **options)

@@ -1,0 +1,96 @@
+"""Quick: the shortest way through Python to a replay, written out for one recording.
+
+Of a small step this way takes as long as its arithmetic. So it is a function of its own, whose text
+has a line for each thing that is to be looked at, in place of loops over lists of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gradnet import host
+from gradnet.graph import mode
+from gradnet.tensor import Tensor
+
+if TYPE_CHECKING:
+    from gradnet.captured.recording import Recording
+
+Quick = Callable[[tuple[Any, ...]], Any]
+
+
+def never(args: tuple[Any, ...]) -> None:
+    """What a function does that has no recording yet."""
+
+
+class Lines:
+    """The lines of a function, and the objects that they name."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self._known: dict[int, str] = {}
+
+    def name(self, x: Any) -> str:
+        """A name for an object."""
+        if id(x) not in self._known:
+            self._known[id(x)] = f"v{len(self.names)}"
+            self.names[self._known[id(x)]] = x
+        return self._known[id(x)]
+
+    def add(self, line: str, *objects: Any) -> None:
+        """A line, with names for objects in its braces."""
+        self.lines.append(line.format(*map(self.name, objects)))
+
+    def made(self, head: str, function: str) -> Any:
+        """The function of that name and head."""
+        text = "\n    ".join((head, *self.lines))
+        exec(compile(text, f"<{function}>", "exec"), self.names)
+        return self.names[function]
+
+
+def quickly(recording: Recording, replay: Callable[[list[Any]], None]) -> Quick:
+    """A replay of a recording whose arguments are all tensors, and whose result is a new one.
+
+    Takes the arguments; gives None where they are not such as were recorded, or something else has
+    changed. `replay` runs on their arrays and the result's.
+    """
+    backend, actions = recording.backend, recording.actions
+    text, records = Lines(), recording.recording
+    count = len(recording.expected)
+    give_up = "return None"
+    text.add(f"if {{}}.recording is not {records}: {give_up}", mode)
+    text.add(f"if {{}}.levels or {{}}.recorder is not None: {give_up}", mode, host.state)
+    text.add(f"if len(args) != {count}: {give_up}")
+    arrays = [f"a{i}" for i in range(count)]
+    if count:
+        text.add(f"{', '.join(f'x{i}' for i in range(count))}, = args")
+    for i, (shape, dtype, strides) in enumerate(recording.expected):
+        text.add(
+            f"if type(x{i}) is not {{}} or x{i}.backend is not {{}}: {give_up}", Tensor, backend
+        )
+        text.add(f"a{i} = x{i}.array")
+        text.add(
+            f"if a{i}.shape != {{}} or a{i}.dtype is not {{}} or a{i}.strides != {{}}: {give_up}",
+            shape, dtype, strides,
+        )  # fmt: skip
+        if records:
+            text.add(f"if x{i}.node is not None: {give_up}")
+    for x, without in recording.watched:
+        text.add(f"if {{}}._grad is {'not ' if without else ''}None: {give_up}", x)
+    text.add(f"if {{}}[0] != {{}}.version: {give_up}", host.version, recording)
+    recording.watch.write(text, give_up)
+    for action in actions:
+        given = ", ".join("{}" for _ in action.arguments)
+        if action.result is None:
+            text.add(f"{{}}({given})", action.function, *action.arguments)
+        else:
+            text.add(f"{{}}.result = {{}}({given})", action, action.function, *action.arguments)
+    for counter, more in recording.counted:
+        text.add(f"{{}}[0] += {more}", counter)
+    (output,) = recording.outputs
+    text.add("made = {}({}, {})", backend.empty, output.shape, output.dtype)
+    text.add(f"{{}}([{', '.join((*arrays, 'made'))}])", replay)
+    text.add("return {}(made, {})", Tensor.wrap, backend)
+    found: Quick = text.made("def replay(args):", "replay")
+    return found
