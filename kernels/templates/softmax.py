@@ -51,7 +51,11 @@ def _kernel(bits: int, text: str) -> str:
 
 
 def _sums(names: list[str], term: str) -> str:
-    """Sums over a row, in blocks of T's added in float64; `term` adds to `<name>_part`."""
+    """Sums over a row, in blocks of T's added in float64; `term` adds to `<name>_part`.
+
+    `term` writes nothing: a loop that writes too is made for arrays that may overlap and for those
+    that cannot, and adds up in another order in each, so that places would change bits.
+    """
 
     def each(line: str, indent: int) -> str:
         return "".join(" " * indent + line.format(name) + "\n" for name in names)
@@ -77,16 +81,18 @@ _TOP = """
 
 def softmax(bits: int, *, log: bool) -> Text:
     """`y = exp(x) / sum(exp(x))` of each row, or its logarithm."""
-    if log:
-        term = "d = shifted(x[i, j], top)\ny[i, j] = d\ntotal_part = lane_add(total_part, exp(d))"
-        finish = "y[i, j] -= whole"
-    else:
-        term = "e = exponential(x[i, j], top)\ny[i, j] = e\ntotal_part = lane_add(total_part, e)"
-        finish = "y[i, j] /= whole"
+    first, term, finish = (
+        ("shifted", "exp(y[i, j])", "y[i, j] -= whole")
+        if log
+        else ("exponential", "y[i, j]", "y[i, j] /= whole")
+    )
     text = f"""
 def kernel(x, y):
     k = x.shape[1]
-    for i in range(x.shape[0]):{_TOP}{_sums(["total"], term)}
+    for i in range(x.shape[0]):{_TOP}
+        for j in range(k):
+            y[i, j] = {first}(x[i, j], top)
+{_sums(["total"], f"total_part = lane_add(total_part, {term})")}
         whole = {"log(T(total))" if log else "T(total)"}
         for j in range(k):
             {finish}
@@ -107,13 +113,10 @@ _ROW = """
 def cross_entropy(bits: int, *, classes: bool, smooth: bool) -> Text:
     """Each row's loss and its gradient; `targets` are classes, or a probability for each class."""
     sums = ["total"]
-    term = "e = exponential(x[i, j], top)\ndx[i, j] = e\ntotal_part = lane_add(total_part, e)"
+    term = "total_part = lane_add(total_part, dx[i, j])"
     if classes and smooth:
         sums.append("depth")
-        term = term.replace(
-            "e = exponential(x[i, j], top)", "d = shifted(x[i, j], top)\ne = exp(d)"
-        )
-        term += "\ndepth_part = lane_add(depth_part, d)"
+        term += "\ndepth_part = lane_add(depth_part, shifted(x[i, j], top))"
     row = "        log_total = log(T(total))\n"
     if classes:
         row += """
@@ -143,7 +146,10 @@ def kernel(x, target, scale, loss, dx, smoothing):
     kept = T(1 - smoothing)
     spread = T(smoothing / k)
     for i in range(x.shape[0]):
-        s = scale[i]{_TOP}{_sums(sums, term)}{row}
+        s = scale[i]{_TOP}
+        for j in range(k):
+            dx[i, j] = exponential(x[i, j], top)
+{_sums(sums, term)}{row}
 """
     target = "In(1, types.int64)" if classes else "In(2)"
     return _kernel(bits, text), f"In(2), {target}, In(1), Out(1), Out(2), scalar"

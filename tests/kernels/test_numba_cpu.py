@@ -727,3 +727,25 @@ def test_the_registry_has_it() -> None:
     backend = backends.get("numba")
     assert isinstance(backend, NumbaBackend)
     assert (backend.name, backend.device) == ("numba", "cpu")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k", [2, 4, 7, 10, 40])
+def test_rows_have_the_same_bits_wherever_they_are(k: int, dtype: str) -> None:
+    backend = backends.get("numba")
+    x = np.random.default_rng(k).normal(size=(3, k)).astype(dtype)
+    memory = np.zeros(40 * x.size + 64, dtype)
+    found = []
+    for start in (0, 1, 3, x.size, x.size + 5, 30 * x.size):
+        for end in (0, x.size, 2 * x.size + 3, 34 * x.size):
+            if abs(end - start) < x.size:
+                continue
+            given = memory[start : start + x.size].reshape(x.shape)
+            out = memory[end : end + x.size].reshape(x.shape)
+            given[...] = x
+            both = [backend.softmax(given, log, out=out).copy() for log in (False, True)]
+            losses, dx = backend.softmax_cross_entropy(given, np.arange(3) % k, 1.0, 0.1)
+            found.append((*both, losses, dx))
+    for one in found[1:]:
+        for y, expected in zip(one, found[0], strict=True):
+            np.testing.assert_array_equal(y, expected)
