@@ -47,7 +47,7 @@ def _call(kernel: Kernel, given: Sequence[Any], first: int) -> Native:
     at = first
     for x in given:
         if isinstance(x, types.Array):
-            size = x.dtype.bitwidth // 8
+            size = 1 if isinstance(x.dtype, types.Boolean) else x.dtype.bitwidth // 8
             arguments += [Argument("ptr", 0), Argument("ptr", 0), Argument("i64", Slot(at + 1))]
             arguments += [Argument("i64", size), Argument("ptr", Slot(at, array=True))]
             arguments += [Argument("i64", Slot(at + 2 + i)) for i in range(2 * x.ndim)]

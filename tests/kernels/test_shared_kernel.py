@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gradnet as gn
 from gradnet import binding, formulas
 
 shared_kernel = pytest.importorskip("gradnet.kernels.shared_kernel", reason="numba is missing")
@@ -71,3 +72,33 @@ def test_what_is_worth_it_goes_to_the_team(
     threads.launch(lambda *given: alone.append(given), [x], (), rows, threads.SHARE)
     assert bool(seen) is shared
     assert bool(alone) is not shared
+
+
+LARGE = {
+    "where": lambda xp, x, y: xp.where(x > y, x, y),
+    "a number where": lambda xp, x, y: xp.where(x > y, x, 0.5),
+    "comparison": lambda xp, x, y: x < y,
+    "isfinite": lambda xp, x, y: xp.isfinite(x),
+    "rows": lambda xp, x, y: x * y[:1] + y[:, :1],
+    "sums": lambda xp, x, y: (xp.sum(x, axis=1), xp.sum(y, axis=0), xp.max(x)),
+    "softplus": lambda xp, x, y: xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_arrays_on_a_team_are_those_of_numpy(
+    monkeypatch: pytest.MonkeyPatch, crew: Any, name: str, dtype: str
+) -> None:
+    monkeypatch.setattr(team, "current", lambda: crew)
+    monkeypatch.setattr(threads._pool, "size", crew.size)
+    x, y = normal(1030, 1031, dtype=dtype), normal(1030, 1031, dtype=dtype)[::-1].copy()
+    with gn.backends.use("numba"):
+        found = LARGE[name](gn, gn.asarray(x), gn.asarray(y))
+    expected = LARGE[name](np, x, y)
+    for one, other in zip(_all(found), _all(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(one), other, rtol=1e-5, atol=1e-4)
+
+
+def _all(x: Any) -> tuple[Any, ...]:
+    return x if isinstance(x, tuple) else (x,)
