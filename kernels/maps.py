@@ -24,9 +24,6 @@ from .compiler import Kernel
 from .operands import FLOATS
 from .templates import elementwise
 
-# Threads cut what a ufunc computes where its vector loops begin anew.
-_STEP = 256
-
 # So few elements are computed in less time than it takes to find out how.
 _FEW = 4096
 
@@ -147,7 +144,7 @@ class Maps(NumpyBackend):
         if isinstance(plan, Loops):
             y = plan.small(xs, dtype) if out is None else None
             return _by_loop(plan, xs, dtype, out) if y is None else y
-        if not isinstance(first, _ndarray) or first.size >= 2 * threads.SHARE:
+        if not isinstance(first, _ndarray):
             return _by_ufunc(plan, xs, dtype, out)
         if len(xs) > 1:
             second = xs[1]
@@ -186,23 +183,13 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
 
 
 def _by_ufunc(ufunc: Any, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
-    """A formula that is a ufunc of NumPy's: large arrays of one layout on several threads."""
+    """A formula that is a ufunc of NumPy's, of operands that may be numbers.
+
+    On one thread, however large: memory is the limit, and a second thread was of no use.
+    """
     xs = tuple([x if isinstance(x, np.ndarray) else float(x) for x in xs])
-    arrays = [x for x in xs if isinstance(x, np.ndarray)]
-    shape, size = arrays[0].shape, arrays[0].size
-    whole = all(x.shape == shape and x.flags.c_contiguous for x in arrays)
-    if size < 2 * threads.SHARE or out is not None or not whole:
-        result = quiet.call(ufunc, *xs, out=out)
-        return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
-    y = np.empty(shape, dtype)
-    flat = [x.reshape(-1) if isinstance(x, np.ndarray) else x for x in (*xs, y)]
-
-    def work(start: int, stop: int) -> None:
-        *cut, part = [x[start:stop] if isinstance(x, np.ndarray) else x for x in flat]
-        quiet.call(ufunc, *cut, out=part)
-
-    threads.share(work, size, threads.SHARE, _STEP)
-    return y
+    result = quiet.call(ufunc, *xs, out=out)
+    return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
 
 
 def placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:
