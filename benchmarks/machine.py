@@ -16,7 +16,7 @@ PACKAGES = (
     *("numpy", "numba", "llvmlite", "scipy", "scikit-learn", "torch", "jax", "jaxlib"),
     *("cupy-cuda12x", "cupy-cuda13x", "pytest-benchmark", "matplotlib"),
 )
-THREADS = re.compile(r"(OMP|OPENBLAS|MKL|NUMBA|GRADNET|GOMP|KMP|XLA|TORCH)_\w+")
+THREADS = re.compile(r"(OMP|OPENBLAS|MKL|NUMBA|GRADNET(?!_DATA)|GOMP|KMP|XLA|TORCH)_\w+")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
