@@ -1,8 +1,8 @@
-"""A few persistent threads for kernels over large arrays.
+"""What is worth more than one thread: kernels over large arrays, and work in pieces of Python.
 
-Kernels release the interpreter's lock, so plain threads run them side by side. Waking one takes
-some 50 microseconds: only work of several times that is worth sharing. The threads sleep between
-calls; they never spin on cores that the BLAS wants.
+A kernel goes to the team that products run on. Other work that releases the interpreter's lock is
+shared by plain threads, which sleep between calls. Waking either takes some 50 microseconds: only
+work of several times that is worth it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Quick: the shortest way through Python to a replay, written out for one recording.
 
 Of a small step this way takes as long as its arithmetic. So it is a function of its own, whose text
-has a line for each thing that is to be looked at, in place of loops over lists of them.
+has a line for each argument and each parameter, in place of loops over lists of them.
 """
 
 from __future__ import annotations
@@ -49,38 +49,28 @@ class Lines:
         return self.names[function]
 
 
+def accepting(recording: Recording) -> Callable[[tuple[Any, ...]], bool]:
+    """Whether arguments are tensors like those that a recording was made with."""
+    text = Lines()
+    _look_at_arguments(text, recording, "return False")
+    text.add("return True")
+    found: Callable[[tuple[Any, ...]], bool] = text.made("def accepts(args):", "accepts")
+    return found
+
+
 def quickly(recording: Recording, replay: Callable[[list[Any]], None]) -> Quick:
     """A replay of a recording whose arguments are all tensors, and whose result is a new one.
 
     Takes the arguments; gives None where they are not such as were recorded, or something else has
     changed. `replay` runs on their arrays and the result's.
     """
-    backend, actions = recording.backend, recording.actions
-    text, records = Lines(), recording.recording
-    count = len(recording.expected)
-    give_up = "return None"
-    text.add(f"if {{}}.recording is not {records}: {give_up}", mode)
-    text.add(f"if {{}}.levels or {{}}.recorder is not None: {give_up}", mode, host.state)
-    text.add(f"if len(args) != {count}: {give_up}")
-    arrays = [f"a{i}" for i in range(count)]
-    if count:
-        text.add(f"{', '.join(f'x{i}' for i in range(count))}, = args")
-    for i, (shape, dtype, strides) in enumerate(recording.expected):
-        text.add(
-            f"if type(x{i}) is not {{}} or x{i}.backend is not {{}}: {give_up}", Tensor, backend
-        )
-        text.add(f"a{i} = x{i}.array")
-        text.add(
-            f"if a{i}.shape != {{}} or a{i}.dtype is not {{}} or a{i}.strides != {{}}: {give_up}",
-            shape, dtype, strides,
-        )  # fmt: skip
-        if records:
-            text.add(f"if x{i}.node is not None: {give_up}")
+    text, give_up = Lines(), "return None"
+    _look_at_arguments(text, recording, give_up)
     for x, without in recording.watched:
         text.add(f"if {{}}._grad is {'not ' if without else ''}None: {give_up}", x)
     text.add(f"if {{}}[0] != {{}}.version: {give_up}", host.version, recording)
-    recording.watch.write(text, give_up)
-    for action in actions:
+    text.add(f"if not {{}}(): {give_up}", recording.watch.holds)
+    for action in recording.actions:
         given = ", ".join("{}" for _ in action.arguments)
         if action.result is None:
             text.add(f"{{}}({given})", action.function, *action.arguments)
@@ -89,8 +79,29 @@ def quickly(recording: Recording, replay: Callable[[list[Any]], None]) -> Quick:
     for counter, more in recording.counted:
         text.add(f"{{}}[0] += {more}", counter)
     (output,) = recording.outputs
-    text.add("made = {}({}, {})", backend.empty, output.shape, output.dtype)
-    text.add(f"{{}}([{', '.join((*arrays, 'made'))}])", replay)
-    text.add("return {}(made, {})", Tensor.wrap, backend)
+    arrays = "".join(f"a{i}, " for i in range(len(recording.expected)))
+    text.add("made = {}({}, {})", recording.backend.empty, output.shape, output.dtype)
+    text.add(f"{{}}([{arrays}made])", replay)
+    text.add("return {}(made, {})", Tensor.wrap, recording.backend)
     found: Quick = text.made("def replay(args):", "replay")
     return found
+
+
+def _look_at_arguments(text: Lines, recording: Recording, give_up: str) -> None:
+    """Lines that take the arrays a0, a1, ... from `args`, or give up."""
+    records, count = recording.recording, len(recording.expected)
+    text.add(f"if {{}}.recording is not {records}: {give_up}", mode)
+    text.add(f"if {{}}.levels or {{}}.recorder is not None: {give_up}", mode, host.state)
+    text.add(f"if len(args) != {count}: {give_up}")
+    for i, (shape, dtype, strides) in enumerate(recording.expected):
+        text.add(f"x = args[{i}]")
+        text.add(
+            f"if type(x) is not {{}} or x.backend is not {{}}: {give_up}", Tensor, recording.backend
+        )
+        text.add(f"a{i} = x.array")
+        text.add(
+            f"if a{i}.shape != {{}} or a{i}.dtype is not {{}} or a{i}.strides != {{}}: {give_up}",
+            shape, dtype, strides,
+        )  # fmt: skip
+        if records:
+            text.add(f"if x.node is not None: {give_up}")

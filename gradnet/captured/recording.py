@@ -7,7 +7,7 @@ from typing import Any
 
 from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
-from gradnet.captured.quick import Quick, never, quickly
+from gradnet.captured.quick import Quick, accepting, never, quickly
 from gradnet.captured.record import Recorder, address, overlaps
 from gradnet.captured.watch import Watch
 from gradnet.dtypes import uint8
@@ -76,6 +76,7 @@ class Recording:
         written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
         apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
         self._flat = not kwargs and len(args) == len(tensors) and apart
+        self._accepts = accepting(self)
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self.actions = program.actions
         self._first: Sequence[Tensor] = tensors
@@ -116,20 +117,7 @@ class Recording:
 
     def fits(self, args: tuple[Any, ...]) -> bool:
         """Whether the arguments are tensors like those recorded, and all else is as it was."""
-        if len(args) != len(self.expected) or mode.recording is not self.recording:
-            return False
-        if not self._flat:
-            return False
-        backend = self.backend
-        for x, (shape, dtype, strides) in zip(args, self.expected, strict=False):
-            if type(x) is not Tensor or x.backend is not backend:
-                return False
-            array = x.array
-            if array.shape != shape or array.dtype is not dtype or array.strides != strides:
-                return False
-            if x.node is not None and self.recording:
-                return False
-        return self.holds()
+        return self._flat and self._accepts(args) and self.holds()
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether arguments that were known by other names are still those."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gradnet.captured.quick import Lines
 from gradnet.host import Stateful
 from gradnet.tensor import Tensor
 
@@ -144,22 +143,6 @@ class Watch:
         except LookupError:
             return False
         return [*map(len, self._collections)] == self._counts
-
-    def write(self, text: Lines, give_up: str) -> None:
-        """`holds` as lines, which give up where it does not hold."""
-        for cell, value, _ in self._cells:
-            text.add("now = {}.cell_contents", cell)
-            text.add(f"if now is not {{}} and not {{}}(now, {{}}): {give_up}", value, _same, value)
-        text.add("try:")
-        for items, key, value, _ in self._items:
-            text.add(
-                f"    if {{}}[{{}}] is not {{}} and not {{}}({{}}[{{}}], {{}}): {give_up}",
-                items, key, value, _same, items, key, value,
-            )  # fmt: skip
-        text.add("    pass")
-        text.add(f"except {{}}: {give_up}", LookupError)
-        for collection, count, _ in self._lengths:
-            text.add(f"if len({{}}) != {count}: {give_up}", collection)
 
     def holds_all(self) -> bool:
         """Whether nothing has changed, attributes of modules and places of tensors included."""

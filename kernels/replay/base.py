@@ -70,20 +70,19 @@ class Base:
         method = getattr(self, f"_{call.method}", None)
         if method is None:
             raise Unsupported
-        work, self.spread = self.work, False
-        for attempt in (method, self._by_slices, method):
+        whole = partial(method, call, *call.args, **call.kwargs)
+        ways: list[tuple[bool, Callable[[], Ranks]]] = [(False, whole)]
+        if call.method in ("map", "matmul"):
+            # What repeats in a way that kernels do not know is written out at the last try.
+            ways += [(False, partial(self._by_slices, call, method)), (True, whole)]
+        work = self.work
+        for self.spread, way in ways:
             self.before, self.work = [], work
             try:
-                if attempt == self._by_slices:
-                    return [self._by_slices(call, method)]
-                ranks: Ranks = attempt(call, *call.args, **call.kwargs)
+                ranks = way()
             except Unsupported:
-                if call.method not in ("map", "matmul") or self.spread:
-                    raise
-                # What repeats in a way that kernels do not know is written out at the last try.
-                self.spread = attempt == self._by_slices
-            else:
-                return [*self.before, ranks]
+                continue
+            return [*self.before, ranks]
         raise Unsupported
 
     @property

@@ -1,4 +1,4 @@
-"""Products by our own code or the BLAS, random numbers, copies and checks."""
+"""Products by our own code or the BLAS, random numbers, and checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "flo
 
 
 class Products(Base):
-    """Products by our own code or the BLAS, random numbers, copies and checks."""
+    """Products by our own code or the BLAS, random numbers, and checks."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -166,22 +166,7 @@ class Products(Base):
             return Argument("i64", self.number(x))
         return Argument("i64", (x + 2**63) % 2**64 - 2**63)
 
-    # Copies and checks
-
-    def _cast(self, call: Call, x: Value, dtype: Any, *, out: Any = None) -> Ranks:
-        y = call.outs[0]
-        assert y is not None
-        if x.dtype != y.dtype:
-            raise Unsupported
-        source, target = self.block(x), self.block(y)
-        total = x.size * x.dtype.itemsize
-
-        def make(start: int, stop: int) -> list[Item]:
-            pointers = [Argument("ptr", moved(b.place, start)) for b in (target, source)]
-            length = Argument("i64", stop - start)
-            return [Native(blas_entry.memmove(), "ptr", (*pointers, length))]
-
-        return self._split(make, total, total, 4 * self.SHARE, 64)
+    # Checks
 
     def _check(self, call: Call, values: Any, x: Any, *rest: Any, bounds: Any) -> Ranks:
         if bounds is None or not isinstance(x, Value) or x.dtype.name not in _CHECKED:
