@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each backend under test in turn, as the one that new tensors are made on."""
     with backends.use(request.param) as chosen:
         yield chosen
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    """Backends that a test registers, loads or makes loadable are known to that test alone."""
+    registered, loaded = dict(backends._MODULES), dict(backends._loaded)
+    cuda = sys.modules.get("gradnet.kernels.cuda")
+    yield
+    for registry, before in ((backends._MODULES, registered), (backends._loaded, loaded)):
+        registry.clear()
+        registry.update(before)  # type: ignore[call-overload]
+    if cuda is None:
+        sys.modules.pop("gradnet.kernels.cuda", None)
 
 
 @pytest.fixture(scope="session")

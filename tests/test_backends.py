@@ -22,13 +22,10 @@ from gradnet.errors import DeviceError
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The registry, put back as it was after the test."""
-    modules, loaded = dict(backends._MODULES), dict(backends._loaded)
-    monkeypatch.setattr(backends, "_MODULES", modules)
-    monkeypatch.setattr(backends, "_loaded", loaded)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment does not say which backend to take."""
+    monkeypatch.setattr(backends, "_loaded", {})
     monkeypatch.delenv("GRADNET_BACKEND", raising=False)
-    return modules
 
 
 def test_names() -> None:
@@ -45,7 +42,7 @@ def test_an_unknown_backend() -> None:
     assert "there is no backend" in str(backends.unavailable("jax"))
 
 
-def test_a_backend_that_cannot_be_loaded_says_why(registry: dict[str, str]) -> None:
+def test_a_backend_that_cannot_be_loaded_says_why(nothing_chosen: None) -> None:
     backends.register("broken", "gradnet.kernels.nowhere")
     assert "broken" not in backends.available()
     with pytest.raises(DeviceError, match="the backend 'broken' cannot be loaded: "):
@@ -55,7 +52,7 @@ def test_a_backend_that_cannot_be_loaded_says_why(registry: dict[str, str]) -> N
     assert info.device == ""
 
 
-def test_a_backend_can_be_added(registry: dict[str, str]) -> None:
+def test_a_backend_can_be_added(nothing_chosen: None) -> None:
     backends.register("mine", "gradnet.numpy_backend")
     assert "mine" in backends.available()
     assert backends.get("mine") is backends.get("numpy")
@@ -64,7 +61,7 @@ def test_a_backend_can_be_added(registry: dict[str, str]) -> None:
 
 
 def test_without_numba_one_line_is_logged_and_numpy_serves(
-    registry: dict[str, str], caplog: pytest.LogCaptureFixture
+    nothing_chosen: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     backends.register("numba", "gradnet.kernels.nowhere")
     with caplog.at_level(logging.WARNING, "gradnet"):
@@ -75,7 +72,7 @@ def test_without_numba_one_line_is_logged_and_numpy_serves(
     assert "using the slower numpy backend (remedy: pip install numba)" in record.getMessage()
 
 
-def test_the_environment_chooses(registry: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_chooses(nothing_chosen: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in backends.available():
         monkeypatch.setenv("GRADNET_BACKEND", name)
         assert backends.default().name == name

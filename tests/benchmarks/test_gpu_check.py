@@ -20,7 +20,6 @@ from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, NotThere, Options, Wrong
 from benchmarks.gpu.stages import STAGES, Stage
 from benchmarks.workloads import STEPS
-from gradnet import backends
 
 # All that is a duration or a rate, by the names that the report has for them.
 FIGURES = (
@@ -277,7 +276,6 @@ class Stream:
 
 def test_the_probe_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(backends, "_MODULES", dict(backends._MODULES))
     bench = Bench("fake")
     bench.cupy.cuda.Stream = Stream
     launched = bench.launches(lambda: probe.graph_nodes(bench))

@@ -13,15 +13,12 @@ from fakes.cublaslt_over_numpy import Bindings
 from benchmarks.gpu import products
 from benchmarks.gpu.device import PRECISIONS, Bench
 from benchmarks.gpu.notes import NotThere, Wrong
-from gradnet import backends
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device made of NumPy is known to these tests alone."""
+def _path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path to the device made of NumPy is known to these tests alone."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(backends, "_MODULES", dict(backends._MODULES))
-    monkeypatch.setattr(backends, "_loaded", dict(backends._loaded))
 
 
 def test_every_epilogue_in_every_precision() -> None:
