@@ -268,12 +268,15 @@ def _first_alone(gs: Sequence[Any]) -> bool:
 
 
 def destination(edge: Edge, pending: Pending) -> Array | None:
-    """The buffer of a leaf's gradient, if that has no part yet: where one may be made at once."""
+    """The buffer of a leaf's gradient, if that has no part yet: where one may be made at once.
+
+    None where an earlier gradient in it may be an operand of what is still to be walked.
+    """
     node = edge[0]
     if node.op is not None or node.hooks or -node.id in pending or host.state.recorder is not None:
         return None
     tensor = _held(node)
-    return None if tensor is None or tensor._grad is not None else tensor._grad_buffer
+    return None if tensor is None else tensor.free_grad_buffer()
 
 
 def _held(node: Node) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Tensor(Exchange, Changes, Operators):
         "__weakref__",
         "_grad",
         "_grad_buffer",
+        "_grad_counter",
         "_seen",
         "array",
         "backend",
@@ -45,6 +47,8 @@ class Tensor(Exchange, Changes, Operators):
         "tangents",
     )
     __array_priority__ = 1000
+
+    _grad_counter: list[int]  # of all gradients in the buffer, where there is one
 
     array: Array
     backend: Backend
@@ -235,7 +239,7 @@ class Tensor(Exchange, Changes, Operators):
         if self._grad is None:
             # A copy: one cotangent may go to several leaves, or be a broadcast view.
             array = g if g is buffer else self.backend.cast(g, self.dtype, out=buffer)
-            self._grad = fresh(array, self.backend)
+            self._grad = fresh(array, self.backend) if buffer is None else self._in_buffer()
         elif buffer is None:
             self._grad = self._grad + fresh(g, self.backend)
         else:
@@ -244,10 +248,23 @@ class Tensor(Exchange, Changes, Operators):
 
     def use_grad_buffer(self, buffer: Array | None) -> None:
         """Have gradients added up in this array, which has the tensor's shape and dtype."""
-        self._grad_buffer = buffer
+        if buffer is not self._grad_buffer:
+            self._grad_buffer, self._grad_counter = buffer, [0, 0]
         if buffer is not None and self._grad is not None:
             self.backend.cast(self._grad.array, self.dtype, out=buffer)
-            self._grad = Tensor.wrap(buffer, self.backend)
+            self._grad = self._in_buffer()
+
+    def _in_buffer(self) -> Tensor:
+        """The gradient that was just written into the buffer, where there may be earlier ones."""
+        self._grad_counter[0] += 1
+        return Tensor.wrap(self._grad_buffer, self.backend, None, self._grad_counter)
+
+    def free_grad_buffer(self) -> Array | None:
+        """The buffer for gradients, where no tensor has a gradient in it, earlier ones neither."""
+        if self._grad is not None or self._grad_buffer is None:
+            return None
+        # All tensors over the buffer, views too, hold the counter, and so does this call.
+        return None if getrefcount(self._grad_counter) > 2 else self._grad_buffer
 
     def backward(
         self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False

@@ -294,3 +294,24 @@ def test_the_representation_tells_settings_and_size() -> None:
     assert text.endswith(
         "(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0); 1,202 parameters)"
     )
+
+
+@pytest.mark.parametrize("n", [8, 100])
+def test_an_earlier_gradient_may_be_an_operand_of_the_next(n: int) -> None:
+    """It lies where the next one goes, which therefore is not made there before the end."""
+    generator = np.random.default_rng(n)
+    layer = gn.nn.Linear(n, n)
+    optim.SGD(layer.parameters(), lr=0.1)
+    x = gn.asarray(generator.normal(size=(n, n)).astype(np.float32))
+
+    def gradient(g: gn.Tensor | float) -> gn.Tensor:
+        layer.weight.grad = None
+        gn.sum(gn.tanh(layer.weight * g) * layer(x)).backward()
+        found: Any = layer.weight.grad
+        return found
+
+    earlier = gradient(1.0)
+    copied = earlier.copy()
+    found = gradient(earlier).copy()
+    del earlier
+    assert gn.all(found == gradient(copied))
