@@ -17,7 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import add
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,14 +57,10 @@ class Training(NamedTuple):
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Where each layer's weights and bias begin, and at the end the number of parameters."""
-        if self.offsets:
-            last = self.sizes[-1]
-            return (*self.offsets, self.offsets[-1] + last)
-        found = [0]
-        for n, m in pairwise(self.sizes):
-            found += [found[-1] + n * m, found[-1] + n * m + m]
-        return tuple(found)
+        """Where each layer's weights and bias begin, and at the end where the last of them ends."""
+        counts = [count for n, m in pairwise(self.sizes) for count in (n * m, m)]
+        begins = self.offsets or tuple(accumulate(counts[:-1], initial=0))
+        return (*begins, max(map(add, begins, counts)))
 
 
 def rule(training: Training) -> Update:

@@ -238,6 +238,18 @@ def test_arrays_that_do_not_fit(name: str) -> None:
             cluster_step.train(launch, CASES[0], **{**arguments, name: wrong})
 
 
+def test_parameters_that_end_before_the_last_layer_does() -> None:
+    """Wherever the layers begin, all of them lie within the parameters."""
+    training = Training((5, 3), 3, offsets=(70, 3))
+    assert training.places == (70, 3, 85)
+    arguments = given(training, steps=1)
+    arguments["p"] = arguments["p"][:84]
+    arguments["states"] = poisoned((2, 84))
+    launch: Any = None
+    with pytest.raises(DeviceError, match=r"p has shape \(84,\) .* of shape \(85,\)"):
+        cluster_step.train(launch, training, **arguments)
+
+
 def test_every_update_has_its_text() -> None:
     for name in formulas.UPDATES:
         assert f"f_{formulas.UPDATES[name].formula.__name__}(float* results" in cluster_step.text(
