@@ -239,6 +239,25 @@ def test_arguments_that_share_memory_are_told_from_those_that_do_not(
             assert gn.all(captured(x, y) == function(x, y))
 
 
+def test_the_quick_way_sees_layouts_and_gradients_left_behind(backend: Backend) -> None:
+    with gn.backends.use(backend.name):
+        w = gn.asarray([1.0, 2.0, 3.0], requires_grad=True)
+        x = gn.reshape(gn.arange(9, dtype=gn.float32), (3, 3))
+
+    def gradient(x: gn.Tensor) -> gn.Tensor:
+        gn.sum((x @ w) ** 2).backward()
+        found, w.grad = w.grad * 1.0, None  # type: ignore[operator]
+        return found
+
+    captured = gn.capture(gradient)
+    for given in (x, x, x.T, x):
+        assert gn.all(captured(given) == gradient(given))
+    assert captured.recordings == 2
+    w.grad = gn.ones_like(w)
+    added = captured(x)
+    assert gn.all(added == gradient(x) + 1.0)
+
+
 def test_python_values_that_change_are_seen(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

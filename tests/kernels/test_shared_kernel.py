@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,10 +61,15 @@ def test_numbers_and_integers(crew: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("rows", "shared"), [(2, False), (1 << 12, False), (1 << 20, True)])
+@pytest.mark.parametrize(
+    ("rows", "awake", "shared"),
+    [(1, True, False), (1 << 12, True, False), (1 << 18, True, True), (1 << 18, False, False),
+     (1 << 20, False, True)],
+)  # fmt: skip
 def test_what_is_worth_it_goes_to_the_team(
-    monkeypatch: pytest.MonkeyPatch, crew: Any, rows: int, shared: bool
+    monkeypatch: pytest.MonkeyPatch, rows: int, awake: bool, shared: bool
 ) -> None:
+    crew = SimpleNamespace(size=2, awake=awake)
     monkeypatch.setattr(team, "current", lambda: crew)
     monkeypatch.setattr(threads._pool, "size", crew.size)
     seen = []
@@ -102,3 +109,15 @@ def test_large_arrays_on_a_team_are_those_of_numpy(
 
 def _all(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
+
+
+def test_a_team_is_awake_for_a_while_after_its_work(crew: Any) -> None:
+    x = normal(64, 7, dtype="float32")
+    kernel = compiler.compiled(
+        *elementwise.bias_activation(binding.source(formulas.tanh), 32, False)
+    )
+    shared_kernel.run(crew, kernel, [x, np.empty_like(x)], [normal(7, dtype="float32")])
+    deadline = time.monotonic() + 30
+    while crew.awake and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not crew.awake
