@@ -33,6 +33,7 @@ class Options:
     workloads   names of a suite's parts, or None for all
     rounds      rounds of each measurement, or None for the suite's own number
     seconds     about how long a contender is timed in a round
+    keep        is given what a suite has found after each of its parts
     """
 
     peers: tuple[str, ...] | None = None
@@ -41,6 +42,7 @@ class Options:
     seconds: float = 0.15
     workloads: tuple[str, ...] | None = None
     say: Callable[[str], None] = field(default=to_standard_error)
+    keep: Callable[[dict[str, Any]], None] = field(default=lambda found: None)
 
     def wants(self, name: str) -> bool:
         """Whether a part of that name is to run."""

@@ -36,6 +36,7 @@ def run(options: Options) -> dict[str, Any]:
         runs = [n for n in names if n not in FITS or FITS[n](job)]
         with tempfile.TemporaryDirectory() as folder:
             found["jobs"][name] = measure(job, runs, Path(folder), options)
+        options.keep(found)
     return found
 
 

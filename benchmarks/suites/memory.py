@@ -42,6 +42,7 @@ def run(options: Options) -> dict[str, Any]:
             "contenders": rows,
             "verdict": verdict(name, rows),
         }
+        options.keep(found)
     return found
 
 

@@ -63,6 +63,7 @@ def run(options: Options) -> dict[str, Any]:
                 "left_out": measured.left_out,
                 **ceilings(flops, moved, measured.seconds),
             }
+            options.keep(found)
     return found
 
 

@@ -72,6 +72,7 @@ def run(options: Options) -> dict[str, Any]:
             "bytes": moved,
             "contenders": {name: rounds.summary(s) for name, s in measured.seconds.items()},
         }
+        options.keep(found)
     return found
 
 

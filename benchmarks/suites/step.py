@@ -39,6 +39,7 @@ def run(options: Options) -> dict[str, Any]:
             "contenders": contenders(measured.seconds),
             "verdict": verdict(name, measured.seconds),
         }
+        options.keep(found)
     return found
 
 

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace, started: float) -> int:
         chosen["seconds"] = options.seconds
     try:
         wanted = suites.Options(device=device, rounds=options.rounds, **chosen)
-        status: int = main.run(options.suite, wanted, options.json, options.plots)
+        status: int = main.run(options.suite, wanted, options.json, options.plots, options.update)
     except main.BadRequest as error:
         raise BadCall(str(error)) from error
     return status

@@ -203,6 +203,7 @@ def _bench(choices: argparse._SubParsersAction[Parser]) -> Parser:
     add("--peers", metavar="LIST", type=names, help="such as torch,jax-scan (default: all)")
     add("--device", metavar="auto|cpu|cuda|cuda:N", type=device, default="auto", help="where")
     add("--json", metavar="FILE", help="write every figure to a file")
+    add("--update", action="store_true", help="keep what FILE has of other suites and parts")
     add("--plots", metavar="DIR", help="draw pictures into a folder")
     add("--workloads", metavar="LIST", type=names, help="parts of the suite (default: all)")
     add("--rounds", metavar="N", type=count, help="rounds of each measurement")

@@ -10,14 +10,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gradnet as gn
+from benchmarks import machine, peers, readme_table, rounds, suites, text
 from benchmarks import main as bench
-from benchmarks import peers, readme_table, rounds, suites, text
 from benchmarks.cases import CASES, Case
 from benchmarks.peers import ops_numpy, ops_ours
 from benchmarks.pool import ROOT, Worker, WorkerError, environment
@@ -227,6 +228,59 @@ def test_the_report_has_its_schema(report: dict[str, Any]) -> None:
     assert part["losses"]["numpy"] == pytest.approx(part["losses"][peers.EAGER], rel=1e-10)
 
 
+@pytest.fixture
+def quick_suites(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The suites `one` and `two`, whose parts take the seconds in this dictionary."""
+    seconds: dict[str, float] = {"a": 1.0, "b": 2.0}
+
+    def run(options: suites.Options) -> dict[str, Any]:
+        found: dict[str, Any] = {"left_out": {}, "workloads": {}}
+        for name, value in seconds.items():
+            if options.wants(name):
+                found["workloads"][name] = 1 / value
+                options.keep(found)
+        return found
+
+    module = SimpleNamespace(PARTS=("a", "b"), run=run, table=str)
+    monkeypatch.setattr(suites, "SUITES", {"one": "first", "two": "second"})
+    monkeypatch.setattr(suites, "load", lambda name: module)
+    return seconds
+
+
+def parts_of(file: Path) -> dict[str, Any]:
+    """The parts of each suite in a file of results."""
+    found = json.loads(file.read_text("utf-8"))["suites"]
+    return {name: suite["workloads"] for name, suite in found.items()}
+
+
+def test_a_run_that_dies_leaves_what_it_has(quick_suites: dict[str, float], tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    quick_suites["b"] = 0.0
+    with pytest.raises(ZeroDivisionError):
+        bench.run("all", suites.Options(), str(file))
+    assert parts_of(file) == {"one": {"a": 1.0}}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_update_keeps_other_suites_and_parts(
+    quick_suites: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.json"
+    bench.run("one", suites.Options(), str(file), update=True)
+    quick_suites["b"] = 4.0
+    bench.run("one", suites.Options(workloads=("b",)), str(file), update=True)
+    bench.run("two", suites.Options(workloads=("a",)), str(file), update=True)
+    assert parts_of(file) == {"one": {"a": 1.0, "b": 0.25}, "two": {"a": 1.0}}
+    bench.run("two", suites.Options(), str(file))
+    assert parts_of(file) == {"two": {"a": 1.0, "b": 0.25}}
+    monkeypatch.setattr(machine, "cores", lambda: 999)
+    with pytest.raises(bench.BadRequest, match=r"on another machine \(cores "):
+        bench.run("two", suites.Options(), str(file), update=True)
+    file.write_text("[]")
+    with pytest.raises(bench.BadRequest, match="is not a file of results"):
+        bench.run("two", suites.Options(), str(file), update=True)
+
+
 def test_the_readme_gets_its_table(report: dict[str, Any]) -> None:
     table = readme_table.section(report, "somewhere.json")
     assert re.search(r"^\| lecture +\| +1000-100-10, 64 \|", table, re.MULTILINE)
@@ -303,6 +357,7 @@ def test_bad_calls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "there is no folder" in refused(f"bench step --json {tmp_path}/no/f.json", capsys)
     assert "expected names" in refused("bench step --peers torch,,jax", capsys)
     assert "a whole number" in refused("bench step --rounds 0", capsys)
+    assert "--update needs --json FILE" in refused("bench step --update", capsys)
 
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
