@@ -275,6 +275,14 @@ class Replay(Protocol):
     def failed(self) -> bool:
         """Whether a check of values has ended the last series."""
 
+    @property
+    def direct(self) -> Callable[..., int] | None:
+        """The quickest way to run once, if there is one: takes each array, then each number.
+
+        The numbers are those of the program's actions, in order. What it gives is not 0 where a
+        check of values has found something: `verify` raises that.
+        """
+
 
 _MODULES = {
     "numpy": "gradnet.numpy_backend",

@@ -134,7 +134,7 @@ class NumpyBackend:
     device: str = "cpu"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        size = math.prod(shape) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize if shape else 0
         if size < _LARGE:
             return np.empty(shape, dtype)
         # Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.

@@ -68,6 +68,7 @@ class Graphs:
 
     # Checks of values are made in their places, between graphs.
     failed = False
+    direct = None
 
     def __init__(self, backend: CudaBackend, program: Program) -> None:
         self._backend = backend

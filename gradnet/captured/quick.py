@@ -6,11 +6,13 @@ has a line for each argument and each parameter, in place of loops over lists of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradnet import host
+from gradnet.backends import Replay
 from gradnet.graph import mode
+from gradnet.program.calls import Action
 from gradnet.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def accepting(recording: Recording) -> Callable[[tuple[Any, ...]], bool]:
     return found
 
 
-def quickly(recording: Recording, replay: Callable[[list[Any]], None]) -> Quick:
+def quickly(recording: Recording, replay: Replay) -> Quick:
     """A replay of a recording whose arguments are all tensors, and whose result is a new one.
 
     Takes the arguments; gives None where they are not such as were recorded, or something else has
@@ -69,22 +71,42 @@ def quickly(recording: Recording, replay: Callable[[list[Any]], None]) -> Quick:
     for x, without in recording.watched:
         text.add(f"if {{}}._grad is {'not ' if without else ''}None: {give_up}", x)
     text.add(f"if {{}}[0] != {{}}.version: {give_up}", host.version, recording)
-    text.add(f"if not {{}}(): {give_up}", recording.watch.holds)
-    for action in recording.actions:
-        given = ", ".join("{}" for _ in action.arguments)
-        if action.result is None:
-            text.add(f"{{}}({given})", action.function, *action.arguments)
-        else:
-            text.add(f"{{}}.result = {{}}({given})", action, action.function, *action.arguments)
+    text.add("try:")
+    text.add(f"    same = {recording.watch.within(text.name) or True}")
+    text.add("except {}:", LookupError)
+    text.add("    same = False")
+    text.add(f"if not same and not {{}}(): {give_up}", recording.watch.holds)
+    numbers = _act(text, recording.actions, kept=replay.direct is None)
     for counter, more in recording.counted:
         text.add(f"{{}}[0] += {more}", counter)
     (output,) = recording.outputs
-    arrays = "".join(f"a{i}, " for i in range(len(recording.expected)))
     text.add("made = {}({}, {})", recording.backend.empty, output.shape, output.dtype)
-    text.add(f"{{}}([{arrays}made])", replay)
+    arrays = ", ".join([*(f"a{i}" for i in range(len(recording.expected))), "made"])
+    if replay.direct is None:
+        text.add(f"{{}}([{arrays}])", replay)
+    else:
+        text.add(f"if {{}}({', '.join([arrays, *numbers])}):", replay.direct)
+        text.add(f"    {{}}([{arrays}])", replay.verify)
+        text.add("    raise AssertionError('a check of values failed, and passes now')")
     text.add("return {}(made, {})", Tensor.wrap, recording.backend)
     found: Quick = text.made("def replay(args):", "replay")
     return found
+
+
+def _act(text: Lines, actions: Sequence[Action], kept: bool) -> list[str]:
+    """Lines that run actions; the names of their numbers, which are `kept` in them or not."""
+    numbers: list[str] = []
+    for action in actions:
+        given = ", ".join("{}" for _ in action.arguments)
+        if not action.result:
+            text.add(f"{{}}({given})", action.function, *action.arguments)
+        elif kept:
+            text.add(f"{{}}.result = {{}}({given})", action, action.function, *action.arguments)
+        else:
+            names = [f"n{len(numbers) + i}" for i in range(len(action.result))]
+            text.add(f"{', '.join(names)}, = {{}}({given})", action.function, *action.arguments)
+            numbers += names
+    return numbers
 
 
 def _look_at_arguments(text: Lines, recording: Recording, give_up: str) -> None:

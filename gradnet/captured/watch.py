@@ -144,6 +144,17 @@ class Watch:
             return False
         return [*map(len, self._collections)] == self._counts
 
+    def within(self, name: Callable[[Any], str]) -> str:
+        """A condition, as text, under which `holds` is sure to; `name` gives objects names.
+
+        It may raise LookupError.
+        """
+        return " and ".join(
+            [f"{name(cell)}.cell_contents is {name(value)}" for cell, value, _ in self._cells]
+            + [f"{name(x)}[{name(key)}] is {name(value)}" for x, key, value, _ in self._items]
+            + [f"len({name(x)}) == {count}" for x, count, _ in self._lengths]
+        )
+
     def holds_all(self) -> bool:
         """Whether nothing has changed, attributes of modules and places of tensors included."""
         for attributes, name, value, _ in self._settings:

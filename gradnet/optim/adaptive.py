@@ -160,6 +160,16 @@ class Adam(Optimizer):
         betas: tuple[float, ...] = group["betas"]
         return betas
 
+    def advance(
+        self, group: Group, progress: Progress, decayed: Sequence[float] | None = None
+    ) -> tuple[Progress, tuple[float, ...]]:
+        t = progress[0] + 1
+        if decayed is None:
+            # Both written out: a loop over two numbers takes a twentieth of a small step.
+            beta1, beta2 = group["betas"]
+            decayed = 1 - beta1**t, 1 - beta2**t
+        return (t,), self.scalars(group, t, *decayed)
+
     def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         return (

@@ -53,6 +53,7 @@ class Interpreted:
     """A replay that calls the backend's methods, with `out` in planned memory."""
 
     failed = False
+    direct = None
 
     def __init__(self, backend: Backend, program: Program) -> None:
         memory = Memory(backend, program)

@@ -3,6 +3,7 @@
 fusion.py     chains of elementwise calls become one
 lowerings.py  each call becomes calls of compiled kernels, or of the BLAS, split between threads
 machine.py    those as machine code, a function for each thread
+gate.py       that of one thread as a function that Python calls
 team.py       the threads
 """
 
@@ -22,7 +23,7 @@ from gradnet.program.calls import Action, Call, Live, Program, Storage, Value
 from gradnet.program.replay import Memory, Step, step
 
 from .. import compiler, lowering
-from . import machine, team
+from . import gate, machine, team
 from .fusion import fused
 from .lowerings import Lowering, Ranks, Unsupported
 from .machine import Slot
@@ -118,6 +119,8 @@ def _launcher(crew: team.Team | None, addresses: list[int]) -> Callable[[int], N
 class _Run:
     """Machine code and its slots, filled anew for each run."""
 
+    direct: Callable[..., int] | None = None
+
     def __init__(
         self,
         program: Program,
@@ -134,15 +137,22 @@ class _Run:
         self._words = ctypes.create_string_buffer(max(self._layout.size, 8))
         self._places, self._actions = program.places(), slots.actions
         self._by_storage = not all(isinstance(part, list) for part in parts)
+        self._blas = lower.blas
+        kinds = slots.kinds if len(parts) == 1 and gate.possible() else None
         self._parts = [
-            self._machine(part, lower.threads) if isinstance(part, list) else part for part in parts
+            self._machine(part, lower, kinds) if isinstance(part, list) else part for part in parts
         ]
 
-    def _machine(self, calls: list[Ranks], threads: int) -> Step:
-        """A run of calls as one function of the slots."""
-        crew = self._crew if threads > 1 else None
+    def _machine(self, calls: list[Ranks], lower: Lowering, kinds: str | None) -> Step:
+        """A run of calls as one function of the slots, of those kinds if it is all of the run."""
+        crew = self._crew if lower.threads > 1 else None
         status = ctypes.addressof(self._status)
-        made = machine.steps(_woven(calls, threads), crew.control if crew else 0, status)
+        gated = crew is None and kinds is not None
+        further = gate.text(kinds, status, not lower.shares) if gated and kinds else ""
+        ranks = _woven(calls, lower.threads)
+        made = machine.steps(ranks, crew.control if crew else 0, status, further)
+        if further:
+            self._open(gate.opened(made.code, self._kept))
         once, several = (_launcher(crew, addresses) for addresses in (made.once, made.several))
         slots = ctypes.addressof(self._words)
         self._several = several
@@ -151,6 +161,18 @@ class _Run:
             once(slots)
 
         return run
+
+    def _open(self, function: Callable[..., int]) -> None:
+        """Have a step be this function, after what the BLAS has to know."""
+        if not self._blas:
+            self.direct = function
+            return
+
+        def direct(*given: Any) -> int:
+            blas.alone()
+            return function(*given)
+
+        self.direct = direct
 
     def __call__(self, given: list[Array]) -> None:
         words: list[Any] = [*map(machine.handle, given)]

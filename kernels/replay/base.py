@@ -30,6 +30,7 @@ class Base:
 
     threads   how many threads a call may be split between
     work      how much there is, in what one thread should have at least of a call
+    blas      whether it calls the BLAS
     checks    the checks of values, to be repeated where one has found something
     place     where an array is: an address, or a slot
     number    the slot of a number that differs from run to run
@@ -59,6 +60,7 @@ class Base:
         self.work = 0.0
         self.before: list[Ranks] = []
         self.spread = False
+        self.blas = False
         self.checks: list[Step] = []
         self.status = np.zeros(8, np.int64)
 

@@ -300,9 +300,9 @@ class Series(ctypes.Structure):
     )
 
 
-def steps(ranks: Sequence[Sequence[Item]], control: int, status: int) -> Steps:
-    """The functions of each thread, which make that thread's calls."""
-    text = waits.barrier() if len(ranks) > 1 else ""
+def steps(ranks: Sequence[Sequence[Item]], control: int, status: int, further: str = "") -> Steps:
+    """The functions of each thread, which make that thread's calls, and `further` ones' text."""
+    text = further + (waits.barrier() if len(ranks) > 1 else "")
     for rank, items in enumerate(ranks):
         text += _function(f"step{rank}", items, len(ranks), control)
         text += _several(rank, status, len(ranks), control)

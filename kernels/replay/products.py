@@ -93,6 +93,7 @@ class Products(Base):
         left, right = _matrix(a), _matrix(b)
         if not c.contiguous or not k:
             raise Unsupported
+        self.blas = True
         size = c.dtype.itemsize
         kind = "float" if size == 4 else "double"
         places = [self.place(x) for x in (a, b, c)]

@@ -291,7 +291,13 @@ def test_python_values_that_change_are_seen(
     assert value() == 20.0
     items.append(0.0)
     assert value() == 20.0
+    local = float("2.0")  # another object, but an equal number
+    assert value() == 20.0
     assert captured.recordings == 7
+    monkeypatch.delitem(SETTING, "factor")
+    monkeypatch.setitem(SETTING, "other", 1.0)
+    with pytest.raises(KeyError, match="factor"):
+        value()
 
 
 def test_modes_and_attributes_of_modules_are_seen(backend: Backend) -> None:
