@@ -137,6 +137,14 @@ static __device__ void update(float* p, int apart, float g, const Numbers& numbe
     for (int s = 0; s <= STATES; ++s) p[s * apart] = results[s];
 }
 
+// Parameters and their moments in global memory, each flat.
+struct Flat {
+    float *p, *first, *second;
+    __device__ float* of(int state) const {
+        return state == 0 ? p : state == 1 ? first : second;
+    }
+};
+
 // A layer's parameters, or one of their moments, from global memory. Rows of weights that are
 // beyond a layer's inputs are zero.
 template <int L> static __device__ void fetch_layer(const float* flat, int state) {
@@ -161,17 +169,18 @@ template <int L> static __device__ void store_layer(float* flat, int state) {
         flat[OFFSETS[2 * L + 1] + first + i] = memory(B + state * biases(L))[i];
 }
 
-template <int L> static __device__ void fetch_all(const float* p, const float* states, Wide size) {
-    fetch_layer<L>(p, 0);
-    for (int s = 0; s < STATES; ++s) fetch_layer<L>(states + s * size, 1 + s);
-    if constexpr (!last(L)) fetch_all<L + 1>(p, states, size);
+template <int L> static __device__ void fetch_all(const Flat& flat) {
+    for (int s = 0; s <= STATES; ++s) fetch_layer<L>(flat.of(s), s);
+    if constexpr (!last(L)) fetch_all<L + 1>(flat);
 }
 
-template <int L> static __device__ void store_all(float* p, float* states, Wide size) {
-    store_layer<L>(p, 0);
-    for (int s = 0; s < STATES; ++s) store_layer<L>(states + s * size, 1 + s);
-    if constexpr (!last(L)) store_all<L + 1>(p, states, size);
+template <int L> static __device__ void store_all(const Flat& flat) {
+    for (int s = 0; s <= STATES; ++s) store_layer<L>(flat.of(s), s);
+    if constexpr (!last(L)) store_all<L + 1>(flat);
 }
+
+// Where row i of this step's batch is: as `order` says, or simply the next.
+static __device__ Wide row_of(const Wide* order, int i) { return order ? order[i] : i; }
 
 // A block's columns of the rows of this step. A row that is out of range reads as NaN.
 static __device__ void fetch_rows(const float* x, const Wide* order, Wide n) {
@@ -179,7 +188,7 @@ static __device__ void fetch_rows(const float* x, const Wide* order, Wide n) {
     const int own = count(IN), first = begin(IN);
     for (int i = threadIdx.x; i < BATCH * OWN; i += THREADS) {
         const int column = i % OWN;
-        const Wide row = order[i / OWN];
+        const Wide row = row_of(order, i / OWN);
         float one = 0.0f;
         if (row < 0 || row >= n)
             one = nanf("");
@@ -236,7 +245,7 @@ static __device__ void loss(const Wide* classes, const Wide* order, Wide n) {
     __syncthreads();
     for (int i = threadIdx.x; i < own; i += THREADS) {
         float* z = memory(ROWS) + i * OUT;
-        const Wide row = order[first + i];
+        const Wide row = row_of(order, first + i);
         const Wide target = row >= 0 && row < n ? classes[row] : -1;
         const float chosen = target >= 0 && target < OUT ? z[target] : nanf("");
         float most = z[0], total = 0.0f;
@@ -255,8 +264,9 @@ static __device__ void loss(const Wide* classes, const Wide* order, Wide n) {
     groups::this_cluster().sync();  // LOSS
 }
 
-// From the gradient of a layer's outputs to that of its inputs, and the update.
-template <int L> static __device__ void backward(const Numbers& numbers) {
+// From the gradient of a layer's outputs to that of its inputs, and the update. The parameters'
+// gradient is written to `gradient` too, where that is given.
+template <int L> static __device__ void backward(const Numbers& numbers, float* gradient) {
     constexpr int OWN = slice(SIZES[L]), OUT = SIZES[L + 1], NEXT = slice(OUT);
     constexpr int A = AT.inputs[L], W = AT.weights[L], B = AT.bias[L], G = AT.sums[L % 2];
     constexpr int ROWS = AT.rows, OUTPUTS = AT.outputs[L];
@@ -283,37 +293,46 @@ template <int L> static __device__ void backward(const Numbers& numbers) {
         [=](int i, int k) { return a[k * OWN + i]; },
         [=](int k, int j) { return g[k * OUT + j]; },
         [=, &numbers](int i, int j, float dw) {
-            if (i < rows) update(w + i * odd(OUT) + j, weights(L), dw, numbers);
+            if (i >= rows) return;
+            if (gradient) gradient[OFFSETS[2 * L] + (Wide)(begin(SIZES[L]) + i) * OUT + j] = dw;
+            update(w + i * odd(OUT) + j, weights(L), dw, numbers);
         });
     const int first = last(L) ? 0 : begin(OUT), own = last(L) ? OUT : count(OUT);
     for (int j = threadIdx.x; j < own; j += THREADS) {
         float sum = 0.0f;
         for (int i = 0; i < BATCH; ++i) sum += g[i * OUT + first + j];
+        if (gradient && (!last(L) || rank() == 0)) gradient[OFFSETS[2 * L + 1] + first + j] = sum;
         update(memory(B) + j, biases(L), sum, numbers);
     }
-    if constexpr (L > 0) backward<L - 1>(numbers);
+    if constexpr (L > 0) backward<L - 1>(numbers, gradient);
 }
 
-// `steps` steps, the rows of step t being those of `order` (steps, BATCH) in x (n, SIZES[0]) and
-// classes (n,), and its optimizer's numbers `scalars` (steps, SCALARS). Parameters p, and states
-// (STATES, size), are changed in place; losses (steps,) are the mean of each step's rows. A class
-// that is out of range has the loss NaN.
+// `steps` steps. Each has its own rows of x (n, SIZES[0]) and classes (n,), so many elements after
+// those of the step before; with `order` (steps, BATCH), the rows that it names instead. The
+// optimizer's numbers of a step are at `scalars`, as many apart; its loss, the mean of its rows,
+// goes to `losses`. Parameters p and their moments are changed in place, and the last step's
+// gradient is written where one is wanted. A class that is out of range has the loss NaN.
 extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1)
     cluster_step(const float* x, const Wide* classes, const Wide* order, const float* scalars,
-                 float* p, float* states, float* losses, Wide n, Wide size, int steps) {
+                 float* p, float* first, float* second, float* gradient, float* losses, Wide n,
+                 Wide x_apart, Wide classes_apart, Wide scalars_apart, Wide losses_apart,
+                 int steps) {
     constexpr int LOSS = AT.losses + SHARE;
-    fetch_all<0>(p, states, size);
-    for (int t = 0; t < steps; ++t, order += BATCH, scalars += SCALARS) {
+    const Flat flat{p, first, second};
+    fetch_all<0>(flat);
+    for (int t = 0; t < steps; ++t) {
         Numbers numbers;
         for (int i = 0; i < SCALARS; ++i) numbers.at[i] = scalars[i];
         fetch_rows(x, order, n);
         __syncthreads();  // FETCHED
         forward<0>();
         loss(classes, order, n);
-        if (rank() == 0 && threadIdx.x == 0) losses[t] = summed(LOSS) / BATCH;
-        backward<LAYERS - 1>(numbers);
+        if (rank() == 0 && threadIdx.x == 0) *losses = summed(LOSS) / BATCH;
+        backward<LAYERS - 1>(numbers, t == steps - 1 ? gradient : nullptr);
         __syncthreads();  // the weights are the new ones
+        x += x_apart, classes += classes_apart, scalars += scalars_apart, losses += losses_apart;
+        if (order) order += BATCH;
     }
     groups::this_cluster().sync();  // nobody reads this block's memory any more
-    store_all<0>(p, states, size);
+    store_all<0>(flat);
 }

@@ -7,7 +7,7 @@ is float32, as are the sums: the same training as step by step, within rounding.
 with clusters, of compute capability 9.0 or more.
 
     training = Training((784, 128, 10), batch=128)
-    losses = train(device.launch, training, x, classes, order, scalars, p, states)
+    train(device.launch, training, x, classes, order, scalars, p, states, losses)
 
 The text is compiled for the sizes: some seconds for each network, once.
 """
@@ -15,7 +15,7 @@ The text is compiled for the sizes: some seconds for each network, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
 from operator import add
@@ -36,7 +36,9 @@ CLUSTERS = (1, 2, 4, 8, 16)
 THREADS = 256
 # Bytes of shared memory that a block of compute capability 9.0 can have.
 SHARED = 227 * 1024
-_SIGNATURE = ("f4*", "i8*", "i8*", "f4*", "f4*", "f4*", "f4*", "i8", "i8", "i4")
+_SIGNATURE = ("f4*", "i8*", "i8*", *("f4*",) * 6, *("i8",) * 5, "i4")
+_MOST_STATES = 2
+_NULL = np.uintp(0)
 
 
 class Training(NamedTuple):
@@ -180,26 +182,31 @@ def train(
     order: Any,
     scalars: Any,
     p: Any,
-    states: Any,
+    states: Sequence[Any],
     losses: Any,
 ) -> None:
     """Steps of training in one launch; p and states are changed in place, losses written.
 
     x (n, inputs), classes (n,) of int64, order (steps, batch) of int64: the rows of each step;
-    scalars (steps, k): what the update takes besides g and its states; p (size,), states
-    (count, size), losses (steps,), the mean over each batch. All float32 where not said otherwise.
+    scalars (steps, k): what the update takes besides g and its states; p (size,), each of the
+    states (size,), losses (steps,), the mean over each batch. All float32 where not said otherwise.
     A row out of range counts as NaN, and so does the loss of a class out of range. Raises
     DeviceError for other arrays, and where the kernel cannot do it.
     """
-    kernel, update = program(training), rule(training)
+    update = rule(training)
     n, steps, size = x.shape[0], order.shape[0], p.shape[0]
+    if len(states) != len(update.state):
+        raise DeviceError(
+            f"the cluster kernel's states are {len(states)}, and {training.update!r} has "
+            f"{len(update.state)}"
+        )
     wanted: dict[str, tuple[Any, tuple[int, ...], str]] = {
         "x": (x, (n, training.sizes[0]), "float32"),
         "classes": (classes, (n,), "int64"),
         "order": (order, (steps, training.batch), "int64"),
         "scalars": (scalars, (steps, len(update.scalars)), "float32"),
         "p": (p, (max(size, training.places[-1]),), "float32"),
-        "states": (states, (len(update.state), size), "float32"),
+        **{f"state {i}": (one, (size,), "float32") for i, one in enumerate(states)},
         "losses": (losses, (steps,), "float32"),
     }
     for name, (array, shape, dtype) in wanted.items():
@@ -210,8 +217,51 @@ def train(
                 f"where it needs a contiguous {dtype} array of shape {shape}"
             )
     if steps:
-        arrays = (x, classes, order, scalars, p, states, losses)
-        launch(kernel, kernel.cluster, *arrays, n, size, steps)
+        apart = Apart(0, 0, len(update.scalars), 1)
+        places = Places(x, classes, scalars, p, tuple(states), losses, order)
+        give(launch, training, places, n, apart, steps)
+
+
+class Places(NamedTuple):
+    """Arrays, or addresses of them as `np.uintp`: see `train`.
+
+    order     None where each step has its own rows, one after the other
+    gradient  where the last step's gradient is written, laid out as p; None for nowhere
+    """
+
+    x: Any
+    classes: Any
+    scalars: Any
+    p: Any
+    states: tuple[Any, ...]
+    losses: Any
+    order: Any = None
+    gradient: Any = None
+
+
+class Apart(NamedTuple):
+    """How many elements after those of a step those of the next begin."""
+
+    x: int
+    classes: int
+    scalars: int
+    losses: int
+
+
+def give(
+    launch: Callable[..., None],
+    training: Training,
+    places: Places,
+    n: int,
+    apart: Apart,
+    steps: int,
+) -> None:
+    """Give so many steps to the device, on arrays that have been looked at; n rows there are."""
+    kernel = program(training)
+    order, gradient = (_NULL if x is None else x for x in (places.order, places.gradient))
+    moments = (*places.states, *(_NULL,) * (_MOST_STATES - len(places.states)))
+    arrays = (places.x, places.classes, order, places.scalars, places.p, *moments)
+    launch(kernel, kernel.cluster, *arrays, gradient, places.losses, n, *apart, steps)
 
 
 def flops(training: Training) -> float:

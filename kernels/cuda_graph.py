@@ -3,6 +3,7 @@
 cuda_graph_calls.py    the calls, each with its results in planned memory
 cuda_graph_numbers.py  the numbers that differ from run to run
 cuda_graph_capture.py  the stream and the pool that calls are captured with
+cuda_cluster_replay.py the same for what a cluster of blocks can train by itself
 
 The first run makes the calls one by one, on the stream that they are then captured on: kernels are
 compiled, libraries choose their algorithms, and the pool gets its blocks. Every later run is three
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 # Runs that one graph may make, the most first; and what a launch brings for them at most. Words
 # are parameters of its kernel, which takes a second to compile with so many.
-_SEVERAL = (16, 8, 4)
+MOST_RUNS = 16
+_SEVERAL = (MOST_RUNS, 8, 4)
 _MOST_WORDS = 64
 _MOST_BYTES = 1 << 26
 
@@ -54,13 +56,19 @@ Places = list[tuple[int, int]]
 
 def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     """A replay by CUDA graphs; None, with a line in the log, where inputs are written to."""
+    from .cuda_cluster import NEVER, switched, whole_step
+    from .cuda_cluster_replay import Clustered, able
     from .replay.fusion import fused
 
     if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
         _log.info(_CHANGES)
         return None
+    step = whole_step(program) if switched() != NEVER else None
     program = paired(fused_stacks(program))
-    return Graphs(backend, program.with_calls(fused(program.calls, compiles)))
+    program = program.with_calls(fused(program.calls, compiles))
+    if step is not None and able(backend, step):
+        return Clustered(backend, program, step)
+    return Graphs(backend, program)
 
 
 class Graphs:

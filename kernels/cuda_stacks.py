@@ -1,13 +1,13 @@
 """Stacks of linear layers among the calls of a captured program, with their gradients.
 
-A stack is hidden layers of one width with one activation, then a layer without one, whose products
-take 16-bit factors. What its calls compute is told from the arrays that they share, seen through
-casts between floats.
+A stack is hidden layers with one activation, then a layer without one; for the fused MLP they have
+one width, and products take 16-bit factors. What its calls compute is told from the arrays that
+they share, seen through casts between floats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,11 +48,15 @@ class Layer(NamedTuple):
 
 
 class Calls:
-    """Calls by number, and where each array comes from."""
+    """Calls by number, and where each array comes from.
 
-    def __init__(self, calls: list[Call]) -> None:
+    Products are looked for whose factors are of 16 bits, or with `wide` those in float32.
+    """
+
+    def __init__(self, calls: list[Call], wide: bool = False) -> None:
         self.all = calls
         self.uses = Uses(calls)
+        self._wide = wide
 
     def __getitem__(self, i: int) -> Call:
         return self.all[i]
@@ -60,6 +64,16 @@ class Calls:
     def named(self, method: str) -> Iterator[tuple[int, Call]]:
         """The calls of a method, with their numbers."""
         return ((i, call) for i, call in enumerate(self.all) if call.method == method)
+
+    def products(self) -> Iterator[tuple[int, Call]]:
+        """The products of two matrices, with their numbers."""
+        for i, call in self.named("matmul"):
+            if call.outs[0] is None or any(len(x.shape) != 2 for x in call.args):
+                continue
+            dtype = call.args[0].dtype
+            wide = dtype == FLOAT32 and not call.kwargs.get("tf32")
+            if wide if self._wide else is_half(dtype):
+                yield i, call
 
     def maker(self, x: Value, at: int) -> int:
         """The last call before `at` that writes the storage of an array, or -1."""
@@ -98,12 +112,11 @@ def cast(call: Call) -> bool:
 
 
 def layers(calls: Calls) -> Iterator[Layer]:
-    """All linear layers with a bias whose products take 16-bit factors."""
-    for i, product in calls.named("matmul"):
+    """All linear layers with a bias."""
+    for i, product in calls.products():
         a, b = product.args
         z = product.outs[0]
-        if z is None or len(a.shape) != 2 or len(b.shape) != 2 or not is_half(a.dtype):
-            continue
+        assert z is not None
         weights, at = calls.traced(b, i)
         if weights.dtype != FLOAT32 or not weights.contiguous:
             continue
@@ -125,12 +138,7 @@ def stacks(calls: Calls) -> Iterator[tuple[Layer, ...]]:
     found = list(layers(calls))
     following = {layer.x: layer for layer in found}
     for first in found:
-        stack = [first]
-        while (last := stack[-1]).formula is not None and last.y in following:
-            layer = following[last.y]
-            if layer.formula is not None and not alike(first, layer):
-                break
-            stack.append(layer)
+        stack = stacked(first, following, alike)
         if len(stack) < 2 or stack[-1].formula is not None:
             continue
         network = network_of(stack)
@@ -138,23 +146,49 @@ def stacks(calls: Calls) -> Iterator[tuple[Layer, ...]]:
             yield tuple(stack)
 
 
+def stacked(
+    first: Layer, following: dict[Value, Layer], fits: Callable[[Layer, Layer], bool]
+) -> list[Layer]:
+    """A layer and those that follow it, up to one without an activation or one that does not fit.
+
+    `following` has the layer that takes an array.
+    """
+    stack = [first]
+    while (last := stack[-1]).formula is not None and last.y in following:
+        layer = following[last.y]
+        if layer.formula is not None and not fits(first, layer):
+            break
+        stack.append(layer)
+    return stack
+
+
+def activated_alike(first: Layer, layer: Layer) -> bool:
+    """Whether two layers have the same activation."""
+    return layer.formula is first.formula and layer.parameters == first.parameters
+
+
 def alike(first: Layer, layer: Layer) -> bool:
     """Whether a hidden layer can follow the first one of a stack."""
-    same = layer.formula is first.formula and layer.parameters == first.parameters
-    return same and layer.y.shape == first.y.shape and layer.half == first.half
+    same = layer.y.shape == first.y.shape and layer.half == first.half
+    return same and activated_alike(first, layer)
+
+
+def activation_of(layer: Layer) -> str:
+    """The name of a layer's activation, or nothing where its operands are not the usual ones."""
+    return next(
+        (
+            name
+            for name, row in fused_mlp.activations().items()
+            if row.formula is layer.formula and tuple(row.defaults.values()) == layer.parameters
+        ),
+        "",
+    )
 
 
 def network_of(stack: list[Layer] | tuple[Layer, ...]) -> Network | None:
     """The network that a stack is, or None where the kernels cannot compute it."""
     first, last = stack[0], stack[-1]
-    name = next(
-        (
-            name
-            for name, row in fused_mlp.activations().items()
-            if row.formula is first.formula and tuple(row.defaults.values()) == first.parameters
-        ),
-        "",
-    )
+    name = activation_of(first)
     if not first.y.shape[0]:
         return None
     inputs, width = first.weights.shape
@@ -208,19 +242,18 @@ def backward_of(calls: Calls, stack: tuple[Layer, ...]) -> Backward | None:
 
 def _cotangent(calls: Calls, last: Layer) -> Value | None:
     """The gradient of the last layer's output: what its input is multiplied by for the weights'."""
-    for i, call in calls.named("matmul"):
+    for i, call in calls.products():
         a, b = call.args
-        if i > last.after and len(a.shape) == 2 and calls.origin(a, i) == turned(last.x):
+        if i > last.after and calls.origin(a, i) == turned(last.x):
             return calls.origin(b, i)
     return None
 
 
 def _product(calls: Calls, a: Value, b: Value) -> tuple[int, Value] | None:
     """The product of two arrays."""
-    for i, call in calls.named("matmul"):
+    for i, call in calls.products():
         out = call.outs[0]
-        if out is None or len(out.shape) != 2 or not is_half(call.args[0].dtype):
-            continue
+        assert out is not None
         if calls.origin(call.args[0], i) == a and calls.origin(call.args[1], i) == b:
             return i, out
     return None

@@ -54,7 +54,10 @@ def loaded(cupy: Any, program: CudaProgram) -> Any:
         folders = []  # CuPy looks in the installed toolkit
     options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
     module = cupy.RawModule(code=program.text, options=options, backend="nvrtc")
-    kernel = module.get_function(program.entry)
+    try:
+        kernel = module.get_function(program.entry)
+    except cupy.cuda.compiler.CompileException as error:
+        raise DeviceError(f"NVRTC cannot compile {program.entry}: {error}"[:2000]) from error
     # Above 48 KB it must be asked for.
     kernel.max_dynamic_shared_size_bytes = program.shared
     if program.cluster > _PORTABLE:

@@ -19,6 +19,8 @@ class Eager(Contender):
 
     # Whether the fully fused MLP is used: "" where it is expected to be faster.
     switch: ClassVar[str] = ""
+    # Whether a whole step is given to a cluster of blocks: "0" never, "1" wherever it can be.
+    cluster: ClassVar[str] = "0"
     bench: Bench
     precision: str
 
@@ -32,6 +34,7 @@ class Eager(Contender):
     def racing(cls, race: Race, dry: bool) -> Eager:
         """A contender on the device."""
         os.environ["GRADNET_FUSED_MLP"] = cls.switch
+        os.environ["GRADNET_CLUSTER_STEP"] = cls.cluster
         found = cls(race.workload, "")
         found.precision, found.bench = race.precision, _bench(dry)
         return found

@@ -30,47 +30,67 @@ def layers(training: Training, flat: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Parameters, states and losses after all steps, in float64."""
+def step(
+    training: Training, p: Any, states: Any, x: Any, classes: Any, scalars: Any
+) -> tuple[float, Any]:
+    """A step in place, on p and states of float64: its loss, and the gradient of p."""
     value, slope, keeps_input = fused.activation(Network(1, 16, 1, 1, training.activation))
     update = binding.bind(cluster_step.rule(training).formula, {**UFUNCS, "where": np.where})
+    a, kept, inputs = x.astype(np.float64), [], []
+    for w, b in layers(training, p):
+        z = a @ w + b
+        inputs.append(a)
+        a = value(z)
+        kept.append(z if keeps_input else a)
+    probabilities = np.exp(z - z.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    each = np.arange(len(x))
+    loss = -np.log(probabilities[each, classes]).mean()
+    g = probabilities
+    g[each, classes] -= 1
+    g /= len(x)
+    gradient, used = np.zeros_like(p), np.zeros(p.shape, bool)
+    for i, (dw, db) in reversed(list(enumerate(layers(training, gradient)))):
+        dw[...], db[...] = inputs[i].T @ g, g.sum(0)
+        g = g @ layers(training, p)[i][0].T
+        if i:
+            g = g * slope(kept[i - 1])
+    for w, b in layers(training, used):
+        w[...] = b[...] = True
+    new = update(p, gradient, *states, *scalars.astype(np.float64))
+    for old, one in zip((p, *states), new, strict=True):
+        old[used] = one[used]
+    return loss, gradient
+
+
+def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Parameters, states and losses after all steps, in float64."""
     p, states = (np.array(arguments[name], np.float64) for name in ("p", "states"))
-    losses = []
-    for rows, scalars in zip(arguments["order"], arguments["scalars"], strict=True):
-        a, classes = arguments["x"][rows].astype(np.float64), arguments["classes"][rows]
-        kept, inputs = [], []
-        for w, b in layers(training, p):
-            z = a @ w + b
-            inputs.append(a)
-            a = value(z)
-            kept.append(z if keeps_input else a)
-        probabilities = np.exp(z - z.max(1, keepdims=True))
-        probabilities /= probabilities.sum(1, keepdims=True)
-        each = np.arange(len(rows))
-        losses.append(-np.log(probabilities[each, classes]).mean())
-        g = probabilities
-        g[each, classes] -= 1
-        g /= len(rows)
-        gradient = np.zeros_like(p)
-        for i, (dw, db) in reversed(list(enumerate(layers(training, gradient)))):
-            dw[...], db[...] = inputs[i].T @ g, g.sum(0)
-            g = g @ layers(training, p)[i][0].T
-            if i:
-                g = g * slope(kept[i - 1])
-        used = np.zeros(p.shape, bool)
-        for w, b in layers(training, used):
-            w[...] = b[...] = True
-        new = update(p, gradient, *states, *scalars.astype(np.float64))
-        p[used] = new[0][used]
-        for state, one in zip(states, new[1:], strict=True):
-            state[used] = one[used]
+    losses = [
+        step(training, p, states, arguments["x"][rows], arguments["classes"][rows], scalars)[0]
+        for rows, scalars in zip(arguments["order"], arguments["scalars"], strict=True)
+    ]
     return p, states, np.array(losses)
 
 
 def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
     """A launch of the kernel."""
-    names = ("x", "classes", "order", "scalars", "p", "states", "losses")
-    given = dict(zip(names, arguments, strict=False))
-    found = reference(Training(*program.choice), given)
-    for name, values in zip(("p", "states", "losses"), found, strict=True):
-        given[name][...] = values
+    training = Training(*program.choice)
+    *arrays, n, steps = (*arguments[:10], arguments[-1])
+    x, classes, order, scalars, flat, first, second, gradient, losses = arrays
+    apart = dict(zip(("x", "classes", "scalars", "losses"), arguments[10:14], strict=True))
+    moments = [one for one in (first, second) if isinstance(one, np.ndarray)]
+    p, *states = (one.astype(np.float64) for one in (flat, *moments))
+    count, k = len(cluster_step.rule(training).scalars), training.sizes[0]
+    for t in range(int(steps)):
+        rows = x.reshape(-1)[t * apart["x"] :][: n * k].reshape(n, k)
+        targets = classes.reshape(-1)[t * apart["classes"] :][:n]
+        chosen = order[t] if isinstance(order, np.ndarray) else np.arange(n)
+        numbers = scalars.reshape(-1)[t * apart["scalars"] :][:count]
+        loss, g = step(training, p, states, rows[chosen], targets[chosen], numbers)
+        losses.reshape(-1)[t * apart["losses"]] = loss
+    for old, new in zip((flat, *moments), (p, *states), strict=True):
+        old[...] = new
+    if isinstance(gradient, np.ndarray):
+        for there, here in zip(layers(training, gradient), layers(training, g), strict=True):
+            there[0][...], there[1][...] = here

@@ -187,6 +187,9 @@ class Cupy:
             driverGetVersion=lambda: self.driver,
             runtimeGetVersion=lambda: self.runtime_version,
             getDeviceCount=lambda: self.devices,
+            # As one with clusters, and as much shared memory as there is in a large device.
+            deviceGetAttribute=lambda attribute, index: {97: 227 << 10, 120: 1}[attribute],
+            getDeviceProperties=lambda index: {"name": b"NumPy"},
             memGetInfo=lambda: (self.memory.limit - self.memory.used, self.memory.limit),
         )
         self.cuda = SimpleNamespace(
@@ -195,6 +198,7 @@ class Cupy:
             get_current_stream=lambda: self.streams[-1],
             Stream=partial(streams.Stream, self),
             Event=streams.Event,
+            get_elapsed_time=streams.elapsed,
             MemoryPool=self._new_pool,
             using_allocator=partial(streams.using, self),
             Device=self._device,

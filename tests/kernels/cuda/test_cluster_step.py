@@ -12,7 +12,7 @@ import pytest
 from fakes import clustered
 from fakes.shim import Shim, altered, built, poisoned
 from gradnet.kernels import cluster_step, nvrtc
-from gradnet.kernels.cluster_step import Training
+from gradnet.kernels.cluster_step import Apart, Places, Training
 
 import gradnet as gn
 from gradnet import backends, formulas, optim
@@ -83,6 +83,42 @@ def test_against_float64(device: Shim, training: Training) -> None:
         cluster_step.train(device, training, **{**again, **parts})
     for name, found in arguments.items():
         assert np.array_equal(found, again[name]), name
+
+
+@pytest.mark.parametrize("training", CASES[:3], ids=lambda one: f"{one.sizes}")
+def test_steps_with_rows_of_their_own(device: Shim, training: Training) -> None:
+    """One step's rows after another's, with gaps between them; the last one's gradient is left."""
+    n, k, steps = training.batch, training.sizes[0], 3
+    arguments = given(training, steps, steps * n)
+    arguments["order"] = np.arange(steps * n).reshape(steps, n)
+    right = clustered.reference(training, arguments)
+    first = {**arguments, **{name: arguments[name][:-1] for name in ("order", "scalars")}}
+    before, states, _ = clustered.reference(training, first)
+    last = slice((steps - 1) * n, None)
+    x, classes, scalars = (arguments[name] for name in ("x", "classes", "scalars"))
+    _, gradient = clustered.step(training, before, states, x[last], classes[last], scalars[-1])
+    found, losses = poisoned(arguments["p"].shape), poisoned((steps, 2))
+
+    def apart(values: Any, gap: int) -> Any:
+        rows = values.reshape(steps, -1)
+        return np.concatenate([rows, np.zeros((steps, gap), rows.dtype)], 1)
+
+    places = Places(
+        *(apart(x, 3), apart(classes, 2), apart(scalars, 1), arguments["p"]),
+        *(tuple(arguments["states"]), losses),
+        gradient=found,
+    )
+    gaps = Apart(n * k + 3, n + 2, scalars.shape[1] + 1, 2)
+    cluster_step.give(device, training, places, n, gaps, steps)
+    made = (arguments["p"], arguments["states"], losses[:, 0])
+    for values, expected in zip(made, right, strict=True):
+        assert np.allclose(values, expected, rtol=2e-5, atol=2e-6)
+    assert np.isnan(losses[:, 1]).all()
+    used = np.zeros(found.shape, bool)
+    for w, b in clustered.layers(training, used):
+        w[...] = b[...] = True
+    assert np.allclose(found[used], gradient[used], rtol=1e-4, atol=1e-6)
+    assert np.isnan(found[~used]).all()
 
 
 def test_rows_and_classes_out_of_range(device: Shim) -> None:
@@ -234,7 +270,9 @@ def test_arrays_that_do_not_fit(name: str) -> None:
     arguments = given(CASES[0], steps=2)
     for wrong in (arguments[name].astype(np.float16), arguments[name].reshape(-1)[:-1]):
         launch: Any = None
-        with pytest.raises(DeviceError, match=r"cluster kernel's \w+ has shape"):
+        with pytest.raises(
+            DeviceError, match=r"cluster kernel's (\w+ has shape|state 0 has shape|states are)"
+        ):
             cluster_step.train(launch, CASES[0], **{**arguments, name: wrong})
 
 

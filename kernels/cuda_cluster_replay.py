@@ -1,0 +1,165 @@
+"""Replays of whole training steps: as CUDA graphs, and in long trainings by a cluster of blocks.
+
+The cluster's kernel is compiled for each network, which takes as long as some ten thousand steps.
+So a training begins with graphs. After AFTER steps both ways are timed on the batches at hand, the
+parameters being put back afterwards; what was faster is used from there on. That is remembered in
+the cache's folder by network and device: a training takes the same turn whenever it is repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradnet.backends import Array
+from gradnet.errors import DeviceError
+from gradnet.program.calls import Program, Value
+
+from . import cluster_step, cuda_cluster
+from .cluster_step import Apart
+from .compiler import cache_directory
+from .cuda_cluster import Step
+from .cuda_graph import MOST_RUNS, Graphs
+from .cuda_graph import Places as Given
+from .cuda_templates import staging
+
+if TYPE_CHECKING:
+    from .cuda_backend import CudaBackend
+
+# An estimate: the steps that graphs make in the time in which a kernel is compiled.
+AFTER = 1 << 16
+# How often each way is timed, and how many times in a row.
+_ROUNDS, _IN_A_ROW = 3, 8
+_FASTER, _SLOWER = "faster", "slower"
+# Attributes of a device, as the runtime numbers them.
+_SHARED_MEMORY, _CLUSTERS = 97, 120
+
+_numbers = cache(staging.copies)
+_log = logging.getLogger("gradnet")
+
+
+def able(backend: CudaBackend, step: Step) -> bool:
+    """Whether the device has clusters, with as much shared memory as a step needs."""
+    attribute, index = backend._device.cupy.cuda.runtime.deviceGetAttribute, backend._device.index
+    needed = cluster_step.program(step.training).shared
+    return bool(attribute(_CLUSTERS, index)) and attribute(_SHARED_MEMORY, index) >= needed
+
+
+class Clustered(Graphs):
+    """A whole training step: by graphs, or by launches of one cluster of blocks."""
+
+    def __init__(self, backend: CudaBackend, program: Program, step: Step) -> None:
+        super().__init__(backend, program)
+        self.step = step
+        # Whether the cluster is the faster way, of single runs and of several in a row.
+        self.faster: dict[bool, bool] = {}
+        self._at_once = cuda_cluster.switched() == cuda_cluster.AT_ONCE
+        self._made = 0
+        self._order = [program.places().index(v.storage) for v in (step.x, step.classes, step.loss)]
+        self._words = MOST_RUNS * self._numbers.words
+        self._table = backend.empty((self._words,), np.dtype(np.uint64))
+
+    def _run(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> None:
+        if self._by_cluster(places, count, rows):
+            self._train(places, rows)
+        else:
+            super()._run(places, count, rows)
+        self._made += count
+
+    def _by_cluster(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
+        # The first run warms up what graphs are made of.
+        if 1 not in self._frames or (self._made < AFTER and not self._at_once):
+            return False
+        several = count > 1
+        if several not in self.faster:
+            self.faster[several] = self._at_once or self._remembered(places, count, rows)
+        return self.faster[several]
+
+    def _train(self, places: Given, rows: list[tuple[int, ...]]) -> None:
+        """Runs in a row by one launch, after one that brings their numbers."""
+        step, launch, window = self.step, self._device.launch, self._backend.window
+        self._room.order()
+        given = [word for row in rows for word in row]
+        given += [0] * (self._words - len(given))
+        launch(_numbers((), self._words, False), 1, self._table, *given)
+        scalars = window(self._table, 0, (2 * self._words,), (4,), step.p.dtype)
+        (x, classes, losses), strides = zip(*(places[i] for i in self._order), strict=True)
+        p, gradient, *states = self._lasting()
+        there = cluster_step.Places(
+            *(np.uintp(x), np.uintp(classes), scalars, p, tuple(states), np.uintp(losses)),
+            gradient=gradient,
+        )
+        sizes = (v.dtype.itemsize for v in (step.x, step.classes, step.loss))
+        of_x, of_classes, of_losses = (
+            stride // size for stride, size in zip(strides, sizes, strict=True)
+        )
+        apart = Apart(of_x, of_classes, 2 * self._numbers.words, of_losses)
+        batch = step.training.batch
+        cluster_step.give(launch, step.training, there, batch, apart, len(rows))
+
+    def _lasting(self) -> list[Array]:
+        """The parameters, their gradient and their moments."""
+
+        def array(v: Value) -> Array:
+            return self._backend.window(v.storage.array, v.offset, v.shape, v.strides, v.dtype)
+
+        return [array(v) for v in (self.step.p, self.step.gradient, *self.step.states)]
+
+    # Which way is faster
+
+    def _remembered(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
+        """Whether the cluster is faster, as it was found here before, or is found now."""
+        device, kernel = self._device, cluster_step.program(self.step.training)
+        runtime = device.cupy.cuda.runtime
+        name = runtime.getDeviceProperties(device.index)["name"]
+        about = f"{name!r} {runtime.driverGetVersion()} {count > 1}\n{kernel.key}"
+        digest = hashlib.sha256(about.encode()).hexdigest()[:24]
+        path = cache_directory() / f"gradnet_cluster_{digest}.txt"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if (said := path.read_text("utf-8")) in (_FASTER, _SLOWER):
+                return said == _FASTER
+        faster = self._measured(places, count, rows)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(_FASTER if faster else _SLOWER, "utf-8")
+        return faster
+
+    def _measured(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
+        """Whether the cluster is faster at these runs, after which all is as it was."""
+        by_graph: list[float] = []
+        by_cluster: list[float] = []
+        lasting, saved = self._lasting(), []
+        try:
+            saved += [x.copy() for x in lasting]
+            for _ in range(_ROUNDS):
+                by_graph.append(self._milliseconds(lambda: Graphs._run(self, places, count, rows)))
+                by_cluster.append(self._milliseconds(lambda: self._train(places, rows)))
+        except (DeviceError, RuntimeError, MemoryError) as error:
+            _log.info("a training step is not given to a cluster of blocks: %s", error)
+            return False
+        finally:
+            for x, before in zip(lasting, saved, strict=False):
+                self._device.cupy.copyto(x, before)
+        _log.info(
+            "%d training steps take %.3g ms by graph and %.3g ms by a cluster of blocks",
+            *(count, min(by_graph), min(by_cluster)),
+        )
+        return min(by_cluster) < min(by_graph)
+
+    def _milliseconds(self, job: Callable[[], None]) -> float:
+        """Milliseconds of a job between events of the device, after it was done once."""
+        cuda: Any = self._device.cupy.cuda
+        stream, start, end = cuda.get_current_stream(), cuda.Event(), cuda.Event()
+        job()
+        stream.record(start)
+        for _ in range(_IN_A_ROW):
+            job()
+        stream.record(end)
+        stream.synchronize()
+        return float(cuda.get_elapsed_time(start, end)) / _IN_A_ROW
