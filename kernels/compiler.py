@@ -26,7 +26,7 @@ import numba
 import numpy as np
 
 from . import lowering
-from .templates import elementary, philox
+from .templates import elementary, philox, short_rows, softmax
 
 Kernel = Callable[..., Any]
 
@@ -125,7 +125,7 @@ def _run(name: str, text: str, path: Path | None) -> Kernel:
 @cache
 def _versions() -> str:
     """What a kernel depends on beside its text."""
-    modules = (lowering, elementary, philox)
+    modules = (lowering, elementary, philox, short_rows, softmax)
     code = "".join(Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules)
     return f"{numba.__version__} {np.__version__} {sys.version} {code}"
 

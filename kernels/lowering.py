@@ -46,13 +46,15 @@ _INSTRUCTIONS = {
 
 
 class Target:
-    """Where code goes, and the float type it computes in."""
+    """Where code goes, and the float type it computes in, or vectors of it with so many lanes."""
 
-    def __init__(self, builder: ir.IRBuilder, bits: int) -> None:
+    def __init__(self, builder: ir.IRBuilder, bits: int, lanes: int = 0) -> None:
         self.builder = builder
         self.bits = bits
-        self.float = ir.FloatType() if bits == 32 else ir.DoubleType()
-        self.int = ir.IntType(bits)
+        self.lanes = lanes
+        self.float = self.kind(ir.FloatType() if bits == 32 else ir.DoubleType())
+        self.int = self.kind(ir.IntType(bits))
+        self.condition = self.kind(ir.IntType(1))
         self.significand = 23 if bits == 32 else 52
         self.bias = 127 if bits == 32 else 1023
         # 1.5 * 2**significand pushes the fraction of a smaller number off its end: adding it and
@@ -61,48 +63,57 @@ class Target:
         self.magic_bits = (self.bias + self.significand) << self.significand
         self.magic_bits |= 1 << self.significand - 1
 
+    def kind(self, element: ir.Type) -> ir.Type:
+        """A type, or that of its vectors."""
+        return ir.VectorType(element, self.lanes) if self.lanes else element
+
     def number(self, value: float) -> ir.Constant:
-        return ir.Constant(self.float, float(value))
+        return ir.Constant(self.float, [float(value)] * self.lanes if self.lanes else float(value))
 
     def integer(self, value: int) -> ir.Constant:
-        return ir.Constant(self.int, value)
+        return ir.Constant(self.int, [value] * self.lanes if self.lanes else value)
 
     def as_float(self, value: Value) -> Value:
         """A condition as 0 or 1; floats stay."""
-        if value.type == ir.IntType(1):
+        if value.type == self.condition:
             return self.builder.uitofp(value, self.float)
         return value
 
     def as_condition(self, value: Value) -> Value:
         """Whether a float is not 0; conditions stay."""
-        if value.type == ir.IntType(1):
+        if value.type == self.condition:
             return value
         return self.builder.fcmp_unordered("!=", value, self.number(0))
 
     def primitive(self, name: str, values: Sequence[Value]) -> Value:
         """The value of a primitive that is no formula on this target."""
         if name in _INSTRUCTIONS:
-            kind = ir.FunctionType(self.float, [self.float] * len(values))
-            symbol = f"llvm.{_INSTRUCTIONS[name]}"
-            declared = self.builder.module.declare_intrinsic(symbol, [self.float], kind)
-            return self.builder.call(declared, values)
-        if name in _LIBRARY:
-            symbol = name + ("f" if self.bits == 32 else "")
-            kind = ir.FunctionType(self.float, [self.float] * len(values))
-            found = self.builder.module.globals.get(symbol)
-            declared = found or ir.Function(self.builder.module, kind, symbol)
-            return self.builder.call(declared, values)
+            return self.instruction(_INSTRUCTIONS[name], values)
+        if name in _LIBRARY and not self.lanes:
+            return self.called(name + ("f" if self.bits == 32 else ""), values)
         method = _OWN.get(name)
         if method is None:
             raise LoweringError(f"the compiled CPU target has no {name!r}")
         return method(self, *values)
+
+    def instruction(self, name: str, values: Sequence[Value]) -> Value:
+        """The result of one of LLVM's own operations on floats."""
+        lanes = f"v{self.lanes}" if self.lanes else ""
+        return self.called(f"llvm.{name}.{lanes}f{self.bits}", values)
+
+    def called(self, symbol: str, values: Sequence[Value]) -> Value:
+        """The result of a function from floats to a float."""
+        found = self.builder.module.globals.get(symbol)
+        kind = ir.FunctionType(self.float, [self.float] * len(values))
+        declared = found or ir.Function(self.builder.module, kind, symbol)
+        return self.builder.call(declared, values)
 
 
 def _fma(target: Target, a: Value, b: Value, c: Value) -> Value:
     features = llvm.get_host_cpu_features()
     # Without the instruction, LLVM would call a library function a hundred times slower.
     if features.get("fma", False) or features.get("neon", False):
-        return target.builder.fma(a, b, c)
+        return target.instruction("fma", [a, b, c])
     return target.builder.fadd(target.builder.fmul(a, b), c)
 
 
@@ -140,10 +151,7 @@ def _extreme(target: Target, sign: str, a: Value, b: Value) -> Value:
     """The larger or smaller of two floats, NaN if either is."""
     if llvm.llvm_version_info[0] >= 17:
         # Loops that keep the largest vectorise; earlier versions have no such code for x86.
-        kind = ir.FunctionType(target.float, [target.float] * 2)
-        symbol = "llvm.maximum" if sign == ">" else "llvm.minimum"
-        declared = target.builder.module.declare_intrinsic(symbol, [target.float], kind)
-        return target.builder.call(declared, [a, b])
+        return target.instruction("maximum" if sign == ">" else "minimum", [a, b])
     ahead = target.builder.fcmp_ordered(sign, a, b)
     missing = target.builder.fcmp_unordered("!=", a, a)
     return target.builder.select(target.builder.or_(ahead, missing), a, b)
@@ -226,8 +234,7 @@ class _Lowering:
         formula = elementary.FORMULAS.get((name, self.target.bits))
         if formula is None:
             return self.target.primitive(name, values)
-        source = binding.source(formula)
-        return _Lowering(self.target, _parse(source.text)).call(source.name, values)[0]
+        return lowered(self.target, formula, values)
 
     def select(self, condition: Value, a: Value, b: Value) -> Value:
         if a.type != b.type:
@@ -240,7 +247,7 @@ class _Lowering:
                 return self.target.builder.fneg(self.target.as_float(value))
             case ast.UAdd():
                 return self.target.as_float(value)
-            case ast.Invert() if value.type == ir.IntType(1):
+            case ast.Invert() if value.type == self.target.condition:
                 return self.target.builder.not_(value)
         raise LoweringError("the compiled CPU target does not flip the bits of numbers")
 
@@ -251,7 +258,7 @@ class _Lowering:
             return emit(target.as_float(a), target.as_float(b))
         if isinstance(sign, ast.Pow):
             return target.primitive("pow", [target.as_float(a), target.as_float(b)])
-        if type(sign) in _LOGIC and a.type == b.type == ir.IntType(1):
+        if type(sign) in _LOGIC and a.type == b.type == target.condition:
             return getattr(build, _LOGIC[type(sign)])(a, b)
         raise LoweringError(
             f"the compiled CPU target does not compute {type(sign).__name__} of floats"
@@ -261,6 +268,12 @@ class _Lowering:
 @cache
 def _parse(text: str) -> Parsed:
     return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+
+def lowered(target: Target, formula: Any, values: Sequence[Value]) -> Value:
+    """The value of a formula with one result."""
+    source = binding.source(formula)
+    return _Lowering(target, _parse(source.text)).call(source.name, values)[0]
 
 
 # Operators that only integers have, or that NumPy rounds in its own way.

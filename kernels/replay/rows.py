@@ -106,14 +106,15 @@ class Rows(Copies):
             raise Unsupported
         if targets.dtype != (np.int64 if classes else logits.dtype):
             raise Unsupported
-        n = logits.shape[0]
+        n, k = logits.shape
         if isinstance(scale, Value):
             scales = self.taken(scale)
         else:
             array = np.full(n, scale, logits.dtype)
             self.kept.append(array)
             scales = Block(array.ctypes.data, (n,), array.dtype.itemsize)
-        kernel = self.kernel(softmax.cross_entropy, bits, classes=classes, smooth=smoothing != 0)
+        kinds = {"classes": classes, "smooth": smoothing != 0, "short": k <= softmax.SHORT}
+        kernel = self.kernel(softmax.cross_entropy, bits, **kinds)
         parts = [self.taken(x) for x in (logits, targets)]
         parts += [scales, *(self.block(x) for x in call.outs)]
         return self._rowwise(kernel, parts, [float(smoothing)], logits.size, self.SHARE_HEAVY)

@@ -110,8 +110,27 @@ _ROW = """
 """
 
 
-def cross_entropy(bits: int, *, classes: bool, smooth: bool) -> Text:
-    """Each row's loss and its gradient; `targets` are classes, or a probability for each class."""
+# The kernel of a few classes: see short_rows.py.
+_SHORT = """
+from gradnet.kernels.templates.short_rows import LANES, rows_{bits} as rows
+
+
+def kernel(x, target, scale, loss, dx, smoothing):
+    for begin in range(0, x.shape[0], LANES):
+        rows(x, target, scale, loss, dx, begin, min(LANES, x.shape[0] - begin))
+"""
+# Of so many classes a row is one vector.
+SHORT = 16
+
+
+def cross_entropy(bits: int, *, classes: bool, smooth: bool, short: bool) -> Text:
+    """Each row's loss and its gradient; `targets` are classes, or a probability for each class.
+
+    `short` says that there are no more than SHORT classes.
+    """
+    if classes and short and not smooth:
+        signature = "In(2), In(1, types.int64), In(1), Out(1), Out(2), scalar"
+        return head(bits) + _SHORT.format(bits=bits), signature
     sums = ["total"]
     term = "total_part = lane_add(total_part, dx[i, j])"
     if classes and smooth:

@@ -530,6 +530,22 @@ def test_softmax_cross_entropy_of_extremes(smoothing: float, dtype: Any) -> None
         np.testing.assert_array_equal(part, 0)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [1, 2, 15, 16, 17])
+def test_cross_entropy_of_a_row_is_the_same_in_any_table(classes: int, dtype: Any) -> None:
+    """Few classes are a vector, and rows go in blocks: neither shows in a row's bits."""
+    rng = seed("row", classes)
+    x, targets = random(rng, (35, classes), dtype), rng.integers(0, classes, 35)
+    losses, dx = NUMBA.softmax_cross_entropy(x, targets, 0.25, 0.0)
+    expected = NUMPY.softmax_cross_entropy(x, targets, 0.25, 0.0)
+    close(losses, expected[0], 8, 10)
+    close(dx, expected[1], 8, 1)
+    for start, stop in ((0, 1), (1, 16), (3, 19), (34, 35)):
+        part = NUMBA.softmax_cross_entropy(x[start:stop], targets[start:stop], 0.25, 0.0)
+        same(part[0], losses[start:stop])
+        same(part[1], dx[start:stop])
+
+
 def test_a_class_out_of_range_gives_nan() -> None:
     """It is not checked; but it neither writes beyond the row nor passes for a loss."""
     x = random(seed("range"), (3, 4), F4)
