@@ -6,7 +6,7 @@ import math
 
 from gradnet import ops
 from gradnet.tensor import Tensor
-from gradnet.training.sources import Rows
+from gradnet.training.sources import Batches
 
 # Reading waits for the device, so it is done once in so many steps, and at the end of the epoch.
 _READ_EVERY = 512
@@ -26,7 +26,7 @@ class LossMeter:
         self._unread = 0
         self._weights: list[Tensor] = []
 
-    def add(self, losses: Tensor, rows: Rows, size: int) -> bool:
+    def add(self, losses: Tensor, rows: Batches, size: int) -> bool:
         """Note the losses (count,) of the next batches; False where one read is not finite."""
         count = losses.shape[0]
         self.rows += rows.rows

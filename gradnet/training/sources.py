@@ -11,7 +11,8 @@ from gradnet.random import Generator
 from gradnet.tensor import Tensor
 from gradnet.training.weights import row_weights
 
-# Batches are gathered several at a time where they are small, into memory that a cache holds.
+# Batches that are gathered before they are used are so several at a time where they are small, into
+# memory that a cache holds.
 _BLOCK_BYTES = 1 << 20
 
 
@@ -26,6 +27,11 @@ class Rows(NamedTuple):
     def rows(self) -> int:
         """The number of rows."""
         return self.x.shape[0]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What is there of features, targets and weights."""
+        return (self.x, self.y) if self.weight is None else (self.x, self.y, self.weight)
 
     def take(self, indices: Tensor) -> Rows:
         """The rows at integer indices."""
@@ -42,6 +48,10 @@ class Rows(NamedTuple):
         weight = None if self.weight is None else self.weight[start:stop]
         return Rows(self.x[start:stop], self.y[start:stop], weight)
 
+    def gathered(self, size: int) -> Iterator[Rows]:
+        """These rows: they are side by side already."""
+        yield self
+
     def weighed(self, by_class: Tensor | None) -> Rows:
         """The rows with the weights of their classes, (k,), too, without those of weight 0."""
         weight = row_weights(self.weight, by_class, self.y)
@@ -54,8 +64,56 @@ class Rows(NamedTuple):
         return rows.take(kept)
 
 
+class Picked(NamedTuple):
+    """The rows of a table at integer indices (n,), which are gathered when they are needed."""
+
+    table: Rows
+    indices: Tensor
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.indices.shape[0]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """A weight per row (n,) or None."""
+        weight = self.table.weight
+        return None if weight is None else ops.take(weight, self.indices, axis=0)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What says which rows these are."""
+        return (self.indices,)
+
+    def part(self, start: int, stop: int) -> Picked:
+        """Neighbouring rows."""
+        return Picked(self.table, self.indices[start:stop])
+
+    def gathered(self, size: int) -> Iterator[Rows]:
+        """These rows side by side, some batches of so many rows at a time."""
+        batch_bytes = size * sum(x.nbytes for x in self.table.tensors) // self.table.rows
+        step = size * max(1, _BLOCK_BYTES // max(1, batch_bytes))
+        for start in range(0, self.rows, step):
+            yield self.table.take(self.part(start, min(start + step, self.rows)).indices)
+
+
+Batches = Rows | Picked
+
+
+def one_by_one(batches: Batches, size: int) -> Iterator[Rows]:
+    """Batches of so many rows, each gathered."""
+    for rows in batches.gathered(size):
+        for begin in range(0, rows.rows, size):
+            yield rows.part(begin, begin + size)
+
+
 class Source(Protocol):
     """The training rows, batch by batch."""
+
+    @property
+    def table(self) -> Rows | None:
+        """The rows that batches are picked from, or None where they are there as they are."""
 
     @property
     def rows(self) -> int | None:
@@ -65,7 +123,7 @@ class Source(Protocol):
     def steps(self) -> int | None:
         """The number of batches of an epoch, if known."""
 
-    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Batches, int]]:
         """The batches of an epoch (from 0) from the number `start` on, several as one: their rows
         one after the other, and how many a batch has.
 
@@ -75,9 +133,8 @@ class Source(Protocol):
 
 def batches(source: Source, generator: Generator, epoch: int, start: int) -> Iterator[Rows]:
     """The batches of an epoch one by one; see `Source.blocks`."""
-    for rows, size in source.blocks(generator, epoch, start):
-        for begin in range(0, rows.rows, size):
-            yield rows.part(begin, begin + size)
+    for block, size in source.blocks(generator, epoch, start):
+        yield from one_by_one(block, size)
 
 
 class InMemory:
@@ -98,33 +155,20 @@ class InMemory:
             self.steps -= 1
         # The order of rows does not matter to a batch of them all.
         self.shuffle = shuffle and self.steps > 1
-        row_bytes = sum(x.nbytes for x in data if x is not None) // self.rows
-        self._block = max(1, _BLOCK_BYTES // max(1, row_bytes * self.size))
+        self.table = data if self.shuffle else None
 
-    def _stop(self, i: int) -> int:
-        """Where the i-th batch ends."""
-        return self.rows if i == self.steps - 1 else (i + 1) * self.size
-
-    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
-        if not self.shuffle:
-            yield from self._cut(self.data, start, self.steps, 0)
-            return
-        order = generator.permutation(self.rows, backend=self.data.x.backend)
-        for first in range(start, self.steps, self._block):
-            last = min(first + self._block, self.steps)
-            begin = first * self.size
-            block = self.data.take(order[begin : self._stop(last - 1)])
-            yield from self._cut(block, first, last, begin)
-
-    def _cut(self, rows: Rows, first: int, last: int, begin: int) -> Iterator[tuple[Rows, int]]:
-        """Some batches of rows that begin with row `begin`: those of full size, then the last."""
-        odd = last == self.steps and self._stop(last - 1) != last * self.size
-        full = last - 1 if odd else last
-        if full > first:
-            yield rows.part(first * self.size - begin, full * self.size - begin), self.size
-        if odd and last > first:
-            stop = self._stop(last - 1)
-            yield rows.part(full * self.size - begin, stop - begin), stop - full * self.size
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Batches, int]]:
+        rows: Batches = self.data
+        if self.shuffle:
+            order = generator.permutation(self.rows, backend=self.data.x.backend)
+            rows = Picked(self.data, order)
+        odd = self.rows != self.steps * self.size
+        full = self.steps - 1 if odd else self.steps
+        if start < full:
+            yield rows.part(start * self.size, full * self.size), self.size
+        if odd and start < self.steps:
+            begin = full * self.size
+            yield rows.part(begin, self.rows), self.rows - begin
 
 
 class Streamed:
@@ -139,6 +183,7 @@ class Streamed:
         self.dataset = dataset
         self.prepare = prepare
         self.by_class: Tensor | None = None
+        self.table: Rows | None = None
         self.rows: int | None = getattr(dataset, "rows", None)
         self.steps: int | None = len(dataset) if hasattr(dataset, "__len__") else None
         first = next(self.epoch(0), None)
@@ -154,7 +199,7 @@ class Streamed:
             if i >= start:
                 yield self.prepare(batch, i)
 
-    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
+    def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Batches, int]]:
         for i, batch in enumerate(self.epoch(epoch, start), start):
             rows = batch.weighed(self.by_class)
             if not rows.rows:

@@ -65,6 +65,10 @@ class Step:
         """A step on a batch that is given as tensors."""
         return self(Rows(x, y, weight))
 
+    def picked(self, table: Rows, indices: Tensor) -> Tensor:
+        """A step on the rows of a table at those indices."""
+        return self(table.take(indices))
+
     def __call__(self, batch: Rows) -> Tensor:
         if self.optimizer.needs_closure:
             return self._searched(batch)

@@ -149,7 +149,7 @@ class Trainer:
             scale=build.loss_scale(self.model, optimizer),
         )
         run = Run(
-            Steps(step, self.capture, self.epochs, source.steps),
+            Steps(step, self.capture, self.epochs, source),
             source,
             epochs=self.epochs,
             seed=self.seed,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from gradnet.program.calls import Call, Live, Value, mapped
-from gradnet.program.replay import Memory, Step
+from gradnet.program.replay import Memory, Step, step
 
 from ..templates import replayed
-from .machine import Barrier, Block, Item, Slot, kernel_call, looped
+from .machine import Barrier, Block, Guard, Item, Slot, kernel_call, looped
 from .team import ranges
 
 BARRIER = Barrier()
@@ -62,6 +62,8 @@ class Base:
         self.spread = False
         self.blas = False
         self.checks: list[Step] = []
+        # Indices that were looked at, and how long the tables are that they fit.
+        self.looked_at: set[tuple[Value, int]] = set()
         self.status = np.zeros(8, np.int64)
 
     def lower(self, call: Call) -> list[Ranks]:
@@ -69,6 +71,8 @@ class Base:
 
         Raises Unsupported.
         """
+        written = {value.storage for value in call.writes}
+        self.looked_at = {x for x in self.looked_at if x[0].storage not in written}
         method = getattr(self, f"_{call.method}", None)
         if method is None:
             raise Unsupported
@@ -166,6 +170,19 @@ class Base:
         """The sums of blocks of rows, added."""
         kernel = self.kernel(replayed.joined, bits)
         return kernel_call(kernel, sums, result.reshaped(sums.shape[1]))
+
+    def guarded(self, call: Call, x: Value, limits: Sequence[float]) -> Ranks:
+        """A look at values: all threads stop where one is not within limits, and `call` tells.
+
+        That is called again then, and raises.
+        """
+        kernel = self.kernel(replayed.within, x.dtype.name, x.dtype.kind in "iu")
+        self.checks.append(step(self.memory.backend, self.memory, call))
+        block = self.block(x).reshaped(x.size)
+        found = Block(self.status.ctypes.data, (1,), 8)
+        ranks: Ranks = [[kernel_call(kernel, block, found, *limits)]]
+        ranks += [[] for _ in range(self.threads - 1)]
+        return [[*items, BARRIER, Guard(self.status.ctypes.data)] for items in ranks]
 
     def then(self, ranks: Ranks, *last: Item) -> Ranks:
         """What the first thread does when all have ended."""

@@ -77,6 +77,29 @@ class Copies(Base):
     def _reshape(self, call: Call, x: Value, shape: Any) -> Ranks:
         return self._copied(x, self.block(call.outs[0]))
 
+    def _take(self, call: Call, x: Value, index: Any, *, out: Any = None) -> Ranks:
+        """Rows at an array of indices, which are looked at first, once for all tables so long."""
+        (y,), (n, *row) = call.outs, x.shape
+        rows = index[0] if len(index) == 1 else None
+        if not isinstance(rows, Value) or rows.dtype != np.int64 or not rows.size:
+            raise Unsupported
+        assert y is not None
+        size, m = x.dtype.itemsize, math.prod(row)
+        if size not in (1, 2, 4, 8) or not m:
+            raise Unsupported
+        kernel = self.kernel(replayed.picked, f"uint{8 * size}")
+        table = self.block(x).reshaped(n, m)
+        parts = [self.block(rows).reshaped(rows.size), self.block(y).reshaped(rows.size, m)]
+        if (rows, n) not in self.looked_at:
+            self.before.append(self.guarded(call, rows, [-n, n - 1]))
+            self.looked_at.add((rows, n))
+
+        def make(start: int, stop: int) -> list[Item]:
+            where, into = (part.part(start, stop) for part in parts)
+            return [kernel_call(kernel, table, where, into)]
+
+        return self._split(make, rows.size, y.size, self.SHARE, 1)
+
     def _full(self, call: Call, shape: Any, value: Any, dtype: Any, *, out: Any = None) -> Ranks:
         bits = FLOATS.get(np.dtype(dtype))
         if bits is None:

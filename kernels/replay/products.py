@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from gradnet.program.calls import Call, Live, Value
-from gradnet.program.replay import step
 
 from .. import blas_entry, gemm
 from ..gemm import arrays
 from ..operands import FLOATS
-from ..templates import philox, replayed
-from .base import BARRIER, Base, Ranks, Unsupported
-from .machine import Argument, Block, Guard, Item, Native, kernel_call, moved
+from ..templates import philox
+from .base import Base, Ranks, Unsupported
+from .machine import Argument, Item, Native, kernel_call, moved
 from .team import ranges
 
 _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}
@@ -176,14 +175,8 @@ class Products(Base):
         whole = x.dtype.kind in "iu"
         if whole and not all(math.isfinite(bound) for bound in bounds):
             raise Unsupported
-        kernel = self.kernel(replayed.within, x.dtype.name, whole)
-        self.checks.append(step(self.memory.backend, self.memory, call))
-        block = self.block(x).reshaped(x.size)
-        found = Block(self.status.ctypes.data, (1,), 8)
         limits = [int(low), int(high)] if whole else [float(low), float(high)]
-        ranks: Ranks = [[kernel_call(kernel, block, found, *limits)]]
-        ranks += [[] for _ in range(self.threads - 1)]
-        return [[*items, BARRIER, Guard(self.status.ctypes.data)] for items in ranks]
+        return self.guarded(call, x, limits)
 
 
 def _matrix(x: Value) -> tuple[bool, int]:
