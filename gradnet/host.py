@@ -8,8 +8,10 @@ through `check`; and whoever changes what a recording relied on says `changed`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 
 class Stale(Exception):
@@ -19,7 +21,12 @@ class Stale(Exception):
 class Recorder(Protocol):
     """What records the host's part of a captured function."""
 
-    def act(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def act(
+        self,
+        action: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        several: Callable[..., Any] | None,
+    ) -> Any:
         """Run an action whose numbers later calls use, and note it."""
 
     def check(
@@ -51,17 +58,23 @@ def changed() -> None:
     version[0] += 1
 
 
-def run(action: Callable[..., Any], *arguments: Any) -> Any:
+def run(
+    action: Callable[..., Any], *arguments: Any, several: Callable[..., Any] | None = None
+) -> Any:
     """`action(*arguments)`, which a replay runs again and takes its numbers from.
 
     The action changes and reads the host's state alone, no tensor's values. Its result is a tuple
     of numbers, or None; pass each on to a backend as it is, for what is computed from it would be
     a constant of the recording.
+
+    `several(count, *arguments)` does what so many runs of the action in a row would, and gives for
+    each number of the result one number or a sequence of `count`. It is for actions that read
+    nothing which another action changes, but for one that has none.
     """
     recorder = state.recorder
     if recorder is None:
         return action(*arguments)
-    return recorder.act(action, arguments)
+    return recorder.act(action, arguments, several)
 
 
 def check(
@@ -83,6 +96,11 @@ def once(make: Callable[..., Any], *arguments: Any) -> Any:
     """`make(*arguments)`, arrays that are made now and stay: a replay does not make them again."""
     recorder = state.recorder
     return make(*arguments) if recorder is None else recorder.once(make, arguments)
+
+
+def row(numbers: Sequence[float]) -> Any:
+    """Numbers side by side, with which a formula computes as it does with each of them."""
+    return np.array(numbers, np.float64)
 
 
 class Stateful:

@@ -253,6 +253,12 @@ class NumpyBackend:
     def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         x = x.astype(np.float32) if is_half(x.dtype) else x
         if not descending:
+            if x.dtype.kind in "iu" and x.ndim == 1:
+                # Several times as fast; numbers that differ have only one order.
+                order = np.argsort(x)
+                found = x[order]
+                if not (found[1:] == found[:-1]).any():
+                    return _filled(order, x.shape, np.dtype(np.int64), out)
             return _filled(np.argsort(x, axis, stable=True), x.shape, np.dtype(np.int64), out)
         # Ties keep their order when the reversed array is sorted upwards and reversed back. NaN,
         # sorted last, would come first that way: rotate each line to put its NaNs at the end.

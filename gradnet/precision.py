@@ -148,9 +148,13 @@ def _note() -> None:
     if recorder is None or (_state.noted is not None and _state.noted() is recorder):
         return
     _state.noted = weakref.ref(recorder)
-    host.run(_unchanged, _state.rounding)
+    host.run(_unchanged, _state.rounding, several=_all_unchanged)
 
 
 def _unchanged(expected: Rounding | None) -> None:
     if _state.rounding is not expected:
         raise host.Stale
+
+
+def _all_unchanged(count: int, expected: Rounding | None) -> None:
+    _unchanged(expected)

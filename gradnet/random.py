@@ -6,6 +6,7 @@ that a generator's whole state is two integers.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +74,8 @@ class Generator(host.Stateful):
     ) -> Tensor:
         found = backends.for_device(device) if backend is None else backend
         lengths: Shape = as_lengths(shape)
-        count = int(np.prod(lengths, dtype=np.int64)) * words
-        seed, counter = host.run(self._claim, -(-count // _WORDS))
+        count = math.prod(lengths) * words
+        seed, counter = host.run(self._claim, -(-count // _WORDS), several=self._claim_several)
         return Tensor.wrap(found.random(kind, seed, counter, lengths, dtype), found)
 
     def _claim(self, blocks: int) -> tuple[int, int]:
@@ -82,6 +83,12 @@ class Generator(host.Stateful):
         first = self._counter
         self._counter += blocks
         return self._seed, first
+
+    def _claim_several(self, count: int, blocks: int) -> tuple[int, range]:
+        """The same, so many times in a row."""
+        first = self._counter
+        self._counter += count * blocks
+        return self._seed, range(first, self._counter, blocks)
 
     def bits(
         self,

@@ -132,6 +132,10 @@ def test_sorting_puts_nan_last(dtype: str) -> None:
     np.testing.assert_array_equal(gn.sort(x, descending=True).numpy().astype(float), down)
     assert gn.argsort(x).tolist() == [[2, 3, 0, 1], [2, 1, 0, 3]]
     assert gn.argsort(x, descending=True).tolist() == [[0, 3, 2, 1], [0, 1, 2, 3]]
+    many = np.arange(300) * 7 % 100
+    np.testing.assert_array_equal(
+        gn.argsort(gn.asarray(many)).numpy(), np.argsort(many, kind="stable")
+    )
     both = gn.ops.top_k(x, 2)
     np.testing.assert_array_equal(both[0].numpy().astype(float), [[3, 2], [np.inf, 0]])
     assert both[1].tolist() == [[0, 3], [0, 1]]

@@ -250,7 +250,12 @@ class Recorder:
 
     # The host's part
 
-    def act(self, action: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def act(
+        self,
+        action: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        several: Callable[..., Any] | None,
+    ) -> Any:
         """Run an action, and note it; its numbers are recognised when they are passed on."""
         if self._depth:
             return action(*arguments)
@@ -259,7 +264,7 @@ class Recorder:
             self._hosts[id(owner)] = (owner, owner.snapshot())
         self._depth += 1
         try:
-            noted = Action(action, arguments, action(*arguments))
+            noted = Action(action, arguments, action(*arguments), several)
         finally:
             self._depth -= 1
         self.program.actions.append(noted)

@@ -163,7 +163,9 @@ class Recording:
             self._advance()
         except host.Stale:
             return None
-        done = self._replay.series(places, count, self._advance)
+        done = self._replay.series(places, count, self._act)
+        for counter, more in self.counted:
+            counter[0] += more * max(done - 1, 0)
         if self._replay.failed:
             for i in range(begin, begin + count):
                 parts = [x[i * rows : (i + 1) * rows].array for x in tensors]
@@ -177,10 +179,14 @@ class Recording:
 
     def _advance(self) -> None:
         """Move all that changes on the host on to the next run."""
-        for action in self.actions:
-            action.result = action.function(*action.arguments)
+        self._act()
         for counter, more in self.counted:
             counter[0] += more
+
+    def _act(self) -> None:
+        """Run the actions, whose numbers are the next run's."""
+        for action in self.actions:
+            action.result = action.function(*action.arguments)
 
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """The function's result for these tensors. Raises Stale where it must be recorded anew."""

@@ -195,9 +195,12 @@ class Module:
 
     def train(self, training: bool = True) -> Self:
         """Switch to training: dropout drops, batch norm uses the batch's own statistics."""
+        changes = False
         for module in self.modules():
+            changes = changes or module.__dict__["training"] is not training
             module.__dict__["training"] = training
-        host.changed()
+        if changes:
+            host.changed()
         return self
 
     def eval(self) -> Self:

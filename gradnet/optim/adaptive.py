@@ -11,6 +11,7 @@ from gradnet.formulas import UPDATES, Update
 from gradnet.optim.flat import Progress
 from gradnet.optim.optimizer import Group, Optimizer, Parameters
 from gradnet.optim.settings import BETAS, FLAG, NONNEGATIVE, UNIT, Settings
+from gradnet.tensor import Tensor
 
 __all__ = ["Adagrad", "Adam", "AdamW", "Nadam", "RMSprop"]
 
@@ -281,5 +282,7 @@ class Nadam(Optimizer):
 
 
 def _root(x: Any) -> Any:
-    """The square root of a number, or of a tensor."""
-    return math.sqrt(x) if type(x) is float else ops.sqrt(x)
+    """The square root of a number, of a row of numbers, or of a tensor."""
+    if type(x) is float:
+        return math.sqrt(x)
+    return ops.sqrt(x) if isinstance(x, Tensor) else x**0.5

@@ -205,7 +205,7 @@ class Optimizer(host.Stateful):
     def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         """The formula's scalars for the step number t = 1, 2, ..., and 1 - b**t of its `decays`.
 
-        Where the optimizer is `counted`, lr, t and those may also be tensors: see `LossScale`.
+        lr, t and those may also be arrays or tensors: of several steps, or see `LossScale`.
         """
         raise NotImplementedError
 
@@ -221,6 +221,21 @@ class Optimizer(host.Stateful):
             decayed = [1 - b**t for b in self.decays(group)]
         return (t,), self.scalars(group, t, *decayed)
 
+    def advance_several(
+        self, group: Group, progress: Progress, count: int
+    ) -> tuple[Progress, tuple[Any, ...]]:
+        """The progress after so many more steps, and each scalar for all of them: one, or a row."""
+        if type(self).advance is Optimizer.advance:
+            first = progress[0] + 1
+            steps = [first + i for i in range(count)]
+            decayed = [1 - host.row([b**t for t in steps]) for b in self.decays(group)]
+            return (steps[-1],), self.scalars(group, host.row(steps), *decayed)
+        rows = []
+        for _ in range(count):
+            progress, scalars = self.advance(group, progress)
+            rows.append(scalars)
+        return progress, tuple(zip(*rows, strict=True))
+
     def step(self, closure: Closure | None = None) -> Any:
         """Change every parameter that has a gradient; one that has none is left as it is.
 
@@ -234,7 +249,9 @@ class Optimizer(host.Stateful):
                 complete = flat.ready()
                 arrays = flat.arrays(update, group.initial)
                 if complete and flat.common is not None:
-                    scalars = host.run(self._advance_all, group, flat, arrays)
+                    scalars = host.run(
+                        self._advance_all, group, flat, arrays, several=self._advance_several
+                    )
                     if flat.size:
                         flat.backend.update(update.formula, arrays, scalars)
                     flat.changed()
@@ -247,6 +264,13 @@ class Optimizer(host.Stateful):
         if flat.common is None or not flat.holds(self.update(group), arrays):
             raise host.Stale
         flat.common, scalars = self.advance(group, flat.common)
+        return scalars
+
+    def _advance_several(self, count: int, group: Group, flat: Flat, arrays: Any) -> Any:
+        """The same for so many steps in a row."""
+        if flat.common is None or not flat.holds(self.update(group), arrays):
+            raise host.Stale
+        flat.common, scalars = self.advance_several(group, flat.common, count)
         return scalars
 
     def _advance_run(self, group: Group, flat: Flat, arrays: Any, run: Run) -> tuple[float, ...]:

@@ -72,11 +72,15 @@ class Live:
 
 @dataclass(eq=False, slots=True)
 class Action:
-    """A piece of the host's work, run before the calls of each replay; `result` is its latest."""
+    """A piece of the host's work, run before the calls of each replay; `result` is its latest.
+
+    `several` gives the results of so many runs in a row, number by number; see `host.run`.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     result: Any
+    several: Callable[..., Any] | None = None
 
 
 @dataclass(eq=False, slots=True)

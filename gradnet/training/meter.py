@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 from gradnet import ops
 from gradnet.tensor import Tensor
@@ -25,6 +26,7 @@ class LossMeter:
         self._losses: list[Tensor] = []
         self._unread = 0
         self._weights: list[Tensor] = []
+        self._finite = True
 
     def add(self, losses: Tensor, rows: Batches, size: int) -> bool:
         """Note the losses (count,) of the next batches; False where one read is not finite."""
@@ -41,12 +43,15 @@ class LossMeter:
     def read(self) -> bool:
         """Fetch what is still on the device; False where a loss is not finite."""
         if self._losses:
-            self.losses += ops.concat(self._losses).numpy().tolist()
+            read = self._losses[0] if len(self._losses) == 1 else ops.concat(self._losses)
+            losses = read.numpy().tolist()
+            self.losses += losses
+            self._finite = self._finite and all(map(math.isfinite, losses))
             self._losses, self._unread = [], 0
         if self._weights:
             self.weights += ops.concat(self._weights).numpy().tolist()
             self._weights = []
-        return self.first_not_finite is None
+        return self._finite
 
     @property
     def first_not_finite(self) -> int | None:
@@ -55,5 +60,4 @@ class LossMeter:
 
     def mean(self) -> float:
         """The weighted mean over all rows that were read."""
-        terms = (loss * weight for loss, weight in zip(self.losses, self.weights, strict=True))
-        return math.fsum(terms) / math.fsum(self.weights)
+        return math.fsum(map(operator.mul, self.losses, self.weights)) / math.fsum(self.weights)

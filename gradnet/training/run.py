@@ -28,6 +28,9 @@ from gradnet.training.snapshot import EVERY, Snapshot
 from gradnet.training.sources import Source, batches
 from gradnet.training.steps import Steps
 
+# Snapshots are so many times as far apart as one takes, at least.
+_RARELY = 50
+
 
 class Run:
     """What callbacks see of a training run.
@@ -74,6 +77,7 @@ class Run:
         self._meter = LossMeter()
         self._snapshot: Snapshot | None = None
         self._steps_since = 0
+        self._next_snapshot = 0.0
         self._told: set[str] = set()
 
     @property
@@ -300,9 +304,14 @@ class Run:
 
     def _keep_snapshot(self) -> None:
         """Copy the position now and then, so that steps can be run again to find a cause."""
-        if self._snapshot is None or self._steps_since >= self._snapshot.every:
+        started = time.perf_counter()
+        if self._snapshot is None or (
+            self._steps_since >= self._snapshot.every and started >= self._next_snapshot
+        ):
             self._snapshot = None  # its memory is free for the next one
             self._snapshot, self._steps_since = Snapshot(self._position()), 0
+            ended = time.perf_counter()
+            self._next_snapshot = ended + _RARELY * (ended - started)
 
     def _broken(self) -> bool:
         """Whether a weight is not finite; left to the validation loss between snapshots."""

@@ -4,6 +4,7 @@ fusion.py     chains of elementwise calls become one
 lowerings.py  each call becomes calls of compiled kernels, or of the BLAS, split between threads
 machine.py    those as machine code, a function for each thread
 gate.py       that of one thread as a function that Python calls
+series.py     what it is given for several steps in a row
 team.py       the threads
 """
 
@@ -27,6 +28,7 @@ from . import gate, machine, team
 from .fusion import fused
 from .lowerings import Lowering, Ranks, Unsupported
 from .machine import Slot
+from .series import Table
 
 __all__ = ["compiled"]
 
@@ -136,6 +138,8 @@ class _Run:
         self._layout = struct.Struct(slots.kinds)
         self._words = ctypes.create_string_buffer(max(self._layout.size, 8))
         self._places, self._actions = program.places(), slots.actions
+        count = len(self._places)
+        self._table = Table(program.actions, count, slots.kinds[count:])
         self._by_storage = not all(isinstance(part, list) for part in parts)
         self._blas = lower.blas
         kinds = slots.kinds if len(parts) == 1 and gate.possible() else None
@@ -191,24 +195,9 @@ class _Run:
         """As one call of machine code; nothing where the program needs calls of methods too."""
         if self._by_storage or len(self._parts) != 1:
             return 0
-        size = self._layout.size
-        words = ctypes.create_string_buffer(count * size)
-        table = np.array(places, np.uint64)
-        starts, bytes_ = table[:, 0], table[:, 1]
-        table = starts + np.arange(count, dtype=np.uint64)[:, None] * bytes_
-        pack, actions = self._layout.pack_into, self._actions
-        for i, arrays in enumerate(machine.handles(table).tolist()):
-            if i:
-                try:
-                    advance()
-                except host.Stale:
-                    count = i
-                    break
-            for action in actions:
-                arrays += action.result
-            pack(words, i * size, *arrays)
+        count = self._table.fill(places, count, advance)
         blas.alone()
-        series = machine.Series(ctypes.addressof(words), size, count)
+        series = machine.Series(self._table.address, self._table.row_bytes, count)
         self._several(ctypes.addressof(series))
         return count
 

@@ -366,12 +366,17 @@ _DIRECT = sys.implementation.name == "cpython" and _direct()
 handle: Callable[[Any], int] = id if _DIRECT else _address
 
 
-def handles(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What goes into slots for arrays whose addresses are in a table."""
+def addressed(table: np.ndarray[Any, Any], count: int, behind: int) -> np.ndarray[Any, Any]:
+    """Where to write the addresses of so many arrays in a table whose rows begin with their slots.
+
+    They go into the slots, or into the columns from `behind` on, of which the slots tell then.
+    """
     if not _DIRECT:
-        return table
-    places = np.arange(table.size, dtype=np.uint64).reshape(table.shape) * np.uint64(8)
-    return places + np.uint64(table.ctypes.data - object.__basicsize__)
+        return table[:, :count]
+    columns = table.strides[1] * np.arange(behind, behind + count)
+    rows = table.strides[0] * np.arange(len(table))[:, None]
+    table[:, :count] = table.ctypes.data + rows + columns - object.__basicsize__
+    return table[:, behind:]
 
 
 # Called without the interpreter's lock.

@@ -124,6 +124,34 @@ def test_all_that_a_step_may_hold_goes_on_from_replay_to_replay(
         )
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [*((name, {}) for name in FIRST_ORDER), ("adam", {"schedule": "cosine"})],
+    ids=[*FIRST_ORDER, "with a schedule"],
+)
+def test_several_steps_in_a_row_are_those_steps_to_the_bit(
+    backend: Backend, optimizer: str, options: dict[str, Any]
+) -> None:
+    found = []
+    for joint in (False, True):
+        model, made, step = training(optimizer, dropout=0.3, **options)
+        captured = gn.capture(step)
+        x, y = table(rows=9 * ROWS)
+        gn.random.seed(11)
+        captured(x[:ROWS], y[:ROWS]), captured(x[:ROWS], y[:ROWS])
+        if joint:
+            losses = [captured.each(x, y, rows=ROWS), captured.each(x, y, rows=ROWS)]
+        else:
+            parts = [slice(i * ROWS, (i + 1) * ROWS) for i in range(9)] * 2
+            losses = [captured(x[part], y[part]) for part in parts]
+        values = [v for loss in losses for v in loss.numpy().ravel().tolist()]
+        state = {k: v for k, v in made.state_dict().items() if not isinstance(v, gn.Tensor)}
+        place = gn.random.default_generator().get_state()
+        versions = [p.version for p in model.parameters()]
+        found.append((values, [w.tolist() for w in weights(model)], state, place, versions))
+    assert found[0] == found[1]
+
+
 def test_masks_of_dropout_differ_and_are_those_of_plain_runs(backend: Backend) -> None:
     layer = gn.nn.Dropout(0.5)
     x = gn.ones((40, 30))

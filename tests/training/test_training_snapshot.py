@@ -12,7 +12,7 @@ import pytest
 
 import gradnet as gn
 from gradnet.backends import Backend
-from gradnet.training import NotFinite, snapshot
+from gradnet.training import NotFinite, run, snapshot
 from gradnet.training.snapshot import Snapshot
 
 
@@ -83,6 +83,25 @@ def test_what_broke_is_found_from_a_file_as_from_memory(monkeypatch: pytest.Monk
             gn.fit(model, x, x[:, :1] * 3e19, lr=1e9, epochs=200, batch_size=4, progress=False)
         found.append((raised.value.epoch, raised.value.batch, str(raised.value)))
     assert found[0] == found[1]
+
+
+def test_snapshots_are_far_apart_as_measured_by_what_they_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, taken = np.ones((320, 2), np.float32), []
+    kept = run.Snapshot
+
+    def counted(position: Any) -> Snapshot:
+        taken.append(position["completed"])
+        return kept(position)
+
+    monkeypatch.setattr(run, "Snapshot", counted)
+    for rarely, epochs in ((0, [0, 1, 2, 3, 4, 5]), (10**9, [0])):
+        monkeypatch.setattr(run, "_RARELY", rarely)
+        taken.clear()
+        model = gn.nn.MLP((2, 3, 1), output="linear", seed=0)
+        gn.fit(model, x, x[:, :1], epochs=6, batch_size=10, capture=False, progress=False)
+        assert taken == epochs
 
 
 def test_moments_may_be_looked_at_without_a_copy(backend: Backend) -> None:
