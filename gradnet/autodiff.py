@@ -14,11 +14,11 @@ from gradnet import dtypes
 from gradnet.errors import DTypeError, GraphError, ShapeError
 from gradnet.graph import (
     Context,
-    Node,
     backpropagate,
     level,
     mode,
     next_id,
+    node_of,
     reachable,
     recording,
     tracking,
@@ -383,7 +383,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
                 return _outputs(f(*args, **kwargs), "checkpoint")
 
         where = tuple(y.backend for y in outputs)
-        node = Node(_Checkpoint(run), (None,) * len(edges), (), tuple(edges), {}, where)
+        node = node_of(_Checkpoint(run), (None,) * len(edges), (), tuple(edges), {}, where)
         node.outputs = (None,) * len(outputs)
         results = tuple(
             Tensor.wrap(y.array, y.backend, (node, i), y.counter) for i, y in enumerate(outputs)

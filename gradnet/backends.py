@@ -94,6 +94,13 @@ class Backend(Protocol):
         for 16-bit floats); scalars take that dtype. `out` may be an operand.
         """
 
+    def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
+        """`map` without `out`, as a function of operands, to call often: it is looked up once.
+
+        Its operands are arrays of the dtype `given` and Python's floats, at least one an array. A
+        recording of the backend's calls sees nothing of it.
+        """
+
     # Along axes
 
     def reduce(

@@ -12,7 +12,7 @@ from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradnet import formulas, host
+from gradnet import formulas, host, modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import GraphError, ShapeError
@@ -23,6 +23,7 @@ from gradnet.modes import next_id as next_id
 from gradnet.modes import recording as recording
 from gradnet.modes import serial
 from gradnet.modes import tracking as tracking
+from gradnet.ways import Ways
 
 if TYPE_CHECKING:
     from gradnet.ops.core import Op
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
 
 Edge = tuple["Node", int]
 Hook = Callable[["Tensor"], "Tensor | None"]
-# Nodes whose cotangents are being collected, by the negative of their number.
+# Nodes whose cotangents are being collected, by a number.
 Pending = dict[int, tuple["Node", list[Any]]]
 
-_ADD = formulas.row("add").formula
+UNSAVED = (None,)  # in the place of an output that no derivative needs
+
+_ADD = Ways(formulas.FORMULAS["add"])
+_new = object.__new__
 
 
 class Spec(NamedTuple):
@@ -62,28 +66,19 @@ class Node:
 
     tensor: weakref.ref[Tensor] | None  # of a leaf alone; None where nobody collects any more
 
-    def __init__(
-        self,
-        op: Op | None,
-        inputs: tuple[Any, ...],
-        kept: Sequence[tuple[Tensor, int]],
-        parents: tuple[Edge | None, ...],
-        parameters: dict[str, Any],
-        backend: Backend | tuple[Backend, ...] | None = None,
-    ) -> None:
-        self.id = next(serial)
-        self.op = op
-        # The operands that the derivative needs, as Tensors, and of the others what is known.
-        self.inputs: tuple[Any, ...] | None = inputs
-        # Those of them that are Tensors, each with its version when it was used.
-        self.kept = kept
-        self.parents = parents
-        self.parameters = parameters
-        # Of the output, or of each of several.
-        self.backend = backend
-        # Per output: (array, backend, version list, version, tangents), or None if not needed.
-        self.outputs: tuple[Any, ...] = ()
-        self.hooks: list[tuple[int, Hook]] | None = None
+    id: int
+    op: Op | None
+    # The operands that the derivative needs, as Tensors, and of the others what is known.
+    inputs: tuple[Any, ...] | None
+    # Those of them that are Tensors, each with its version when it was used.
+    kept: Sequence[tuple[Tensor, int]]
+    parents: tuple[Edge | None, ...]
+    parameters: dict[str, Any]
+    # Of the output, or of each of several.
+    backend: Backend | tuple[Backend, ...] | None
+    # Per output: (array, backend, version list, version, tangents), or None if not needed.
+    outputs: tuple[Any, ...]
+    hooks: list[tuple[int, Hook]] | None
 
     @property
     def name(self) -> str:
@@ -105,9 +100,35 @@ class Node:
         return array
 
 
+def node_of(
+    op: Op | None,
+    inputs: tuple[Any, ...],
+    kept: Sequence[tuple[Tensor, int]],
+    parents: tuple[Edge | None, ...],
+    parameters: dict[str, Any],
+    backend: Backend | tuple[Backend, ...] | None,
+) -> Node:
+    """A new node, with one output that the derivative does not need.
+
+    A function, for it takes half the time of a constructor.
+    """
+    node = _new(Node)
+    node.id = next(serial)
+    node.op = op
+    node.inputs = inputs
+    node.kept = kept
+    node.parents = parents
+    node.parameters = parameters
+    node.backend = backend
+    node.outputs = UNSAVED
+    node.hooks = None
+    return node
+
+
 def leaf(tensor: Tensor) -> Node:
     """The node of a tensor that gradients are collected for."""
-    node = Node(None, (), (), (), {}, tensor.backend)
+    node = node_of(None, (), (), (), {}, tensor.backend)
+    node.outputs = ()
     node.tensor = weakref.ref(tensor)
     return node
 
@@ -213,44 +234,46 @@ def backpropagate(
 
 def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
     """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays."""
+    leaves: Pending = {}
     pending: Pending = {}
+    # By the negative of a node's id, so that the heap gives the newest first.
     heap: list[int] = []
+    # The one node that waits, where there is but one: as in a chain, which needs no heap.
+    node: Node | None = None
+    gs: list[Any] = []
     pairs: Sequence[tuple[Edge, Any]] = [(edge, g.array) for edge, g in outputs]
     with recording(False):
         while True:
-            for (node, index), g in pairs:
-                number = -node.id
-                held = pending.get(number)
-                if held is None:
-                    slots = [g]
-                    if index or len(node.outputs) > 1:
-                        slots = [None] * max(len(node.outputs), index + 1)
-                        slots[index] = g
-                    pending[number] = node, slots
-                    heappush(heap, number)
+            for (source, index), g in pairs:
+                op = source.op
+                if op is None:
+                    _collect(leaves, source.id, source, 0, g)
+                elif node is None and not heap:
+                    node, gs = source, [g]
+                    if index or len(source.outputs) > 1:
+                        gs = _slots(source, index, g)
                 else:
-                    slots = held[1]
-                    earlier = slots[index]
-                    if earlier is not None:
-                        g = _backend(node, index).map(_ADD, earlier, g, dtype=g.dtype)
-                    slots[index] = g
-            if not heap:
-                return
-            node, gs = pending.pop(heappop(heap))
-            for index, hook in node.hooks or ():
-                tensor = _tensor(node, index, gs[index])
-                if tensor is not None:
-                    gs[index] = _hooked(hook, tensor, node).array
+                    if node is not None:
+                        pending[-node.id] = node, gs
+                        heap.append(-node.id)
+                        node = None
+                    if _collect(pending, -source.id, source, index, g):
+                        heappush(heap, -source.id)
+            if node is None:
+                if not heap:
+                    break
+                node, gs = pending.pop(heappop(heap))
+            if node.hooks is not None:
+                _call_hooks(node, gs)
+            if node.inputs is None:
+                _check_saved(node)
+            for x, version in node.kept:
+                if x.counter[0] != version:
+                    _check_saved(node)
             op = node.op
-            if op is None:
-                tensor = _held(node)
-                if tensor is not None:
-                    tensor.add_gradient(gs[0])
-                pairs = ()
-                continue
-            _check_saved(node)
+            assert op is not None
             if op.pull is not None and (len(gs) == 1 or _first_alone(gs)):
-                pairs = op.pull(node, gs[0], pending)
+                pairs = op.pull(node, gs[0], leaves)
             else:
                 tensors = _vjp(node, [_tensor(node, i, g) for i, g in enumerate(gs)], None)
                 pairs = [
@@ -260,6 +283,47 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                 ]
             if not keep:
                 node.release()
+            node = None
+        for number in sorted(leaves, reverse=True):
+            node, gs = leaves[number]
+            if node.hooks is not None:
+                _call_hooks(node, gs)
+            tensor = _held(node)
+            if tensor is not None:
+                tensor.add_gradient(gs[0])
+
+
+def _collect(pending: Pending, number: int, node: Node, index: int, g: Any) -> bool:
+    """Add a cotangent to those of a node. Whether it is the node's first."""
+    held = pending.get(number)
+    if held is None:
+        pending[number] = node, _slots(node, index, g)
+        return True
+    slots = held[1]
+    earlier = slots[index]
+    if earlier is not None:
+        owner, add, _ = _ADD[g.dtype]
+        backend = _backend(node, index)
+        if owner is not backend or modes.open_modes:
+            add = _ADD.on(backend, g.dtype)
+        g = add(earlier, g)
+    slots[index] = g
+    return False
+
+
+def _slots(node: Node, index: int, g: Any) -> list[Any]:
+    """A place for the cotangent of each output, with one in it."""
+    slots = [None] * max(len(node.outputs), index + 1)
+    slots[index] = g
+    return slots
+
+
+def _call_hooks(node: Node, gs: list[Any]) -> None:
+    """Let the hooks of a node replace cotangents, which are arrays."""
+    for index, hook in node.hooks or ():
+        tensor = _tensor(node, index, gs[index])
+        if tensor is not None:
+            gs[index] = _hooked(hook, tensor, node).array
 
 
 def _first_alone(gs: Sequence[Any]) -> bool:
@@ -267,13 +331,13 @@ def _first_alone(gs: Sequence[Any]) -> bool:
     return gs[0] is not None and all(g is None for g in gs[1:])
 
 
-def destination(edge: Edge, pending: Pending) -> Array | None:
+def destination(edge: Edge, leaves: Pending) -> Array | None:
     """The buffer of a leaf's gradient, if that has no part yet: where one may be made at once.
 
     None where an earlier gradient in it may be an operand of what is still to be walked.
     """
     node = edge[0]
-    if node.op is not None or node.hooks or -node.id in pending or host.state.recorder is not None:
+    if node.op is not None or node.hooks or node.id in leaves or host.state.recorder is not None:
         return None
     tensor = _held(node)
     return None if tensor is None else tensor.free_grad_buffer()

@@ -18,14 +18,15 @@ class _Mode(threading.local):
 
 
 mode = _Mode()
-# How many levels of forward mode and blocks of `keeping` are open, in all threads together: where
-# there are none, an op need not ask for its thread's.
+# How many levels of forward mode, blocks of `keeping` and recordings of calls are open, in all
+# threads together: where there are none, an op need not ask for its thread's.
 open_modes = 0
 _opening = threading.Lock()
 serial = itertools.count()
 
 
-def _opened(count: int) -> None:
+def opened(count: int) -> None:
+    """Note that so many more modes are open, or fewer."""
     global open_modes
     with _opening:
         open_modes += count
@@ -58,13 +59,13 @@ class recording:
 def keeping() -> Iterator[None]:
     """Record a graph that can be read: every node keeps copies of its operands and its outputs."""
     previous = mode.recording, mode.keeping
-    _opened(1)
+    opened(1)
     mode.recording = mode.keeping = True
     try:
         yield
     finally:
         mode.recording, mode.keeping = previous
-        _opened(-1)
+        opened(-1)
 
 
 @contextmanager
@@ -85,10 +86,10 @@ def level() -> Iterator[int]:
     """A new innermost level of forward mode, open within a `with` block."""
     number = next(serial)
     previous = mode.levels
-    _opened(1)
+    opened(1)
     mode.levels = (*previous, number)
     try:
         yield number
     finally:
         mode.levels = previous
-        _opened(-1)
+        opened(-1)

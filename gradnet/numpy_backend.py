@@ -10,7 +10,7 @@ import contextvars
 import math
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +127,21 @@ class _Quiet(threading.local):
 quiet = _Quiet()
 
 
+def quietly(ufunc: np.ufunc, dtype: DType) -> Callable[..., Array]:
+    """A function of NumPy's on arrays and floats that gives no warnings, and always an array."""
+    ndarray = np.ndarray
+
+    def one(x: Any) -> Array:
+        result = quiet.call(ufunc, x)
+        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
+
+    def two(x: Any, y: Any) -> Array:
+        result = quiet.call(ufunc, x, y)
+        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
+
+    return one if ufunc.nin == 1 else two
+
+
 class NumpyBackend:
     """NumPy arrays and NumPy functions on the CPU."""
 
@@ -212,6 +227,12 @@ class NumpyBackend:
                 result = np.array(result)
             shape = np.broadcast_shapes(*(x.shape for x in arrays))
             return _filled(result, shape, dtype, out)
+
+    def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
+        direct = _direct(formula, given)
+        if direct is None:
+            return partial(self.map, formula, dtype=dtype)
+        return quietly(direct, dtype)
 
     def reduce(
         self,

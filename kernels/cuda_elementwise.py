@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,9 @@ class Elementwise:
         if out is not None:
             xs = tuple(self._apart(x, y) if isinstance(x, cupy.ndarray) else x for x in xs)
         return self._mapped(formula, BITS[code], xs, y)
+
+    def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
+        return partial(self.map, formula, dtype=dtype)
 
     def _apart(self, x: Array, y: Array) -> Array:
         """The operand, or a copy where the loop would write to its memory out of turn."""

@@ -17,7 +17,7 @@ from gradnet import binding, formulas
 from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Formula, Scalar, Shape
 from gradnet.dtypes import DType, bool_
-from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet
+from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet, quietly
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel
@@ -26,20 +26,26 @@ from .templates import elementwise
 
 # So few elements are computed in less time than it takes to find out how.
 _FEW = 4096
+# So many calls of a loop are worth the 15 milliseconds that its ufunc takes to be made.
+_OFTEN = 64
 
 # NumPy's functions that but choose values, as loops do too: faster for few elements.
 _CHOICES: dict[Formula, Callable[..., Any]] = {formulas.FORMULAS["where"]: np.where}
 
-_ndarray, _empty = np.ndarray, np.empty
+_ndarray = np.ndarray
 
 
 class Loops(dict[str, Kernel]):
-    """The compiled loops of a formula for operands and results of given dtypes, by pattern."""
+    """The compiled loops of a formula for operands and results of given dtypes, by pattern.
+
+    `run` is the formula on operands: arrays and numbers.
+    """
 
     def __init__(self, formula: Formula, common: DType, dtype: DType) -> None:
         super().__init__()
         self.formula, self.bits, self.condition = formula, FLOATS[common], dtype == bool_
         self.numpys = _CHOICES.get(formula)
+        self.run = _in_few_steps(self, common, dtype)
 
     def __missing__(self, pattern: str) -> Kernel:
         self[pattern] = kernel = formula_kernel(
@@ -47,57 +53,69 @@ class Loops(dict[str, Kernel]):
         )
         return kernel
 
-    def small(self, xs: tuple[Any, ...], dtype: DType) -> Array | None:
-        """The formula on a few elements of arrays of one shape, in few steps; None for others."""
-        first = xs[0]
-        if not isinstance(first, _ndarray) or first.size > _FEW:
-            return None
-        if len(xs) == 1:
-            y = _empty(first.shape, dtype)
-            self["x"](first.ravel(), y.ravel())
-            return y
-        if len(xs) == 2:
-            second = xs[1]
-            if not isinstance(second, _ndarray) or second.dtype is not first.dtype:
-                return None
-            shape = first.shape
-            if second.shape != shape:
-                return None
-            y = flat = _empty(shape, dtype)
-            if len(shape) != 1:
-                flat = y.ravel()
-            if flat is not y or not first.flags.c_contiguous:
-                first = first.ravel()
-            if flat is not y or not second.flags.c_contiguous:
-                second = second.ravel()
-            self["xx"](first, second, flat)
-            return y
-        if self.numpys is not None:
-            y = quiet.call(self.numpys, *xs)
-            return y if y.dtype is dtype else None
-        found = operands.alike(xs)
-        if found is None:
-            return None
-        pattern, parts, rest, shape = found
-        y = _empty(shape, dtype)
-        self[pattern](*parts, y.ravel(), *rest)
-        return y
+
+def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Array]:
+    """The formula on operands, in few steps for few elements where that is done often."""
+    count = len(binding.arguments(loops.formula))
+    ufunc: np.ufunc | None = None
+    calls = 0
+
+    def by_loop(*xs: Any) -> Array:
+        nonlocal ufunc, calls
+        if loops.numpys is not None and all(x.size <= _FEW for x in xs if isinstance(x, _ndarray)):
+            y = quiet.call(loops.numpys, *xs)
+            if y.dtype is dtype:
+                return y
+        calls += 1
+        if calls == _OFTEN and count < 3:
+            from . import ufuncs
+
+            ufunc = ufuncs.made(loops["x" * count], given, count, dtype)
+        return _by_loop(loops, xs, dtype, None)
+
+    def one(x: Any) -> Array:
+        if ufunc is None or x.size > _FEW:
+            return by_loop(x)
+        y = quiet.call(ufunc, x)
+        return y if isinstance(y, _ndarray) else np.asarray(y, dtype)
+
+    def two(x: Any, z: Any) -> Array:
+        if ufunc is None or not isinstance(x, _ndarray) or not isinstance(z, _ndarray):
+            return by_loop(x, z)
+        if x.size * z.size > _FEW and (x.size > _FEW or x.shape != z.shape):
+            return by_loop(x, z)
+        y = quiet.call(ufunc, x, z)
+        return y if isinstance(y, _ndarray) else np.asarray(y, dtype)
+
+    return one if count == 1 else two if count == 2 else by_loop
 
 
-class _Plans(dict[tuple[Formula, DType, DType], "np.ufunc | Loops | None"]):
+class Functions:
+    """A formula by a function of NumPy's; `run` is that on operands: arrays and floats.
+
+    On one thread, however large: memory is the limit, and a second thread was of no use.
+    """
+
+    def __init__(self, ufunc: np.ufunc, dtype: DType) -> None:
+        self.ufunc, self.run = ufunc, quietly(ufunc, dtype)
+
+
+class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):
     """How a formula gives a dtype from operands of a dtype: by NumPy's function, or by loops.
 
     None where it is neither's work but that of the NumPy backend.
     """
 
-    def __missing__(self, key: tuple[Formula, DType, DType]) -> np.ufunc | Loops | None:
+    def __missing__(self, key: tuple[Formula, DType, DType]) -> Functions | Loops | None:
         formula, common, dtype = key
         if common == bool_ and formula in _CHOICES:
             common = dtype  # that of what is chosen from
-        plan: np.ufunc | Loops | None = None
+        plan: Functions | Loops | None = None
         if common in FLOATS and dtype in (common, bool_):
-            plan = _ufunc(formula)
-            if plan is None and compiles(formula):
+            ufunc = _ufunc(formula)
+            if ufunc is not None:
+                plan = Functions(ufunc, dtype)
+            elif compiles(formula):
                 plan = Loops(formula, common, dtype)
         self[key] = plan
         return plan
@@ -142,17 +160,14 @@ class Maps(NumpyBackend):
             if plan is None:
                 return super().map(formula, *xs, dtype=dtype, out=out)
         if isinstance(plan, Loops):
-            y = plan.small(xs, dtype) if out is None else None
-            return _by_loop(plan, xs, dtype, out) if y is None else y
-        if not isinstance(first, _ndarray):
-            return _by_ufunc(plan, xs, dtype, out)
-        if len(xs) > 1:
-            second = xs[1]
-            # A Python float is weak, and rounded as the kernels round it.
-            if not isinstance(second, _ndarray) and type(second) is not float:
-                return _by_ufunc(plan, xs, dtype, out)
-        result = quiet.call(plan, *xs) if out is None else quiet.call(plan, *xs, out=out)
-        return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
+            return plan.run(*xs) if out is None else _by_loop(plan, xs, dtype, out)
+        # A Python float is weak, and rounded as the kernels round it.
+        xs = tuple([x if isinstance(x, _ndarray) else float(x) for x in xs])  # type: ignore[arg-type]
+        return plan.run(*xs) if out is None else quiet.call(plan.ufunc, *xs, out=out)
+
+    def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
+        plan = _plans[formula, given, dtype]
+        return super().mapper(formula, given, dtype) if plan is None else plan.run
 
 
 def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
@@ -180,16 +195,6 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
         pattern, parts, rest = operands.broadcast(xs, shape, y)
         threads.launch(loops[pattern], parts, rest, y.size, threads.SHARE)
     return y if out is None else placed(y, shape, dtype, out)
-
-
-def _by_ufunc(ufunc: Any, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
-    """A formula that is a ufunc of NumPy's, of operands that may be numbers.
-
-    On one thread, however large: memory is the limit, and a second thread was of no use.
-    """
-    xs = tuple([x if isinstance(x, np.ndarray) else float(x) for x in xs])
-    result = quiet.call(ufunc, *xs, out=out)
-    return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
 
 
 def placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:

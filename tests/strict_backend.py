@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,9 @@ class StrictBackend:
             return type(value)(self.opened(item, method) for item in value)
         return value
 
+    def mapper(self, formula: Any, given: Any, dtype: Any) -> Any:
+        return partial(self.map, formula, dtype=dtype)  # type: ignore[attr-defined]
+
     @contextmanager
     def allowing_float64(self) -> Iterator[None]:
         self.float64 = True
@@ -124,5 +128,9 @@ def _method(name: str) -> Any:
 
 
 for _name, _declared in vars(Backend).items():
-    if not _name.startswith("_") and not isinstance(_declared, property):
+    if (
+        _name not in vars(StrictBackend)
+        and not _name.startswith("_")
+        and not isinstance(_declared, property)
+    ):
         setattr(StrictBackend, _name, _method(_name))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import host
+from gradnet import host, modes
 from gradnet.backends import Array, Backend
 from gradnet.errors import CaptureError
 from gradnet.program.calls import Action, Call, Live, Program, Storage, Value, mapped
@@ -150,9 +150,11 @@ class Recorder:
         for name, method in methods.items():
             own[name] = self._wrapper(name, method)
         host.state.recorder = self
+        modes.opened(1)
         try:
             yield
         finally:
+            modes.opened(-1)
             host.state.recorder = None
             for name in methods:
                 del own[name]
@@ -170,7 +172,7 @@ class Recorder:
         return call
 
     def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if name in ("synchronize", "window", "compile"):
+        if name in ("synchronize", "window", "compile", "mapper"):
             return method(*args, **kwargs)
         if name == "to_host":
             raise CaptureError(

@@ -14,6 +14,7 @@ from gradnet import modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import DeviceError, GraphError
 from gradnet.graph import (
+    UNSAVED,
     Context,
     Edge,
     Node,
@@ -23,6 +24,7 @@ from gradnet.graph import (
     level,
     mode,
     next_id,
+    node_of,
     recording,
 )
 from gradnet.tensor import Tensor, fresh
@@ -31,7 +33,6 @@ Cost = tuple[float, float]
 
 _wrap = Tensor.wrap
 _spec = tuple.__new__
-_NOTHING = (None,)  # in the place of an output that no derivative needs
 
 
 def size(shape: Shape) -> float:
@@ -116,7 +117,7 @@ class Op:
             y = fresh(result, backend, edge)
         if modes.open_modes and mode.levels and self.differentiable:
             self._push_forward(inputs, parameters, [y])
-        if node is not None and node.outputs is not _NOTHING:
+        if node is not None and node.outputs is not UNSAVED:
             if modes.open_modes:
                 node.outputs = (self._saved(y),)
             else:
@@ -140,7 +141,7 @@ class Op:
         if modes.open_modes and mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
-            kept = node.outputs is not _NOTHING
+            kept = node.outputs is not UNSAVED
             node.outputs = tuple([self._saved(y) if kept else None for y in outputs])
         return tuple(outputs)
 
@@ -149,7 +150,7 @@ class Op:
     ) -> Node | None:
         """The node of a call, None for one that is not recorded.
 
-        Its outputs are to be added unless they are _NOTHING.
+        Its outputs are to be added unless they are UNSAVED.
         """
         kept: Any = []
         if len(inputs) == 1:
@@ -194,10 +195,10 @@ class Op:
                 saved += (self._keep(x, want, kept) if isinstance(x, Tensor) else x,)
         if modes.open_modes and mode.keeping:
             copies = tuple([x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs])
-            return Node(self, copies, (), parents, parameters, backend)
-        node = Node(self, saved, kept, parents, parameters, backend)
-        if not outputs_too:
-            node.outputs = _NOTHING
+            saved, kept, outputs_too = copies, (), True
+        node = node_of(self, saved, kept, parents, parameters, backend)
+        if outputs_too:
+            node.outputs = ()
         return node
 
     def _wanted(self, needs: int, parents: tuple[Edge | None, ...]) -> Any:

@@ -145,13 +145,16 @@ def op(
 class Traced(Elementwise, Composed):
     """An elementwise op whose derivatives are found by running its formula on Tensors."""
 
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self.pull = None
+
     def expression(self, *inputs: Any, **parameters: Any) -> Any:
         return bind_to_tensors(self.row.formula)(*inputs)
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         return (True,) * len(needs), False
 
-    pull = None  # type: ignore[assignment]  # the derivatives are those of the expression
     vjp = Composed.vjp
     jvp = Composed.jvp
 

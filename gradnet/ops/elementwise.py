@@ -6,7 +6,7 @@ higher ones are those of the same formula bound to Tensors, where it is an expre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -19,33 +19,23 @@ from gradnet.formulas.complex import HOLOMORPHIC
 from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
-from gradnet.ops.mapped import Mapped, map_on
+from gradnet.ops.direct import SIMPLE, Part, multiple, one, part, pull, two
+from gradnet.ops.mapped import Mapped
 from gradnet.ops.mapped import broadcast_shape as broadcast_shape
 from gradnet.ops.mapped import elementwise_cost as elementwise_cost
 from gradnet.ops.mapped import sum_to as sum_to
 from gradnet.ops.promotion import Promotion
 from gradnet.tensor import Tensor, fresh
+from gradnet.ways import Ways
 
 ops: Any = _ops  # what is above this file, looked up when it is used
 
 # The ops that leave integers as they are.
 _ROUNDING = ("round", "floor", "ceil", "trunc")
 
-# Python's numbers that stand beside floats as a float.
-_SIMPLE = frozenset((int, float))
-
-
-def _multiple(backend: Backend, g: Array, factor: float) -> Array:
-    """`g` times a derivative that is one number, not zero."""
-    if factor == 1:
-        return g
-    if factor == -1:
-        return backend.map(NEGATIVE.formula, g, dtype=g.dtype)
-    return backend.map(MULTIPLY.formula, g, factor, dtype=g.dtype)
-
 
 def _multiple_of(g: Tensor, factor: float) -> Tensor | None:
-    """As `_multiple`, of a Tensor; None for zero."""
+    """`g` times a derivative that is one number; None for zero."""
     if factor in (0, 1):
         return g if factor else None
     return NEGATIVE(g) if factor == -1 else MULTIPLY(g, factor)
@@ -57,6 +47,8 @@ class Elementwise(Promotion, Op):
     Operands are Tensors, Python scalars (weak), or what `asarray` takes. Raises ShapeError for
     shapes that do not broadcast and DTypeError for a dtype that the op does not take.
     """
+
+    pair: Callable[[Any, Any], Tensor]  # of an op of two operands: the op itself
 
     def __init__(self, row: Row) -> None:
         super().__init__(row.name)
@@ -76,29 +68,34 @@ class Elementwise(Promotion, Op):
         )
         self.arity = len(self.names)
         self.formula = row.formula
-        # Dtypes of operands that need no thought, with the parameters of `forward` for them.
-        self._simple: dict[DType, dict[str, Any]] = {}
         self.selects = row.name == "where"
+        # How it runs on operands that need no thought, by their dtype.
+        self.ways = Ways(row.formula, self.result_dtype)
         if row.kind in ("float", "numeric", "compare"):
             for dtype in (dtypes.float32, dtypes.float64):
-                self._simple[dtype] = {"dtype": self.result_dtype(dtype)}
+                self.ways.__missing__(dtype)
         self.uses: list[tuple[str, ...] | None] = []
         self.products: list[Mapped | float | None] = []
-        # Where a derivative's arguments are found: at an operand's place, or -1 for the output.
-        self._places: list[tuple[int, ...]] = []
+        parts: list[Part | None] = []  # the same on arrays
         for name, derivative in zip(self.names, row.derivatives, strict=True):
             uses = None if derivative is None else binding.arguments(derivative)
             self.uses.append(uses)
-            self._places.append(
-                tuple(-1 if use == "y" else self.names.index(use) for use in uses or ())
-            )
-            if derivative is None:
-                self.products.append(None)
-            elif uses == ():
-                self.products.append(float(derivative()))
+            if derivative is None or not uses:
+                constant = None if derivative is None else float(derivative())
+                self.products.append(constant)
+                parts.append(multiple(constant or 0.0))
             else:
                 product = binding.vjp(derivative)
                 self.products.append(Mapped(f"{row.name}_d{name}", product, row.flops + 1))
+                places = [-1 if use == "y" else self.names.index(use) for use in uses]
+                parts.append(part(product, places))
+        self.pull = pull(parts, self._pull_complex)
+        # The op on all its operands, in the fewest steps that their number allows.
+        self.direct: Callable[..., Tensor] = lambda *operands: self.plain(operands)
+        if self.arity == 1:
+            self.direct = one(self)
+        elif self.arity == 2:
+            self.direct = self.pair = two(self)
         # What complex operands take in place of this op, or of its derivative in x.
         self.on_complex: Op | None = None
         holomorphic = HOLOMORPHIC.get(row.name)
@@ -109,57 +106,30 @@ class Elementwise(Promotion, Op):
         )
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
-        count = len(operands)
-        if count == self.arity and not named:
-            # The common cases, in few steps.
-            if count == 2:
-                return self.pair(*operands)
-            first = operands[self.selects]
-            if isinstance(first, Tensor):
-                array, backend = first.array, first.backend
-                parameters = self._simple.get(array.dtype)
-                if parameters is not None:
-                    if count == 1:
-                        result = backend.map(self.formula, array, dtype=parameters["dtype"])
-                        if first.node is None and not modes.open_modes:
-                            return fresh(result, backend)
-                        return self.finish(backend, operands, result, parameters)
-                    arrays = self._arrays(first, operands)
-                    if arrays is not None:
-                        result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
-                        if not modes.open_modes:
-                            for x in operands:
-                                if isinstance(x, Tensor) and x.node is not None:
-                                    break
-                            else:
-                                return fresh(result, backend)
-                        return self.finish(backend, operands, result, parameters)
+        if len(operands) == self.arity and not named:
+            return self.direct(*operands)
         return self._converted(operands, named)
 
-    def pair(self, a: Any, b: Any) -> Tensor:
-        """The op on two operands, in few steps for tensors of one dtype and Python's scalars."""
-        parameters = None
-        if isinstance(a, Tensor):
-            x, backend, free = a.array, a.backend, a.node is None
-            if isinstance(b, Tensor):
-                y = b.array
-                if y.dtype is x.dtype and b.backend is backend:
-                    parameters = self._simple.get(y.dtype)
-                    free = free and b.node is None
-                    if y.shape != x.shape and parameters is not None:
-                        broadcast_shape(self.name, (x.shape, y.shape))
-            elif type(b) in _SIMPLE:
-                y = float(b)
-                parameters = self._simple.get(x.dtype)
-        elif isinstance(b, Tensor) and type(a) in _SIMPLE:
-            x, y, backend, free = float(a), b.array, b.backend, b.node is None
-            parameters = self._simple.get(y.dtype)
-        if parameters is None:
-            return self._converted((a, b), {})
-        result = backend.map(self.formula, x, y, dtype=parameters["dtype"])
-        if free and not modes.open_modes:
-            return fresh(result, backend)
-        return self.finish(backend, (a, b), result, parameters)
+    def plain(self, operands: tuple[Any, ...]) -> Tensor:
+        """The op on all its operands: in few steps where these are of one dtype, or numbers."""
+        first = operands[self.selects]
+        if isinstance(first, Tensor):
+            backend, dtype = first.backend, first.array.dtype
+            way = self.ways.get(dtype)
+            arrays = None if way is None else self._arrays(first, operands)
+            if way is not None and arrays is not None:
+                owner, run, parameters = way
+                if modes.open_modes:
+                    result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
+                    return self.finish(backend, operands, result, parameters)
+                if owner is not backend:
+                    run = self.ways.on(backend, dtype)
+                result = run(*arrays)
+                for x in operands:
+                    if isinstance(x, Tensor) and x.node is not None:
+                        return self.finish(backend, operands, result, parameters)
+                return fresh(result, backend)
+        return self._converted(operands, {})
 
     def _converted(self, operands: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         """The op on operands of any kind."""
@@ -188,7 +158,7 @@ class Elementwise(Promotion, Op):
                 if array.shape != shape:
                     mixed = True
                 arrays.append(array)
-            elif type(x) in _SIMPLE and not (i == 0 and self.selects):
+            elif type(x) in SIMPLE and not (i == 0 and self.selects):
                 arrays.append(float(x))
             else:
                 return None
@@ -240,41 +210,14 @@ class Elementwise(Promotion, Op):
             return _multiple_of(g, product)
         return product(g, *self._arguments(context, names), dtype=g.dtype)
 
-    def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
-        """`vjp` of a node for a cotangent that is not differentiated again: on arrays."""
+    def _pull_complex(self, node: Node, g: Array, leaves: Pending) -> Sequence[tuple[Edge, Array]]:
+        """`pull` for complex cotangents."""
         backend: Any = node.backend
-        inputs: Any = node.inputs
-        dtype = g.dtype
-        if dtype.kind == "c":
-            needs = tuple([parent is not None for parent in node.parents])
-            context = Context(node, inputs, needs, node.parameters)
-            tensors = self._complex_vjp(context, fresh(g, backend))
-            pairs = zip(node.parents, tensors, strict=True)
-            return [(edge, t.array) for edge, t in pairs if edge is not None and t is not None]
-        found: list[tuple[Edge, Array]] = []
-        i = -1
-        for edge in node.parents:
-            i += 1
-            if edge is None:
-                continue
-            product = self.products[i]
-            if isinstance(product, Mapped):
-                arrays = [g]
-                for place in self._places[i]:
-                    value = inputs[place] if place >= 0 else node.output(0)
-                    arrays.append(value.array if isinstance(value, Tensor) else value)
-                y = map_on(backend, product.formula, arrays, dtype)
-            elif product:
-                y = _multiple(backend, g, product)
-            else:
-                continue
-            if i or len(inputs) > 1:
-                x = inputs[i]
-                shape = x.array.shape if isinstance(x, Tensor) else x.shape
-                if y.shape != shape:
-                    y = sum_to(fresh(y, backend), shape).array
-            found.append((edge, y))
-        return found
+        needs = tuple([parent is not None for parent in node.parents])
+        context = Context(node, node.inputs or (), needs, node.parameters)
+        tensors = self._complex_vjp(context, fresh(g, backend))
+        pairs = zip(node.parents, tensors, strict=True)
+        return [(edge, t.array) for edge, t in pairs if edge is not None and t is not None]
 
     def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
         if g.array.dtype.kind == "c":
