@@ -12,7 +12,7 @@ from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradnet import formulas, host, modes
+from gradnet import formulas, host
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import GraphError, ShapeError
@@ -302,11 +302,7 @@ def _collect(pending: Pending, number: int, node: Node, index: int, g: Any) -> b
     slots = held[1]
     earlier = slots[index]
     if earlier is not None:
-        owner, add, _ = _ADD[g.dtype]
-        backend = _backend(node, index)
-        if owner is not backend or modes.open_modes:
-            add = _ADD.on(backend, g.dtype)
-        g = add(earlier, g)
+        g = _ADD.of(_backend(node, index), g.dtype)(earlier, g)
     slots[index] = g
     return False
 

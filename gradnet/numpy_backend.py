@@ -65,6 +65,8 @@ _REDUCERS: dict[str, np.ufunc] = {
     "all": np.logical_and,
 }
 
+_ADDING = frozenset(("sum", "prod"))
+
 # Rows summed one after the other before their sums are added: bounds the rounding error of a sum
 # over a leading axis, which NumPy adds row by row, as its pairwise sum does for the last axis.
 _BLOCK = 128
@@ -245,12 +247,14 @@ class NumpyBackend:
         out: Array | None = None,
     ) -> Array:
         ufunc, accumulated = _REDUCERS[kind], compute_dtype(dtype)
-        options: dict[str, Any] = {"axis": axes, "keepdims": keepdims}
-        if kind in ("sum", "prod"):
-            options["dtype"] = accumulated
+        if kind not in _ADDING:
+            result = quiet.call(ufunc.reduce, x, axis=axes, keepdims=keepdims)
+            if out is None and result.dtype == dtype:
+                return np.asarray(result)
+            return _filled(result, np.shape(result), dtype, out)
         if kind == "sum" and is_floating(dtype):
             x = quiet.call(_partial_sums, x, axes, accumulated)
-        result = quiet.call(ufunc.reduce, x, **options)
+        result = quiet.call(ufunc.reduce, x, axis=axes, dtype=accumulated, keepdims=keepdims)
         return _filled(result, np.shape(result), dtype, out)
 
     def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:

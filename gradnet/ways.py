@@ -22,7 +22,7 @@ class Ways(dict[DType, Way]):
     """How a formula runs on operands of each dtype, on the backend that was last asked for.
 
     Where that is the backend, and `modes.open_modes` is 0, its function may be called as it is;
-    else what `on` gives.
+    else what `of` gives.
     """
 
     def __init__(self, formula: Any, result: Callable[[DType], DType] | None = None) -> None:
@@ -34,8 +34,13 @@ class Ways(dict[DType, Way]):
         self[dtype] = way = (None, None, {"dtype": result})
         return way
 
+    def of(self, backend: Backend, dtype: DType) -> Run:
+        """How it runs on operands of that dtype on that backend."""
+        owner, run, _ = self[dtype]
+        return run if owner is backend and not modes.open_modes else self.on(backend, dtype)
+
     def on(self, backend: Backend, dtype: DType) -> Run:
-        """How it runs on a backend."""
+        """As `of`, looked up anew."""
         parameters = self[dtype][2]
         if modes.open_modes:
             # A recording may be open, which is to see the call.

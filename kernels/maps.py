@@ -44,7 +44,6 @@ class Loops(dict[str, Kernel]):
     def __init__(self, formula: Formula, common: DType, dtype: DType) -> None:
         super().__init__()
         self.formula, self.bits, self.condition = formula, FLOATS[common], dtype == bool_
-        self.numpys = _CHOICES.get(formula)
         self.run = _in_few_steps(self, common, dtype)
 
     def __missing__(self, pattern: str) -> Kernel:
@@ -57,15 +56,20 @@ class Loops(dict[str, Kernel]):
 def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Array]:
     """The formula on operands, in few steps for few elements where that is done often."""
     count = len(binding.arguments(loops.formula))
+    numpys = _CHOICES.get(loops.formula)
     ufunc: np.ufunc | None = None
     calls = 0
 
     def by_loop(*xs: Any) -> Array:
         nonlocal ufunc, calls
-        if loops.numpys is not None and all(x.size <= _FEW for x in xs if isinstance(x, _ndarray)):
-            y = quiet.call(loops.numpys, *xs)
-            if y.dtype is dtype:
-                return y
+        if numpys is not None:
+            for x in xs:
+                if isinstance(x, _ndarray) and x.size > _FEW:
+                    break
+            else:
+                y = quiet.call(numpys, *xs)
+                if y.dtype is dtype:
+                    return y
         calls += 1
         if calls == _OFTEN and count < 3:
             from . import ufuncs

@@ -83,6 +83,14 @@ class Op:
 
     def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
         first = inputs[0] if inputs else None
+        if len(inputs) == 1 and isinstance(first, Tensor) and not self.multiple:
+            backend = first.backend
+            result = self.forward(backend, first.array, **parameters)
+            if first.node is not None or modes.open_modes:
+                return self.finish(backend, inputs, result, parameters)
+            return (
+                _wrap(result, backend, None, first.counter) if self.view else fresh(result, backend)
+            )
         backend = first.backend if isinstance(first, Tensor) else common_backend(self.name, inputs)
         arrays = []
         free = not modes.open_modes

@@ -136,6 +136,33 @@ def two(op: Elementwise) -> Callable[[Any, Any], Tensor]:
     return call
 
 
+def choice(op: Elementwise) -> Callable[[Any, Any, Any], Tensor]:
+    """The op as a function of a condition and two operands."""
+    name, ways, plain = op.name, op.ways, op.plain
+
+    def call(c: Any, a: Any, b: Any) -> Tensor:
+        tensors = isinstance(a, Tensor) and isinstance(b, Tensor) and isinstance(c, Tensor)
+        if modes.open_modes or not tensors:
+            return plain((c, a, b))
+        condition, x, y, backend = c.array, a.array, b.array, a.backend
+        dtype = x.dtype
+        way = ways.get(dtype)
+        if way is None or y.dtype is not dtype or condition.dtype is not dtypes.bool_:
+            return plain((c, a, b))
+        owner, run, parameters = way
+        if owner is not backend or b.backend is not backend or c.backend is not backend:
+            return plain((c, a, b))
+        shape = x.shape
+        if y.shape != shape or condition.shape != shape:
+            broadcast_shape(name, (condition.shape, shape, y.shape))
+        result = run(condition, x, y)
+        if a.node is None and b.node is None:
+            return fresh(result, backend)
+        return op.finish(backend, (c, a, b), result, parameters)
+
+    return call
+
+
 def part(formula: Any, places: Sequence[int]) -> Part:
     """The cotangent of an operand as a formula of the output's and of what the node has kept.
 
@@ -154,10 +181,7 @@ def part(formula: Any, places: Sequence[int]) -> Part:
             elif place >= 0:
                 x = float(x)
             arrays.append(x)
-        owner, run, _ = ways[g.dtype]
-        if owner is not backend or modes.open_modes:
-            run = ways.on(backend, g.dtype)
-        return run(g, *arrays)
+        return ways.of(backend, g.dtype)(g, *arrays)
 
     if len(places) != 1:
         return several
@@ -188,11 +212,8 @@ def multiple(factor: float) -> Part | None:
     factors = () if factor == -1 else (factor,)
 
     def times(node: Node, g: Array) -> Array:
-        owner, run, _ = ways[g.dtype]
         backend: Any = node.backend
-        if owner is not backend or modes.open_modes:
-            run = ways.on(backend, g.dtype)
-        return run(g, *factors)
+        return ways.of(backend, g.dtype)(g, *factors)
 
     if not factor:
         return None

@@ -19,7 +19,7 @@ from gradnet.formulas.complex import HOLOMORPHIC
 from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
-from gradnet.ops.direct import SIMPLE, Part, multiple, one, part, pull, two
+from gradnet.ops.direct import SIMPLE, Part, choice, multiple, one, part, pull, two
 from gradnet.ops.mapped import Mapped
 from gradnet.ops.mapped import broadcast_shape as broadcast_shape
 from gradnet.ops.mapped import elementwise_cost as elementwise_cost
@@ -96,6 +96,8 @@ class Elementwise(Promotion, Op):
             self.direct = one(self)
         elif self.arity == 2:
             self.direct = self.pair = two(self)
+        elif self.selects:
+            self.direct = choice(self)
         # What complex operands take in place of this op, or of its derivative in x.
         self.on_complex: Op | None = None
         holomorphic = HOLOMORPHIC.get(row.name)
@@ -118,16 +120,10 @@ class Elementwise(Promotion, Op):
             way = self.ways.get(dtype)
             arrays = None if way is None else self._arrays(first, operands)
             if way is not None and arrays is not None:
-                owner, run, parameters = way
-                if modes.open_modes:
-                    result = backend.map(self.formula, *arrays, dtype=parameters["dtype"])
-                    return self.finish(backend, operands, result, parameters)
-                if owner is not backend:
-                    run = self.ways.on(backend, dtype)
-                result = run(*arrays)
+                result = self.ways.of(backend, dtype)(*arrays)
                 for x in operands:
-                    if isinstance(x, Tensor) and x.node is not None:
-                        return self.finish(backend, operands, result, parameters)
+                    if modes.open_modes or (isinstance(x, Tensor) and x.node is not None):
+                        return self.finish(backend, operands, result, way[2])
                 return fresh(result, backend)
         return self._converted(operands, {})
 

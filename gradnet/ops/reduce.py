@@ -23,11 +23,13 @@ from gradnet.ops.shape import (
     normalize_axes,
     normalize_axis,
     reshape,
+    tensor_of,
 )
 from gradnet.tensor import Tensor, fresh
 
 Axes = int | tuple[int, ...] | None
 
+_OWN = frozenset((dtypes.float32, dtypes.float64))  # these add up in their own dtype
 _DIVIDE, _SQUARE, _SUBTRACT = op("divide"), op("square"), op("subtract")
 
 
@@ -101,8 +103,11 @@ def _accumulated(x: Tensor, wanted: DType) -> Tensor:
 
 def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over axes, all of them for None; integers add up in 64 bits."""
-    x = asarray(x)
-    axes = normalize_axes("sum", axis, x.ndim)
+    x = tensor_of(x)
+    array = x.array
+    axes = normalize_axes("sum", axis, len(array.shape))
+    if dtype is None and array.dtype in _OWN:
+        return SUM(x, axes=axes, keepdims=keepdims, dtype=array.dtype)
     wanted = accumulator(x, dtype)
     return SUM(_accumulated(x, wanted), axes=axes, keepdims=keepdims, dtype=wanted)
 
@@ -139,7 +144,7 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 
 
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
-    x = asarray(x)
+    x = tensor_of(x)
     shape = x.array.shape
     if x.array.dtype.kind == "c":
         raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
@@ -201,7 +206,7 @@ def prod(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fa
 
 
 def _as_float(x: Any) -> Tensor:
-    x = asarray(x)
+    x = tensor_of(x)
     return x if dtypes.is_inexact(x.array.dtype) else CAST(x, dtype=dtypes.DEFAULT_FLOAT)
 
 
@@ -232,7 +237,7 @@ def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     if _on_arrays(x):
         backend = x.backend
         total = backend.reduce("sum", x.array, axes, keepdims, dtype=wide)
-        found = fresh(backend.map(_DIVIDE.formula, total, count, dtype=wide), backend)
+        found = fresh(_DIVIDE.ways.of(backend, wide)(total, count), backend)
     else:
         found = _DIVIDE.pair(SUM(x, axes=axes, keepdims=keepdims, dtype=wide), count)
     return _rounded(found, dtype)
@@ -258,12 +263,13 @@ def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, re
     """The variance of an array as one."""
     array, backend = x.array, x.backend
     dtype = array.dtype
+    divide = _DIVIDE.ways.of(backend, dtype)
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
-    centre = backend.map(_DIVIDE.formula, total, count, dtype=dtype)
-    centred = backend.map(_SUBTRACT.formula, array, centre, dtype=dtype)
-    squares = backend.map(_SQUARE.formula, centred, dtype=dtype)
+    centre = divide(total, count)
+    centred = _SUBTRACT.ways.of(backend, dtype)(array, centre)
+    squares = _SQUARE.ways.of(backend, dtype)(centred)
     total = backend.reduce("sum", squares, axes, keepdims, dtype=dtype)
-    return backend.map(_DIVIDE.formula, total, rest, dtype=dtype)
+    return divide(total, rest)
 
 
 def std(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -298,8 +304,8 @@ def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor
 
 
 def _truth(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tensor:
-    x = asarray(x)
-    axes = normalize_axes(kind, axis, x.ndim)
+    x = tensor_of(x)
+    axes = normalize_axes(kind, axis, len(x.array.shape))
     backend = x.backend
     return fresh(backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_), backend)
 

@@ -19,6 +19,9 @@ from gradnet.tensor import Tensor
 ops: Any = _ops  # what is above this file, looked up when it is used
 
 
+_ALL = [tuple(range(ndim)) for ndim in range(65)]  # all axes; NumPy has 64 at most
+
+
 def is_sequence(x: Any) -> bool:
     """Whether x is a list or tuple, such as the nested lists that arrays are made from."""
     return isinstance(x, Sequence) and not isinstance(x, str | bytes)
@@ -43,7 +46,7 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> int:
 def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     """Non-negative axes, all of them for None. Raises ShapeError for repeated ones."""
     if axis is None:
-        return tuple(range(ndim))
+        return _ALL[ndim]
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)

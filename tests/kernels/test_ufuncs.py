@@ -40,7 +40,7 @@ def test_loops_that_are_called_often_go_on_with_the_same_bits() -> None:
     formula, dtype = FORMULAS[1], dtypes.float32
     run = maps.Loops(formula, dtype, dtype).run
     x, z = np.linspace(-2, 2, 7, dtype=dtype), np.linspace(-1, 1, 7, dtype=dtype)
-    operands = ((x, z), (x[:, None], z), (x, 0.5), (x[0], z[0]), (x[::2], z[::2]))
+    operands = ((x, z), (x[:, None], z), (x, 0.5), (x[0, ...], z[0, ...]), (x[::2], z[::2]))
     seldom = [run(*xs) for xs in operands]
     for _ in range(2 * maps._OFTEN):
         run(x, z)
