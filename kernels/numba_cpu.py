@@ -21,6 +21,7 @@ from gradnet.numpy_backend import quiet
 from . import compiler, tables, threads
 from .compiler import Kernel
 from .gemm import arrays as products
+from .gemm import choice
 from .maps import Maps, compiles, formula_kernel, placed
 from .operands import FLOATS
 from .tables import Reductions
@@ -190,6 +191,11 @@ class NumbaBackend(Maps, Reductions):
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32:
             return super().matmul(a, b, out=out, tf32=True)
+        rows, columns = a.shape[-2], b.shape[-1]
+        if out is None and (rows < choice.LEAST or columns < choice.LEAST) and a.dtype in FLOATS:
+            # Never our own product: as below, in few steps.
+            blas.prepare(a.size * columns)
+            return quiet.call(np.matmul, a, b)
         if a.dtype in FLOATS:
             made = products.matmul(a, b, out)
             if made is not None:

@@ -144,13 +144,15 @@ def choice(op: Elementwise) -> Callable[[Any, Any, Any], Tensor]:
         tensors = isinstance(a, Tensor) and isinstance(b, Tensor) and isinstance(c, Tensor)
         if modes.open_modes or not tensors:
             return plain((c, a, b))
-        condition, x, y, backend = c.array, a.array, b.array, a.backend
+        condition, x, y = c.array, a.array, b.array
+        backend: Any = a.backend
         dtype = x.dtype
         way = ways.get(dtype)
         if way is None or y.dtype is not dtype or condition.dtype is not dtypes.bool_:
             return plain((c, a, b))
         owner, run, parameters = way
-        if owner is not backend or b.backend is not backend or c.backend is not backend:
+        together = owner is backend and b.backend is backend and c.backend is backend
+        if not together:
             return plain((c, a, b))
         shape = x.shape
         if y.shape != shape or condition.shape != shape:

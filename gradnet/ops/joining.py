@@ -12,7 +12,7 @@ import gradnet.ops as _ops
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.core import Cost, Op, on_arrays, size
 from gradnet.ops.shape import (
     as_shape,
     broadcast_to,
@@ -22,7 +22,7 @@ from gradnet.ops.shape import (
     reshape,
     tensor_of,
 )
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
 
@@ -68,6 +68,14 @@ class _Concatenate(Op):
 CONCATENATE = _Concatenate("concat")
 
 
+def _joined(tensors: Sequence[Tensor], parameters: dict[str, Any]) -> Tensor:
+    if not on_arrays(tensors):
+        return CONCATENATE(*tensors, **parameters)
+    backend = tensors[0].backend
+    arrays = [x.array for x in tensors]
+    return fresh(CONCATENATE.forward(backend, *arrays, **parameters), backend)
+
+
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
     """Arrays joined along an axis, or flattened first for None.
 
@@ -88,7 +96,7 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
             if len(other) != len(shape) or rest != (shape[:axis], shape[axis + 1 :]):
                 listed = ", ".join(str(t.shape) for t in tensors)
                 raise ShapeError(f"concat along axis {axis} got shapes {listed}")
-    return CONCATENATE(*tensors, axis=axis)
+    return _joined(tensors, {"axis": axis})
 
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
@@ -103,7 +111,7 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
         shapes = {x.array.shape for x in tensors}
         raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
     axis = normalize_axis("stack", axis, len(shape) + 1)
-    return CONCATENATE(*tensors, axis=axis, new=True)
+    return _joined(tensors, {"axis": axis, "new": True})
 
 
 def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.core import Cost, Op, on_arrays, size
 from gradnet.precision import Rounding
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 Adjoint = Callable[[Tensor, Context], Tensor]
 
@@ -170,7 +171,10 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     Raises ShapeError where inner lengths differ or an operand is 0-d, and DTypeError for floats
     that the precision in use is not for.
     """
-    a, b = ops.creation.operands_of_one_dtype("matmul", x1, x2)
+    a, b = x1, x2
+    alike = isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype
+    if not alike:
+        a, b = ops.creation.operands_of_one_dtype("matmul", a, b)
     shape, other = a.array.shape, b.array.shape
     if not shape or not other or shape[-1] != other[-2 if len(other) > 1 else 0]:
         raise ShapeError(
@@ -179,6 +183,10 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
         )
     rounding = precision.rounding("matmul", a.array.dtype)
     rounded = {} if rounding is None else {"rounding": rounding}
+    if len(shape) == len(other) <= 2 and rounding is None and on_arrays((a, b)):
+        backend = a.backend
+        product = backend.matmul if len(shape) == 2 else partial(_dot, backend)
+        return fresh(product(a.array, b.array), backend)
     if len(shape) == len(other) == 2:
         return MATMUL(a, b, **rounded)
     if len(shape) == len(other) == 1 and not rounded:

@@ -19,7 +19,7 @@ from . import build, driver, tile
 Strides = tuple[int, int]
 
 # Below so many rows or columns, tiles are mostly empty.
-_LEAST = 4
+LEAST = 4
 # Bytes that the elements of a tile or a panel may spread over if they are not to be packed.
 _SPREAD_A = 64 << 10
 _SPREAD_B = 128 << 10
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 def own(dtype: DType, n: int, k: int, m: int) -> bool:
     """Whether the product `(n, k) @ (k, m)` is our own, not the BLAS's."""
-    return n >= _LEAST and m >= _LEAST and k > 0 and build.code(dtype) is not None
+    return n >= LEAST and m >= LEAST and k > 0 and build.code(dtype) is not None
 
 
 class Operand(NamedTuple):
