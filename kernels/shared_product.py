@@ -101,9 +101,7 @@ def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
 
 
 @cache
-def _by_own(dtype: DType, threads: int) -> _Products:
-    made = build.code(dtype)
-    assert made is not None
+def _by_own(made: build.Code, threads: int) -> _Products:
     words = [f"{kind} {name}" for kind, name in gemm.PARAMETERS]
     call = ", ".join(f"{kind} %{name}" for kind, name in gemm.PARAMETERS)
     return _Products(made.product, words, call, threads)
@@ -124,7 +122,7 @@ class _Split:
             tuple(names.index(name) + rank * len(names) for rank in range(crew.size))
             for name in "abc"
         ]
-        self._code = _by_own(way.dtype, crew.size)
+        self._code = _by_own(way.made, crew.size)
 
     def run(self, crew: team.Team, *operands: Array) -> None:
         """The product of A and B, into C."""

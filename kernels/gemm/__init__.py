@@ -3,6 +3,7 @@
 tile.py     the innermost product, in registers
 packing.py  lines of a matrix in the order in which tiles read them
 driver.py   blocks, panels and tiles
+deep.py     the same for large products
 build.py    the machine code and where it is kept
 choice.py   which products are our own, and how each goes
 arrays.py   products of NumPy arrays
@@ -10,7 +11,7 @@ arrays.py   products of NumPy arrays
 A native call is an address and its arguments, so that machine code can make it: `product` gives
 that of one product, `shared` those of its parts for some threads, and `batched` that of a stack.
 Each value of the result is the sum of its products in order, fused, in blocks of k that depend on
-k alone.
+its sizes alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 from gradnet.dtypes import DType
 
 from . import choice, driver, tile
-from .build import code
+from .build import Code, code
 from .choice import most_scratch, operand, own
 
 __all__ = ["PARAMETERS", "Call", "Matrix", "batched", "most_scratch", "operand", "own", "product",
@@ -58,12 +59,10 @@ def product(
 ) -> Call:
     """The call that computes `C = A @ B`, (n, k) @ (k, m) -> (n, m), on one thread.
 
-    `sizes` are n, k and m; the rows of C are contiguous; `own` holds of the product or of the one
-    that it is a part of. `zone` is where `most_scratch()` bytes may be
+    `sizes` are n, k and m; the rows of C are contiguous; `own` holds of the product. `zone` is where `most_scratch()` bytes may be
     written, a multiple of 64.
     """
-    made = code(dtype)
-    assert made is not None
+    made = _code(dtype, sizes)
     return Call(made.product, _arguments(made.shape, sizes, a, b, c, zone))
 
 
@@ -77,8 +76,7 @@ def batched(
     zone: Any,
 ) -> Call:
     """The call that computes a stack of products, (count, n, k) @ (count, k, m), on one thread."""
-    made = code(dtype)
-    assert made is not None
+    made = _code(dtype, sizes)
     ahead = (("i64", count), *(("i64", x.stack) for x in (a, b, c)))
     return Call(made.stack, (*ahead, *_arguments(made.shape, sizes, a, b, c, zone)))
 
@@ -96,11 +94,12 @@ def shared(
 
     The longer side of C is split, so that the operand that all have to pack is the smaller one.
     """
-    made = code(dtype)
-    assert made is not None
+    made = _code(dtype, sizes)
     n, k, m = sizes
     by_rows = n >= m
-    step = 2 if by_rows else made.shape.columns
+    step = made.shape.rows if made.shape.deep else 2
+    if not by_rows:
+        step = made.shape.columns
     total = n if by_rows else m
     each = -(-total // (len(zones) * step)) * step
     calls = []
@@ -117,8 +116,16 @@ def shared(
         if stop == start:
             part = (0, k, 0)
         target = c._replace(place=moved(c.place, ahead))
-        calls.append(product(dtype, part, first, second, target, zone))
+        arguments = _arguments(made.shape, part, first, second, target, zone)
+        calls.append(Call(made.product, arguments))
     return calls
+
+
+def _code(dtype: DType, sizes: tuple[int, int, int]) -> Code:
+    """The machine code of a whole product, which that of its parts is too."""
+    made = code(dtype, choice.large(dtype, *sizes))
+    assert made is not None
+    return made
 
 
 def _arguments(

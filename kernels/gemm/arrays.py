@@ -75,9 +75,9 @@ class Way:
     ) -> None:
         from ..replay import machine
 
-        made = code(dtype)
-        assert made is not None
         n, m = shape[-2:]
+        self.made = made = code(dtype, choice.large(dtype, n, k, m))
+        assert made is not None
         self.dtype, self.shape, self.sizes = dtype, shape, (n, k, m)
         self.strides = [x.strides for x in operands]
         self.splits: dict[int, Any] = {}

@@ -20,7 +20,7 @@ import llvmlite.binding as llvm
 from gradnet.dtypes import DType
 
 from .. import compiler
-from . import driver, packing, text, tile
+from . import deep, driver, packing, text, tile
 from .tile import Shape
 
 _DIGEST = hashlib.sha256().digest_size
@@ -42,7 +42,7 @@ class Code:
         path = _path(shape, target)
         found = None if path is None else _read(path)
         if found is None:
-            module = llvm.parse_assembly(driver.text(shape))
+            module = llvm.parse_assembly((deep if shape.deep else driver).text(shape))
             module.verify()
             found = machine.emit_object(module)
             if path is not None:
@@ -63,23 +63,27 @@ def host() -> Target:
     return Target(llvm.get_host_cpu_name(), features.flatten())
 
 
-def shape(dtype: DType, features: str) -> Shape | None:
-    """The tile for a processor's vectors and registers; None where it has no fused product."""
+def shape(dtype: DType, features: str, large: bool = False) -> Shape | None:
+    """The tile for a processor's vectors and registers; None where it has no fused product.
+
+    That of large products has more columns, so that more is done with what is loaded for a row of
+    A: it is for processors with many registers.
+    """
     bits = {"float32": 32, "float64": 64}.get(dtype.name)
     if bits is None or not dtype.isnative:
         return None
     has = set(features.split(","))
     if {"+avx512f", "+avx512vl", "+avx512dq"} <= has:
-        return Shape(512 // bits, 14, bits)
-    if {"+avx2", "+fma"} <= has:
+        return Shape(512 // bits, 8, bits, 3) if large else Shape(512 // bits, 14, bits)
+    if {"+avx2", "+fma"} <= has and not large:
         return Shape(256 // bits, 6, bits)
     return None
 
 
 @cache
-def code(dtype: DType) -> Code | None:
+def code(dtype: DType, large: bool = False) -> Code | None:
     """The functions of an element type on this processor, or None."""
-    found = shape(dtype, host().features)
+    found = shape(dtype, host().features, large)
     return None if found is None else made(found, host())
 
 
@@ -103,7 +107,7 @@ def _machine(target: Target) -> Any:
 
 @cache
 def _writers() -> str:
-    modules = (driver, packing, text, tile)
+    modules = (deep, driver, packing, text, tile)
     return "".join(Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradnet.backends import Shape
 from gradnet.dtypes import DType
 
-from . import build, driver, tile
+from . import build, deep, driver, tile
 
 Strides = tuple[int, int]
 
@@ -26,6 +26,13 @@ _SPREAD_B = 128 << 10
 # A sum of so few products is soon done: what takes time is writing the result, row by row.
 _SHALLOW = 32
 _BLOCK_B = 2 << 20
+# Of a large product: multiply-adds and sides at least, bytes of A that are packed at once, and k in
+# a block and a stretch of them.
+_LARGE = 1 << 24
+_SIDE = 128
+_BLOCK_A = 5 << 19
+_DEPTH = 256
+_STRETCH = 1024
 
 
 class Blocks(NamedTuple):
@@ -47,6 +54,12 @@ class Plan(NamedTuple):
 def own(dtype: DType, n: int, k: int, m: int) -> bool:
     """Whether the product `(n, k) @ (k, m)` is our own, not the BLAS's."""
     return n >= LEAST and m >= LEAST and k > 0 and build.code(dtype) is not None
+
+
+def large(dtype: DType, n: int, k: int, m: int) -> bool:
+    """Whether our own product goes as deep.py says, not as driver.py."""
+    enough = min(n, m) >= _SIDE and n * k * m >= _LARGE
+    return enough and k >= _SIDE and build.code(dtype, large=True) is not None
 
 
 class Operand(NamedTuple):
@@ -105,13 +118,26 @@ def blocks(shape: tile.Shape, k: int) -> Blocks:
 
 def most_scratch() -> int:
     """The bytes that no product needs more than beside its arrays."""
-    return _BLOCK_B + (-(-caches()[1] // 4096) + 64) * 4096
+    return max(_BLOCK_B + (-(-caches()[1] // 4096) + 64) * 4096, _BLOCK_A + (1 << 20))
 
 
 def plan(shape: tile.Shape, n: int, k: int, m: int, a: Strides, b: Strides) -> Plan:
     """How to compute a product, or a part of one, of operands with these strides."""
+    if shape.deep:
+        return _deep(shape, n, k)
     made = blocks(shape, k)
     return planned(shape, made, n, k, m, a, b, _packs(shape, made, n, k, m, a, b))
+
+
+def _deep(shape: tile.Shape, n: int, k: int) -> Plan:
+    """Blocks of k as even as can be, and of rows that fill the memory there is for A."""
+    block = max(-(-k // (-(-k // _DEPTH) * 16 or 1)) * 16, 16)
+    stretch = max(_STRETCH // block, 1) * block
+    depth = min(stretch, max(-(-k // 16) * 16, 16))
+    most = max(min(_BLOCK_A // (depth * shape.size), _STRETCH) // shape.rows, 1) * shape.rows
+    each = -(-n // max(-(-n // most), 1))
+    rows = max(-(-each // shape.rows), 1) * shape.rows
+    return Plan(Blocks(block, rows, stretch), 0, deep.scratch(shape, rows, depth, block))
 
 
 def _packs(

@@ -31,7 +31,7 @@ _COLUMNS = ("n", "w", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "rb", "cb", "
             "c", "rc", "more", "first", "mode", "new")  # fmt: skip
 _PANEL = ("n", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "sb", "c", "rc", "lanes", "more",
           "first", "mode", "new")  # fmt: skip
-POINTERS = {"a", "b", "c", "pa", "pb", "scratch", "words"}
+POINTERS = {"a", "b", "c", "d", "pa", "pb", "place", "panel", "buffer", "scratch", "words"}
 
 
 def heights(shape: Shape) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def text(shape: Shape) -> str:
                 tiles += tile.function(shape, rows, vectors, masked, by_rows)
                 names.append(f"ptr @{tile.name(rows, vectors, masked, by_rows)}")
     table = f"@tiles = internal constant [{len(names)} x ptr] [{', '.join(names)}]\n"
-    parts = (_panel, _columns, _product, _stack, _words)
+    parts = (_panel, _columns, _product, stack, words)
     rest = "".join(part(shape) for part in parts)
     return tile.declarations(shape) + tiles + table + packing.functions(shape) + rest
 
@@ -66,14 +66,15 @@ def typed(names: Sequence[str]) -> list[tuple[str, str]]:
     return [("ptr" if name in POINTERS else "i64", name) for name in names]
 
 
-def _function(name: str, parameters: Sequence[str], text: Writer, internal: bool = True) -> str:
+def function(name: str, parameters: Sequence[str], text: Writer, internal: bool = True) -> str:
+    """A function without a result, of a body."""
     body = "\n".join(text.lines)
     kind = "define internal void" if internal else "define void"
     head = ", ".join(f"{type_} %{x}" for type_, x in typed(parameters))
     return f"{kind} @{name}({head}) {{\n{body}\nret void\n}}\n"
 
 
-def _call(text: Writer, name: str, parameters: Sequence[str], **given: object) -> None:
+def call(text: Writer, name: str, parameters: Sequence[str], **given: object) -> None:
     """Call a function; parameters that are not given have the caller's values."""
     arguments = ", ".join(f"{kind} {given.get(x, f'%{x}')}" for kind, x in typed(parameters))
     text.do(f"call void @{name}({arguments})")
@@ -119,7 +120,7 @@ def _panel(shape: Shape) -> str:
             f"call void {entry}(i64 %k, ptr {a}, i64 %sa, ptr %b, i64 %sb, ptr {c}, i64 %rc, "
             f"i64 %lanes, i1 {flag})"
         )
-    return _function("panel", _PANEL, text)
+    return function("panel", _PANEL, text)
 
 
 def _columns(shape: Shape) -> str:
@@ -145,7 +146,7 @@ def _columns(shape: Shape) -> str:
         with text.when(new):
             pitch = shape.columns * shape.size
             _pack(text, by_rows, source, ("%rb", "%cb"), left, panel, pitch)
-        _call(
+        call(
             text,
             "panel",
             _PANEL,
@@ -155,7 +156,7 @@ def _columns(shape: Shape) -> str:
             first=text.binary("add", "%first", kind),
             new=text.choice(text.new(f"icmp eq i64 {j}, 0"), "i64", "%new", 0),
         )
-    return _function("columns", _COLUMNS, text)
+    return function("columns", _COLUMNS, text)
 
 
 def _pack(
@@ -180,7 +181,7 @@ def _padded(text: Writer, number: str, step: int) -> str:
     return text.binary("and", text.binary("add", number, step - 1), -step)
 
 
-def _place(text: Writer, start: str, *steps: tuple[str, str]) -> str:
+def place(text: Writer, start: str, *steps: tuple[str, str]) -> str:
     """A place so many strides on."""
     for count, stride in steps:
         start = text.ahead(start, text.binary("mul", count, stride))
@@ -209,38 +210,40 @@ def _product(shape: Shape) -> str:
         whole = text.binary("mul", _padded(text, k, width), size)
         more = text.new(f"zext i1 {text.new(f'icmp ne i64 {p}, 0')} to i64")
         with text.loop(0, "%n", "%mc") as i:
-            _call(
+            call(
                 text,
                 "columns",
                 _COLUMNS,
                 n=text.less(text.binary("sub", "%n", i), "%mc"),
                 w=text.less(text.binary("sub", "%m", j), "%nc"),
                 k=k,
-                a=_place(text, "%a", (i, "%ra"), (p, "%ca")),
+                a=place(text, "%a", (i, "%ra"), (p, "%ca")),
                 pa=text.ahead("%scratch", after),
                 za=text.binary("mul", whole, shape.pitch),
                 sa=sa,
-                b=_place(text, "%b", (p, "%rb"), (j, "%cb")),
+                b=place(text, "%b", (p, "%rb"), (j, "%cb")),
                 pb="%scratch",
                 zb=text.choice(once, "i64", 0, text.binary("mul", whole, shape.columns)),
                 sb=sb,
-                c=_place(text, "%c", (i, "%rc"), (j, str(size))),
+                c=place(text, "%c", (i, "%rc"), (j, str(size))),
                 more=more,
                 first=first,
                 new=text.choice(text.new(f"icmp eq i64 {i}, 0"), "i64", packs, of_a),
             )
-    return _function("product", ARGUMENTS, text, internal=False)
+    return function("product", ARGUMENTS, text, internal=False)
 
 
-def _stack(shape: Shape) -> str:
+def stack(_: Shape) -> str:
+    """Products of matrices, one after the other."""
     text = Writer()
     with text.loop(0, "%count") as i:
         a, b, c = (text.ahead(f"%{x}", text.binary("mul", i, f"%z{x}")) for x in "abc")
-        _call(text, "product", ARGUMENTS, a=a, b=b, c=c)
-    return _function("stack", STACK, text, internal=False)
+        call(text, "product", ARGUMENTS, a=a, b=b, c=c)
+    return function("stack", STACK, text, internal=False)
 
 
-def _words(shape: Shape) -> str:
+def words(_: Shape) -> str:
+    """The same, of arguments that are read from memory."""
     functions = ""
     for name in ("places", "objects"):
         text, given = Writer(), {}
@@ -249,8 +252,8 @@ def _words(shape: Shape) -> str:
                 given[word] = text.new(f"load i64, ptr {text.ahead('%words', 8 * i)}")
             elif name == "objects" and word != "scratch":
                 # The data's address follows the head that every Python object has.
-                place = text.ahead(f"%{word}", object.__basicsize__)
-                given[word] = text.new(f"load ptr, ptr {place}")
-        _call(text, "stack", STACK, **given)
-        functions += _function(name, ("a", "b", "c", "words", "scratch"), text, internal=False)
+                data = text.ahead(f"%{word}", object.__basicsize__)
+                given[word] = text.new(f"load ptr, ptr {data}")
+        call(text, "stack", STACK, **given)
+        functions += function(name, ("a", "b", "c", "words", "scratch"), text, internal=False)
     return functions

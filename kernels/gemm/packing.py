@@ -60,12 +60,12 @@ def _block(
         asked = text.ahead(at, 64 * _LINES)
         text.do(f"call void @llvm.prefetch.p0(ptr {asked}, i32 0, i32 3, i32 1)")
     place = text.ahead(target, text.binary("mul", p, "%pitch"))
-    for column in _turned(text, shape, rows):
+    for column in turned(text, shape, rows):
         store(text, shape, column, place, None)
         place = text.ahead(place, "%pitch")
 
 
-def _turned(text: Writer, shape: Shape, rows: list[str]) -> list[str]:
+def turned(text: Writer, shape: Shape, rows: list[str]) -> list[str]:
     """Rows of a square as its columns: interleaving row i with row i + half turns it by halves."""
     width, half = shape.width, shape.width // 2
     low = [i // 2 + width * (i % 2) for i in range(width)]

@@ -87,19 +87,19 @@ class Writer:
         self.do(f"br label %{end}")
         self.begin(end)
 
-    def carrying(self, stop: str, values: Sequence[Typed]) -> Carrying:
+    def carrying(self, stop: str, values: Sequence[Typed], start: object = 0) -> Carrying:
         """A loop that hands values on from turn to turn."""
-        return Carrying(self, stop, values)
+        return Carrying(self, start, stop, values)
 
 
 class Carrying:
-    """A loop over i from 0, as long as it is below stop, that hands typed values on.
+    """A loop over i from start, as long as it is below stop, that hands typed values on.
 
     `now` are their names within the loop and after it; `close` ends the body with what is added to
     i and with their next ones.
     """
 
-    def __init__(self, text: Writer, stop: str, values: Sequence[Typed]) -> None:
+    def __init__(self, text: Writer, start: object, stop: str, values: Sequence[Typed]) -> None:
         self.text, self.values = text, values
         before, head, body, self.end = text.block, text.name(), text.name(), text.name()
         i = f"%{text.name()}"
@@ -107,7 +107,7 @@ class Carrying:
         text.do(f"br label %{head}")
         text.begin(head)
         self.at = len(text.lines)
-        starts = [("i64", "0"), *values]
+        starts = [("i64", str(start)), *values]
         text.lines += [
             f"{name} = phi {kind} [ {value}, %{before} ], "
             for name, (kind, value) in zip([i, *self.now], starts, strict=True)

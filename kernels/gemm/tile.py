@@ -15,17 +15,23 @@ from typing import NamedTuple
 
 from .text import Typed, Writer
 
-VECTORS = 2
 # How many turns ahead a panel of A is asked for.
 _AHEAD = 8
 
 
 class Shape(NamedTuple):
-    """The registers' part of the design: lanes of a vector, rows of a tile, bits of an element."""
+    """The registers' part of the design.
+
+    width    lanes of a vector
+    rows     of a tile
+    bits     of an element
+    vectors  side by side in a tile
+    """
 
     width: int
     rows: int
     bits: int
+    vectors: int = 2
 
     @property
     def size(self) -> int:
@@ -47,7 +53,7 @@ class Shape(NamedTuple):
     @property
     def columns(self) -> int:
         """Of a whole tile."""
-        return VECTORS * self.width
+        return self.vectors * self.width
 
     @property
     def pitch(self) -> int:
@@ -58,6 +64,11 @@ class Shape(NamedTuple):
     def masks_freely(self) -> bool:
         """Whether a masked load costs no more than a plain one: AVX-512's."""
         return self.width * self.bits == 512
+
+    @property
+    def deep(self) -> bool:
+        """Whether it is for large products: see deep.py."""
+        return self.vectors > 2
 
     @property
     def suffix(self) -> str:
@@ -117,7 +128,7 @@ def store(text: Writer, shape: Shape, value: str, place: str, mask: str | None) 
     )
 
 
-class _Tile:
+class Tile:
     """Writes one tile's function."""
 
     def __init__(self, shape: Shape, rows: int, vectors: int, masked: bool, by_rows: bool) -> None:
@@ -222,7 +233,7 @@ def name(rows: int, vectors: int, masked: bool, by_rows: bool) -> str:
 
 def function(shape: Shape, rows: int, vectors: int, masked: bool, by_rows: bool) -> str:
     """A tile's function; A is stored `by_rows`, or each p's elements lie side by side."""
-    body = _Tile(shape, rows, vectors, masked, by_rows).body()
+    body = Tile(shape, rows, vectors, masked, by_rows).body()
     return (
         f"define internal void @{name(rows, vectors, masked, by_rows)}(i64 %k, ptr noalias %a, "
         "i64 %sa, ptr noalias %b, i64 %sb, ptr noalias %c, i64 %sc, i64 %lanes, i1 %more) "
