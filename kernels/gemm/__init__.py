@@ -59,8 +59,8 @@ def product(
 ) -> Call:
     """The call that computes `C = A @ B`, (n, k) @ (k, m) -> (n, m), on one thread.
 
-    `sizes` are n, k and m; the rows of C are contiguous; `own` holds of the product. `zone` is where `most_scratch()` bytes may be
-    written, a multiple of 64.
+    `sizes` are n, k and m; the rows of C are contiguous; `own` holds of the product. `zone` is
+    where `most_scratch()` bytes may be written, a multiple of 64.
     """
     made = _code(dtype, sizes)
     return Call(made.product, _arguments(made.shape, sizes, a, b, c, zone))
@@ -97,9 +97,7 @@ def shared(
     made = _code(dtype, sizes)
     n, k, m = sizes
     by_rows = n >= m
-    step = made.shape.rows if made.shape.deep else 2
-    if not by_rows:
-        step = made.shape.columns
+    step = (made.shape.rows if made.shape.deep else 2) if by_rows else made.shape.columns
     total = n if by_rows else m
     each = -(-total // (len(zones) * step)) * step
     calls = []

@@ -66,8 +66,8 @@ def host() -> Target:
 def shape(dtype: DType, features: str, large: bool = False) -> Shape | None:
     """The tile for a processor's vectors and registers; None where it has no fused product.
 
-    That of large products has more columns, so that more is done with what is loaded for a row of
-    A: it is for processors with many registers.
+    That of large products has a vector more to each row, so that more is done with each element of
+    A that is loaded; as many rows are a half or a whole vector, in which panels of A are packed.
     """
     bits = {"float32": 32, "float64": 64}.get(dtype.name)
     if bits is None or not dtype.isnative:
@@ -75,8 +75,8 @@ def shape(dtype: DType, features: str, large: bool = False) -> Shape | None:
     has = set(features.split(","))
     if {"+avx512f", "+avx512vl", "+avx512dq"} <= has:
         return Shape(512 // bits, 8, bits, 3) if large else Shape(512 // bits, 14, bits)
-    if {"+avx2", "+fma"} <= has and not large:
-        return Shape(256 // bits, 6, bits)
+    if {"+avx2", "+fma"} <= has:
+        return Shape(256 // bits, 4, bits, 3) if large else Shape(256 // bits, 6, bits)
     return None
 
 

@@ -131,13 +131,17 @@ def plan(shape: tile.Shape, n: int, k: int, m: int, a: Strides, b: Strides) -> P
 
 def _deep(shape: tile.Shape, n: int, k: int) -> Plan:
     """Blocks of k as even as can be, and of rows that fill the memory there is for A."""
-    block = max(-(-k // (-(-k // _DEPTH) * 16 or 1)) * 16, 16)
-    stretch = max(_STRETCH // block, 1) * block
-    depth = min(stretch, max(-(-k // 16) * 16, 16))
-    most = max(min(_BLOCK_A // (depth * shape.size), _STRETCH) // shape.rows, 1) * shape.rows
-    each = -(-n // max(-(-n // most), 1))
-    rows = max(-(-each // shape.rows), 1) * shape.rows
+    block = _even(k, _DEPTH, 16)
+    stretch = _STRETCH // block * block
+    depth = min(stretch, -(-max(k, 1) // block) * block)
+    rows = _even(n, min(_BLOCK_A // (depth * shape.size), _STRETCH), shape.rows)
     return Plan(Blocks(block, rows, stretch), 0, deep.scratch(shape, rows, depth, block))
+
+
+def _even(total: int, most: int, step: int) -> int:
+    """The size of blocks that a total is cut into evenly: a multiple of a step, at most so much."""
+    parts = max(-(-total // (most // step * step)), 1)
+    return max(-(-total // (parts * step)), 1) * step
 
 
 def _packs(

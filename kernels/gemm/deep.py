@@ -156,9 +156,7 @@ def _pack_a(shape: Shape) -> str:
     return function("pack_a", _PACKED_A, text)
 
 
-def _turn(
-    text: Writer, shape: Shape, places: list[str], leave: Callable[[str, str], None]
-) -> None:
+def _turn(text: Writer, shape: Shape, places: list[str], leave: Callable[[str, str], None]) -> None:
     """Lines that lie one after the other: squares of them, turned."""
     with text.loop(0, "%k", shape.width) as p:
         mask = lanes_below(text, shape, text.binary("sub", "%k", p))

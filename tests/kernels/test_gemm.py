@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("numba", reason="numba is not installed")
 from gradnet.kernels import gemm, numba_cpu
-from gradnet.kernels.gemm import arrays, build, choice, driver
+from gradnet.kernels.gemm import arrays, build, choice, deep, driver
 from gradnet.kernels.gemm.choice import Blocks
 from gradnet.kernels.gemm.tile import Shape
 from gradnet.kernels.replay import team
@@ -21,14 +21,21 @@ from gradnet.kernels.replay import team
 Array = np.ndarray[Any, Any]
 DTYPES = [np.dtype("float32"), np.dtype("float64")]
 HOST = build.host()
-# This processor's tiles, and those of AVX2 as they are without AVX-512.
-TARGETS = [
-    pytest.param(found, target, id=f"{found.width}x{found.bits}")
-    for target in (HOST, build.Target("haswell", ""))
-    for dtype in DTYPES
-    for found in [build.shape(dtype, "+avx2,+fma" if target.cpu == "haswell" else target.features)]
-    if found is not None and build.shape(dtype, HOST.features) is not None
-]
+
+
+def targets(large: bool) -> list[Any]:
+    """This processor's tiles, and those of AVX2 as they are without AVX-512."""
+    return [
+        pytest.param(found, target, id=f"{found.width}x{found.bits}")
+        for target in (HOST, build.Target("haswell", ""))
+        for dtype in DTYPES
+        for features in ["+avx2,+fma" if target.cpu == "haswell" else target.features]
+        for found in [build.shape(dtype, features, large)]
+        if found is not None and build.shape(dtype, HOST.features) is not None
+    ]
+
+
+TARGETS, LARGE = targets(False), targets(True)
 pytestmark = pytest.mark.skipif(not TARGETS, reason="the processor has no fused products")
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "rows": lambda x: x,
@@ -60,8 +67,13 @@ class Product:
     ) -> Array:
         (n, k), m, size = a.shape, b.shape[1], a.itemsize
         found = [choice.strides(x.shape, x.strides, size) or (size, size) for x in (a, b)]
-        pack_b = packs[1] or found[1][1] != size
-        plan = choice.planned(self.shape, blocks, n, k, m, found[0], found[1], (packs[0], pack_b))
+        if self.shape.deep:
+            depth = min(-(-k // blocks.k) * blocks.k, blocks.columns)
+            need = deep.scratch(self.shape, min(n, blocks.rows), depth, blocks.k)
+            plan = choice.Plan(blocks, 0, need)
+        else:
+            taken = packs[0], packs[1] or found[1][1] != size
+            plan = choice.planned(self.shape, blocks, n, k, m, found[0], found[1], taken)
         around = np.full((n + 4, m + 40), 7.25, a.dtype)
         c = around[2:-2, 20:-20]
         c[...] = np.nan
@@ -164,10 +176,44 @@ def test_a_sum_of_nothing_is_zero(shape: Shape, target: build.Target) -> None:
         np.testing.assert_array_equal(c, np.zeros((n, m)))
 
 
-def test_the_scratch_is_never_more_than_said() -> None:
+@pytest.mark.parametrize(("shape", "target"), LARGE)
+def test_large_ones(shape: Shape, target: build.Target) -> None:
+    product, dtype = Product(shape, target), f"f{shape.size}"
+    rows, columns, width = shape.rows, shape.columns, shape.width
+    sizes = [(n, 2 * width + 5, m) for n in (1, rows, 2 * rows + 1)
+             for m in (width, width + 1, columns - 1, columns + 1)]  # fmt: skip
+    many = 8 * width + 2 * rows + 1  # more lines than are copied at once
+    sizes += [(many, 1, 2 * columns), (4 * rows, 6 * width, columns)]
+    for n, k, m in sizes:
+        a, b = operands(n, k, m, dtype)
+        whole = product(a, b, Blocks(width, 16 * rows * many, WHOLE // width * width))
+        close(whole, a, b)
+        for left in LAYOUTS.values():
+            for right in LAYOUTS.values():
+                for blocks in (Blocks(width, 2 * rows, 2 * width), Blocks(width, many, width)):
+                    c = product(left(a), right(b), blocks)
+                    np.testing.assert_array_equal(c, whole)
+
+
+@pytest.mark.parametrize(("shape", "target"), LARGE)
+def test_large_ones_of_what_is_no_number(shape: Shape, target: build.Target) -> None:
+    product, dtype = Product(shape, target), np.dtype(f"f{shape.size}")
+    n, k, m = shape.rows + 2, 19, shape.columns + 3
+    a, b = (np.ones(x, dtype) for x in ((n, k), (k, m)))
+    a[3, 4], b[7, 5] = np.nan, np.inf
+    for left in LAYOUTS.values():
+        c = product(left(a), b, Blocks(shape.width, WHOLE, WHOLE))
+        np.testing.assert_array_equal(c, a @ b)
+    for n, m in ((5, 3), (0, 4), (4, 0)):
+        c = product(np.ones((n, 0), dtype), np.ones((0, m), dtype), Blocks(16, WHOLE, 16))
+        np.testing.assert_array_equal(c, np.zeros((n, m)))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_scratch_is_never_more_than_said(large: bool) -> None:
     rng = np.random.default_rng(3)
     for dtype in DTYPES:
-        shape = build.shape(dtype, HOST.features)
+        shape = build.shape(dtype, HOST.features, large)
         assert shape is not None
         for _ in range(300):
             n, k, m = (int(x) for x in 2 ** rng.uniform(0, 16, 3))
@@ -237,7 +283,9 @@ def test_stacks(first: tuple[int, ...], second: tuple[int, ...], dtype: Any) -> 
             np.testing.assert_array_equal(c[index], arrays.matmul(left[index], right[index]))
 
 
-@pytest.mark.parametrize("sizes", [(300, 40, 61), (61, 300, 300), (5, 600, 900), (900, 7, 5)])
+@pytest.mark.parametrize(
+    "sizes", [(300, 40, 61), (61, 300, 300), (5, 600, 900), (900, 7, 5), (301, 180, 320)]
+)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_threads_give_what_one_gives(
     sizes: tuple[int, int, int], dtype: Any, crew: team.Team, monkeypatch: pytest.MonkeyPatch
