@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gradnet.optim.line_search import LineSearch, Point, add_scaled, dot, total
+from gradnet.optim.line_search import LineSearch, Point, add_scaled, dot, norm
 from gradnet.optim.optimizer import Parameters
 from gradnet.optim.settings import Settings, choice, optional, whole
 from gradnet.tensor import Tensor
@@ -78,7 +78,7 @@ class ConjugateGradient(LineSearch):
     def first_step(self, slope: float, gradient: Tensor) -> float:
         lr: float = self.groups[0]["lr"]
         if not self.vectors:
-            return lr * min(1.0, 1.0 / total(gradient))
+            return lr * min(1.0, 1.0 / norm(gradient))
         (step,), (before,) = self.numbers["step"], self.numbers["slope"]
         return step * min(before / slope, 10.0)
 

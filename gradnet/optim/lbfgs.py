@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from gradnet.optim.line_search import LineSearch, Point, add_scaled, dot, total
+from gradnet.optim.line_search import LineSearch, Point, add_scaled, dot, norm
 from gradnet.optim.optimizer import Parameters
 from gradnet.optim.settings import Settings, whole
 from gradnet.tensor import Tensor
@@ -76,8 +76,8 @@ class LBFGS(LineSearch):
 
     def first_step(self, slope: float, gradient: Tensor) -> float:
         lr: float = self.groups[0]["lr"]
-        # Nothing is known of the curvature at first: move no further than lr in all.
-        return lr if self.vectors else lr * min(1.0, 1.0 / total(gradient))
+        # Nothing is known of the curvature at first: move by lr in all, as SciPy's does.
+        return lr if self.vectors else lr / norm(gradient)
 
     def accepted(self, before: Tensor, direction: Tensor, start: Point, end: Point) -> None:
         s, y = direction * end.step, end.gradient - before

@@ -144,9 +144,9 @@ def largest(x: Tensor) -> float:
     return float(ops.max(ops.abs(x))) if x.size else 0.0
 
 
-def total(x: Tensor) -> float:
-    """The sum of the magnitudes in a vector."""
-    return float(ops.sum(ops.abs(x)))
+def norm(x: Tensor) -> float:
+    """The length of a vector."""
+    return math.sqrt(dot(x, x))
 
 
 class LineSearch(Optimizer):

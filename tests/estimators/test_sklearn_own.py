@@ -17,9 +17,6 @@ OTHERWISE = {
     "test_gradient": "calls the private _loss_grad_lbfgs",
     "test_learning_rate_warmstart": "reads the rate from the private _optimizer",
     "test_adaptive_learning_rate": "reads the rate from the private _optimizer",
-    "test_lbfgs_classification_maxfun[X1-y1]": (
-        "asks that 10 evaluations are too few to converge; ours takes 7 with activation 'logistic'"
-    ),
 }
 """What is left out, and why. The private _no_improvement_count is there as scikit-learn has it."""
 
