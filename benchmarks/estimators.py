@@ -207,8 +207,9 @@ def table(report: dict[str, Any]) -> str:
         lines.append(f"| {what} | {part['rows']:,} | {' | '.join(cells)} | {' | '.join(times)} |")
     return (
         "\n".join(lines) + "\n\nMeans over folds and seeds on rows not seen, ± the deviation of a "
-        "fit; median seconds of a fit with its preprocessing\n"
-        "([all figures](benchmarks/results/estimators.json)). "
+        "fit; median seconds of a fit with its preprocessing. Tuned: the best of "
+        f"{math.prod(map(len, GRID.values()))} settings, searched on the training rows of each "
+        "fold\n([all figures](benchmarks/results/estimators.json)). "
         f"Measured on {machine.sentence(report['machine'])}."
     )
 
@@ -231,20 +232,47 @@ def put_table(report: dict[str, Any], readme: Path = README) -> None:
     readme.write_text(f"{before}{BEGIN}\n{table(report)}\n{END}{after}", "utf-8")
 
 
-def runs(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    names = (OURS, DEFAULT) if options.no_tuned else (OURS, DEFAULT, TUNED)
-    for name in options.data.split(","):
+def runs(names: list[str], options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each data set by its name, with what was found of it; told as it is found."""
+    contenders = (OURS, DEFAULT) if options.no_tuned else (OURS, DEFAULT, TUNED)
+    for name in names:
+        started = time.perf_counter()
         task = problem(name, options.folder)
-        found = summary(task, measured(task, names, options.seeds))
+        seeds = options.seeds or (1 if len(task.y) >= LARGE else 3)
+        found = summary(task, measured(task, contenders, seeds))
         for who, entry in found["contenders"].items():
-            print(f"{name:14}{who:24}{entry['mean']:12.4f}{entry['median_seconds']:9.2f} s")
+            gain = entry.get("ours_better_by")
+            against = "" if gain is None else f"   ours better by {gain:.4g}"
+            print(
+                f"{name:14}{who:24}{entry['mean']:12.4f}{entry['median_seconds']:9.2f} s{against}"
+            )
+        print(f"{name:14}all of it {time.perf_counter() - started:.0f} s", flush=True)
         yield name, found
 
 
+def begun(path: Path, merge: bool) -> dict[str, Any]:
+    """A report without data, or with those of a file measured on the same machine and versions.
+
+    Raises SystemExit where the file is of others: its figures would not compare.
+    """
+    report: dict[str, Any] = {"machine": machine.describe(), "data": {}}
+    if merge and path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        for key in ("cpu", "cores", "python", "packages", "blas"):
+            if before["machine"][key] != report["machine"][key]:
+                raise SystemExit(
+                    f"{path} was measured with {key} {before['machine'][key]}, here it is "
+                    f"{report['machine'][key]}: measure all data anew, without --merge"
+                )
+        report["data"] = before["data"]
+    return report
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", default=",".join(DATA), help=f"of {', '.join(DATA)}; all")
+    parser.add_argument("--merge", action="store_true", help="keep the other data of the file")
+    parser.add_argument("--seeds", type=int, help=f"3, of {LARGE:,} rows on 1")
     parser.add_argument("--no-tuned", action="store_true")
     parser.add_argument("--table", action="store_true", help="put the table into README.md")
     parser.add_argument("--only-table", action="store_true", help="of the figures that are there")
@@ -252,10 +280,18 @@ def main() -> None:
     default = os.environ.get("GRADNET_DATA", ROOT.parent / "shared" / "data" / "files")
     parser.add_argument("--folder", type=Path, default=Path(default))
     options = parser.parse_args()
+    names = options.data.split(",")
+    if unknown := [name for name in names if name not in DATA]:
+        parser.error(f"there is no data set {unknown[0]!r}, only {', '.join(DATA)}")
     if not options.only_table:
+        # Those of searches come from processes of their own.
         warnings.simplefilter("ignore")
-        report = {"machine": machine.describe(), "data": dict(runs(options))}
-        options.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        os.environ["PYTHONWARNINGS"] = "ignore"
+        report = begun(options.out, options.merge)
+        for name, found in runs(names, options):
+            data = {**report["data"], name: found}
+            report["data"] = {known: data[known] for known in DATA if known in data}
+            options.out.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     if options.table or options.only_table:
         put_table(json.loads(options.out.read_text("utf-8")))
 

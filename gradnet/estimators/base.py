@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from gradnet import nn
@@ -25,7 +26,8 @@ from gradnet.estimators.network import (
     drawn,
     recall,
 )
-from gradnet.estimators.protocol import Epochs, has_callbacks
+from gradnet.estimators.protocol import Epochs, has_callbacks, with_callbacks
+from gradnet.estimators.trained import Validation
 from gradnet.training import Metric, NotFinite, Trainer, TrainingInterrupted, metric
 
 MOST_AUTO = 200
@@ -74,14 +76,34 @@ class BaseMLP(Fitted):
 
     # Fitting
 
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
+        """Train for one epoch on rows X, going on where the last call ended.
+
+        With early_stopping, `X_val` and `y_val` are watched from call to call; after
+        n_iter_no_change calls without a better score the weights are those of the best call, and
+        `early_stopped_` says that further ones do nothing.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True)
+
     def _fit(
         self,
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation: tuple[Any, Any, Any],
+        validation: Validation,
         incremental: bool = False,
-    ) -> Any:
+    ) -> Self:
         options.check(self)
         if incremental and self.early_stopping and getattr(self, "early_stopped_", False):
             return self
@@ -116,7 +138,7 @@ class BaseMLP(Fitted):
             )
         return True
 
-    def _held(self, validation: tuple[Any, Any, Any], incremental: bool) -> Data | None:
+    def _held(self, validation: Validation, incremental: bool) -> Data | None:
         """The validation rows that a call gives. Raises ValueError where they are missing."""
         X, y, weight = validation
         if (X is None) != (y is None):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
@@ -16,15 +15,18 @@ from gradnet.estimators.network import Array
 from gradnet.estimators.options import keep, weights_of_classes
 from gradnet.estimators.protocol import with_callbacks
 from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
+from gradnet.estimators.trained import Classifier
 from gradnet.tensor import Tensor
 from gradnet.training import Metric, metric
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+class MLPClassifier(Classifier, BaseMLP):
     __doc__ = (
         """A multilayer perceptron for classes, or for several labels of each row.
 
-    scikit-learn's interface and defaults, and more: see `gradnet.estimators`.
+    scikit-learn's interface and defaults, and more: see `gradnet.estimators`. `fit` takes rows X
+    (n, features), which may be sparse and are made dense, and classes y (n,), or labels (n, m) of
+    0 and 1.
 """
         + PARAMETERS.format(score='"accuracy"')
         + """    class_weight         "balanced", or a mapping of classes to weights
@@ -67,25 +69,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     ) -> None:
         keep(self, locals())
 
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPClassifier:
-        """Train on rows X (n, features) and classes y (n,), or labels (n, m) of 0 and 1.
-
-        X may be sparse, and is made dense. A row of weight 2 counts as two rows. `X_val`, `y_val`
-        are the rows that early stopping watches. Raises ValueError and TypeError.
-        """
-        found: MLPClassifier = self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
-        return found
-
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @with_callbacks  # type: ignore[untyped-decorator]
     def partial_fit(
@@ -98,18 +81,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> MLPClassifier:
-        """Train for one epoch on rows X, going on where the last call ended.
-
-        The first call needs all `classes` that will come. With early_stopping, `X_val` and `y_val`
-        are watched from call to call; after n_iter_no_change calls without a better score the
-        weights are those of the best call, and `early_stopped_` says that further ones do nothing.
-        """
+    ) -> Self:
+        """As of every perceptron here; the first call needs all `classes` that will come."""
         self._note_classes(y, classes)
-        found: MLPClassifier = self._fit(
-            X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True
-        )
-        return found
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True)
 
     # Targets
 
@@ -231,12 +206,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if len(self.classes_) == 1:
             return np.ones_like(found)
         return np.hstack([1 - found, found])
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """log predict_proba(X)."""
-        with np.errstate(divide="ignore"):
-            found: Array = np.log(self.predict_proba(X))
-        return found
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,23 +7,14 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gradnet import nn
 from gradnet.estimators import options
 from gradnet.estimators.convergence import Convergence
-from gradnet.estimators.network import (
-    Array,
-    arrays,
-    dense,
-    memory,
-    network,
-    predictions,
-    put,
-)
-from gradnet.estimators.protocol import CallbackSupportMixin
+from gradnet.estimators.network import Array, arrays, dense, memory, put
+from gradnet.estimators.trained import Trained
 from gradnet.optim import Optimizer
 from gradnet.optim.line_search import LineSearch
 
@@ -35,7 +26,7 @@ class Continuation(NamedTuple):
     bad_epochs: int
 
 
-class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class Fitted(Trained):
     """The attributes of a fitted estimator, and its network."""
 
     loss_curve_: list[float]
@@ -48,21 +39,18 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         hidden = options.hidden_sizes(self.hidden_layer_sizes)
         return (self.n_features_in_, *hidden, self.n_outputs_)
 
-    def _network_of(self, dtype: Any, seed: int | None = None) -> nn.MLP:
-        return network(
-            self._sizes,
-            activation=self.activation,
-            dropout=self.dropout,
-            out_activation=self.out_activation_,
-            dtype=dtype,
-            device=self.device,
-            seed=seed,
-        )
+    def _layout(self) -> dict[str, Any]:
+        return {
+            "sizes": self._sizes,
+            "activation": self.activation,
+            "dropout": self.dropout,
+            "out_activation": self.out_activation_,
+        }
 
     def _model(self) -> nn.MLP:
         """The network with the weights that there are."""
         model = self._network_of(np.asarray(self.coefs_[0]).dtype)
-        put(model, self.coefs_, self.intercepts_, getattr(self, "_others", {}))
+        put(model, self.coefs_, self.intercepts_, self._others)
         return model
 
     # What a fit leaves
@@ -135,17 +123,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """What the output unit predicts, (n, outputs), in the dtype of the weights."""
         check_is_fitted(self)
         X = dense(validate_data(self, X, accept_sparse=["csr", "csc"], reset=False))
-        model = self.__dict__.get("_network")
-        if model is None:
-            model = self._network = self._model()
-        else:
-            put(model, self.coefs_, self.intercepts_, getattr(self, "_others", {}))
-        return predictions(model, X)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_network", None)
-        return state
+        return self._computed(X, np.asarray(self.coefs_[0]).dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

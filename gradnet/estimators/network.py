@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradnet import nn, ops
-from gradnet.nn import losses, outputs, regularization
+from gradnet.nn import losses, regularization
 from gradnet.nn.init import blank
 from gradnet.optim import Optimizer
 from gradnet.tensor import Tensor
@@ -31,55 +31,32 @@ def dense(X: Any) -> Array:
     return found
 
 
-class CountOutput(outputs.OutputUnit):
-    """Counts: exp(z), with half the deviance of the Poisson distribution."""
-
-    name = "poisson"
-    task = "regression"
-
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
-        """exp(z) - y + y (log y - z), summed over columns, averaged over rows."""
-        y = ops.reshape(ops.asarray(y), z.shape)
-        counted = y * (ops.log(ops.maximum(y, 1e-30)) - z)
-        each = ops.sum(ops.elementwise("exp")(z) - y + counted, axis=1)
-        if sample_weight is None:
-            return ops.mean(each)
-        return ops.sum(each * sample_weight) / ops.sum(sample_weight)
-
-    def predict(self, z: Any) -> Tensor:
-        """exp(z), the expected count."""
-        y: Tensor = ops.elementwise("exp")(z)
-        return y
-
-
-OUTPUTS: dict[str, str | outputs.OutputUnit] = {
-    "softmax": "softmax",
-    "logistic": "sigmoid",
-    "identity": "linear",
-    "exp": CountOutput(),
-}
+OUTPUTS = {"softmax": "softmax", "logistic": "sigmoid", "identity": "linear", "exp": "poisson"}
 """The output unit of each `out_activation_`."""
+
+
+def _averaged(each: Tensor, sample_weight: Any, factor: float) -> Any:
+    """Losses (n, m) times `factor`, summed over columns, averaged over rows."""
+    if sample_weight is None:
+        return ops.sum(each * (factor / each.shape[0]))
+    scale = ops.reshape(sample_weight, (-1, 1)) * (factor / ops.sum(sample_weight))
+    return ops.sum(each * scale)
 
 
 def half_squared_error(
     z: Tensor, y: Tensor, *, sample_weight: Any = None, check: bool = True
 ) -> Any:
     """sum_j (z_j - y_j)^2 / 2 over columns, averaged over rows: z and y (n, m)."""
-    squares = ops.square(z - y)
-    if sample_weight is None:
-        return ops.sum(squares * (0.5 / z.shape[0]))
-    scale = ops.reshape(sample_weight, (-1, 1)) / (2.0 * ops.sum(sample_weight))
-    return ops.sum(squares * scale)
+    return _averaged(ops.square(z - y), sample_weight, 0.5)
+
+
+def half_deviance(z: Tensor, y: Tensor, *, sample_weight: Any = None, check: bool = True) -> Any:
+    """sum_j exp(z_j) - y_j + y_j (log y_j - z_j) over columns, averaged over rows: counts y (n, m).
+
+    The Poisson distribution's -log p(y) less the smallest that it can be.
+    """
+    # Of a count of 0 the logarithm does not matter.
+    return _averaged(ops.exp(z) - y + y * (ops.log(ops.maximum(y, 1e-30)) - z), sample_weight, 1.0)
 
 
 def log_loss(z: Tensor, y: Tensor, *, sample_weight: Any = None, check: bool = True) -> Any:
@@ -88,7 +65,7 @@ def log_loss(z: Tensor, y: Tensor, *, sample_weight: Any = None, check: bool = T
     return loss if z.shape[1] == 1 else loss * float(z.shape[1])
 
 
-LOSSES = {"logistic": log_loss, "identity": half_squared_error}
+LOSSES = {"logistic": log_loss, "identity": half_squared_error, "exp": half_deviance}
 """The losses that differ from the output units' own, which average over columns."""
 
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d, validate_data
 
 from gradnet.estimators.base import BaseMLP
 from gradnet.estimators.network import Array
 from gradnet.estimators.options import keep
-from gradnet.estimators.protocol import with_callbacks
 from gradnet.estimators.texts import ATTRIBUTES, PARAMETERS
 
 
@@ -20,7 +18,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     __doc__ = (
         """A multilayer perceptron for numbers, one or several for each row.
 
-    scikit-learn's interface and defaults, and more: see `gradnet.estimators`.
+    scikit-learn's interface and defaults, and more: see `gradnet.estimators`. `fit` takes rows X
+    (n, features), which may be sparse and are made dense, and numbers y (n,) or (n, m).
 
     loss                 "squared_error", half of it, summed over the columns of y; or "poisson",
                          half the deviance of counts, of which the network gives the logarithm
@@ -63,48 +62,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         device: str | None = None,
     ) -> None:
         keep(self, locals())
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Train on rows X (n, features) and numbers y (n,) or (n, m).
-
-        X may be sparse, and is made dense. A row of weight 2 counts as two rows. `X_val`, `y_val`
-        are the rows that early stopping watches. Raises ValueError and TypeError.
-        """
-        found: MLPRegressor = self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
-        return found
-
-    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> MLPRegressor:
-        """Train for one epoch on rows X, going on where the last call ended.
-
-        With early_stopping, `X_val` and `y_val` are watched from call to call; after
-        n_iter_no_change calls without a better score the weights are those of the best call, and
-        `early_stopped_` says that further ones do nothing.
-        """
-        found: MLPRegressor = self._fit(
-            X, y, sample_weight, (X_val, y_val, sample_weight_val), incremental=True
-        )
-        return found
 
     def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Array, Any]:
         if self.loss not in ("squared_error", "poisson"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_array,
@@ -17,13 +17,14 @@ from gradnet.data.table import Column
 from gradnet.data.targets import Target
 from gradnet.estimators import options
 from gradnet.estimators.network import Array
-from gradnet.estimators.protocol import with_callbacks
 from gradnet.estimators.tabular_base import Tabular
+from gradnet.estimators.trained import Classifier
 from gradnet.training.defaults import WHOLE
 
 _PARAMETERS = """
     X is a data frame of pandas or polars, an Arrow table, or an array; its columns are numbers,
     text, booleans or categories, any cell may be missing: `help(gradnet.data)` tells of them.
+    Data frames need pyarrow. y is (n,).
     Settings that are None are chosen by the number of rows (`gradnet.training.defaults`):
 
     hidden_layer_sizes   units of each hidden layer
@@ -50,7 +51,7 @@ _ATTRIBUTES = """
 """
 
 
-class TabularMLPClassifier(ClassifierMixin, Tabular):  # type: ignore[misc]
+class TabularMLPClassifier(Classifier, Tabular):
     __doc__ = (
         """A multilayer perceptron for classes, on a data frame with categories and missing cells.
 """
@@ -81,27 +82,6 @@ class TabularMLPClassifier(ClassifierMixin, Tabular):  # type: ignore[misc]
         class_weight: Any = None,
     ) -> None:
         options.keep(self, locals())
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> TabularMLPClassifier:
-        """Fit preprocessing and network to rows X and classes y (n,).
-
-        A row of weight 2 counts as two rows. Raises ValueError and TypeError for what cannot be
-        used, ImportError for a data frame without pyarrow.
-        """
-        found: TabularMLPClassifier = self._fit(
-            X, y, sample_weight, (X_val, y_val, sample_weight_val)
-        )
-        return found
 
     def _checked_y(self, y: Any, first: bool) -> Array:
         if y is None:
@@ -146,12 +126,6 @@ class TabularMLPClassifier(ClassifierMixin, Tabular):  # type: ignore[misc]
         """The probability of each class, (n, classes), in the order of `classes_`."""
         return self._predictions(X)
 
-    def predict_log_proba(self, X: Any) -> Array:
-        """log predict_proba(X)."""
-        with np.errstate(divide="ignore"):
-            found: Array = np.log(self.predict_proba(X))
-        return found
-
 
 class TabularMLPRegressor(RegressorMixin, Tabular):  # type: ignore[misc]
     __doc__ = (
@@ -164,46 +138,6 @@ class TabularMLPRegressor(RegressorMixin, Tabular):  # type: ignore[misc]
     )
 
     _out_activation = "identity"
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = None,
-        activation: str | None = None,
-        *,
-        dropout: float | None = None,
-        solver: str | None = None,
-        learning_rate_init: float | None = None,
-        weight_decay: float | None = None,
-        max_iter: int | None = None,
-        batch_size: int | None = None,
-        n_iter_no_change: int | None = None,
-        validation_fraction: float | None = None,
-        random_state: Any = None,
-        verbose: bool | int = False,
-        device: str | None = None,
-    ) -> None:
-        options.keep(self, locals())
-
-    @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> TabularMLPRegressor:
-        """Fit preprocessing and network to rows X and numbers y (n,).
-
-        A row of weight 2 counts as two rows. Raises ValueError and TypeError for what cannot be
-        used, ImportError for a data frame without pyarrow.
-        """
-        found: TabularMLPRegressor = self._fit(
-            X, y, sample_weight, (X_val, y_val, sample_weight_val)
-        )
-        return found
 
     def _checked_y(self, y: Any, first: bool) -> Array:
         if y is None:

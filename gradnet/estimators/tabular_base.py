@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -22,10 +21,14 @@ from gradnet.data.table import Column, Remarks, Table
 from gradnet.data.targets import Target
 from gradnet.estimators import options
 from gradnet.estimators.frames import column_names, from_array, from_frame, is_frame
-from gradnet.estimators.network import Array, arrays, network, predictions, put
-from gradnet.estimators.protocol import CallbackSupportMixin, Epochs, has_callbacks
+from gradnet.estimators.network import Array, arrays
+from gradnet.estimators.protocol import Epochs, has_callbacks
+from gradnet.estimators.trained import Trained, Validation
 from gradnet.training import Callback, EarlyStopping, NotFinite, Run, Trainer, TrainingInterrupted
 from gradnet.training.defaults import FEW, WHOLE, Defaults, choose, choose_whole
+
+_PREDICTED = np.float64
+"""In double precision, what is predicted of a row does not depend on those beside it."""
 
 
 class _AfterEpoch(Callback):
@@ -39,10 +42,29 @@ class _AfterEpoch(Callback):
             run.request_stop("a callback asked for the end")
 
 
-class Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class Tabular(Trained):
     """Base of the estimators for data frames; use its subclasses."""
 
     _out_activation: str
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = None,
+        activation: str | None = None,
+        *,
+        dropout: float | None = None,
+        solver: str | None = None,
+        learning_rate_init: float | None = None,
+        weight_decay: float | None = None,
+        max_iter: int | None = None,
+        batch_size: int | None = None,
+        n_iter_no_change: int | None = None,
+        validation_fraction: float | None = None,
+        random_state: Any = None,
+        verbose: bool | int = False,
+        device: str | None = None,
+    ) -> None:
+        options.keep(self, locals())
 
     def _target(self) -> Target:
         """How targets become what the network takes, as far as that is known before the fit."""
@@ -66,7 +88,7 @@ class Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # Fitting
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Any:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation) -> Self:
         self.notes_: list[str] = Remarks()
         table = self._table(X, reset=True)
         given, y = y, self._checked_y(y, True)
@@ -203,40 +225,27 @@ class Tabular(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         except NotFinite as error:
             raise ValueError(str(error)) from error
         self.coefs_, self.intercepts_, self._others = arrays(model)
-        # In double precision, what is predicted of a row does not depend on those beside it.
-        self._network = self._network_of(np.float64)
+        self._network = self._network_of(_PREDICTED)
         self.history_ = history.to_dict()["columns"]
         self.n_iter_, self.best_iter_ = history.epochs, history.best_epoch
         self.loss_ = self.history_["loss"][-1] if history.epochs else float("nan")
         if epochs is not None:
             epochs.done()
 
-    def _network_of(self, dtype: Any, seed: int | None = None) -> Any:
-        return network(
-            self._sizes,
-            activation=self.settings_.activation,
-            dropout=self.settings_.dropout,
-            out_activation=self._out_activation,
-            dtype=dtype,
-            device=self.device,
-            seed=seed,
-        )
+    def _layout(self) -> dict[str, Any]:
+        return {
+            "sizes": self._sizes,
+            "activation": self.settings_.activation,
+            "dropout": self.settings_.dropout,
+            "out_activation": self._out_activation,
+        }
 
     # Predicting
 
     def _predictions(self, X: Any) -> Array:
         check_is_fitted(self)
         inputs = self.preprocessing_.transform(self._table(X, reset=False), Remarks())
-        model = self.__dict__.get("_network")
-        if model is None:
-            model = self._network = self._network_of(np.float64)
-        put(model, self.coefs_, self.intercepts_, self._others)
-        return predictions(model, inputs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_network", None)
-        return state
+        return self._computed(inputs, _PREDICTED)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,40 @@ def test_a_summary_compares_fit_by_fit(tmp_path: Path) -> None:
         estimators.put_table(report, readme)
 
 
+def test_what_is_merged_was_measured_alike(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    assert estimators.begun(path, True)["data"] == {}
+    report = {"machine": estimators.machine.describe(), "data": {"wine": {"rows": 178}}}
+    path.write_text(json.dumps(report), "utf-8")
+    assert estimators.begun(path, True)["data"] == report["data"]
+    assert estimators.begun(path, False)["data"] == {}
+    report["machine"]["cores"] += 1
+    path.write_text(json.dumps(report), "utf-8")
+    with pytest.raises(SystemExit, match="measured with cores"):
+        estimators.begun(path, True)
+
+
+def test_a_run_keeps_the_data_it_does_not_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "found.json"
+    report = {"machine": estimators.machine.describe(), "data": {"wine": {"rows": 178}}}
+    path.write_text(json.dumps(report), "utf-8")
+    monkeypatch.setattr(estimators, "problem", lambda *_: estimators.Problem(None, "four", [], 0))
+    rows = {who: figures([0.5]) for who in (estimators.OURS, estimators.DEFAULT)}
+    monkeypatch.setattr(estimators, "measured", lambda *_: rows)
+    call = ["estimators", "--data", "digits", "--merge", "--no-tuned", "--out", str(path)]
+    monkeypatch.setattr("sys.argv", call)
+    monkeypatch.setenv("PYTHONWARNINGS", "")
+    with warnings.catch_warnings():
+        estimators.main()
+    data = json.loads(path.read_text("utf-8"))["data"]
+    assert list(data) == ["digits", "wine"]
+    assert data["wine"] == {"rows": 178}
+    assert data["digits"]["contenders"][estimators.DEFAULT]["ours_better_by"] == 0.0
+    assert "ours better by 0" in capsys.readouterr().out
+
+
 def test_contenders_fit_what_they_are_given() -> None:
     task = estimators.problem("wine", Path())
     assert len(task.splits) == 5
@@ -53,4 +88,7 @@ def test_contenders_fit_what_they_are_given() -> None:
     model.fit(task.frame.iloc[train], task.y[train])
     predicted = model.predict(task.frame.iloc[test])
     assert 0 <= estimators.score(task, task.y[test], predicted) <= 1
+    tuned = estimators.contender(estimators.TUNED, task, 0)
+    assert len(task.y) < estimators.SMALL
+    assert type(tuned).__name__ == "GridSearchCV"
     assert "onehotencoder" in str(estimators.contender(estimators.DEFAULT, task, 0)).lower()
