@@ -39,15 +39,17 @@ END = "<!-- end of the table of estimators -->"
 
 DATA = ("digits", "breast_cancer", "wine", "adult", "california")
 OURS, DEFAULT, TUNED = "TabularMLP, defaults", "scikit-learn, defaults", "scikit-learn, tuned"
+LARGE = 10_000
+"""Rows from which on fits stop early, are repeated less, and are compared on one split."""
+SMALL = 1_000
+"""Rows from which on the search begins with a part of them."""
 GRID = {
     "hidden_layer_sizes": [(100,), (256, 256)],
     "alpha": [1e-4, 1e-1, 1.0],
     "learning_rate_init": [1e-3, 3e-3],
 }
-LARGE = 10_000
-"""Rows from which on fits stop early, are repeated less, and are compared on one split."""
-SMALL = 1_000
-"""Rows from which on the search begins with a part of them."""
+FEW = {"hidden_layer_sizes": [(100,), (100, 100)]}
+"""Of fewer rows than SMALL, in place of those of GRID."""
 
 
 class Problem(NamedTuple):
@@ -123,7 +125,8 @@ def contender(name: str, task: Problem, seed: int) -> Any:
     prefix = kind.__name__.lower()
     if name == TUNED:
         rows = len(task.y)
-        grid = {f"{prefix}__{key}": values for key, values in GRID.items()}
+        values = GRID | FEW if rows < SMALL else GRID
+        grid = {f"{prefix}__{key}": listed for key, listed in values.items()}
         # Of few rows those held out are missed more than they are worth.
         made.set_params(**{f"{prefix}__early_stopping": rows >= LARGE})
         cv = 3 if rows < LARGE else ShuffleSplit(1, random_state=seed)

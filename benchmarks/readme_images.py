@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import io
 import os
 import re
@@ -161,16 +162,28 @@ def screen(written: str) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-_LEADING = re.compile(r'x="([\d.]+)"([^>]*) textLength="([\d.]+)"([^>]*)>((?:&#160;)+)(?=[^<&])')
+_TEXT = re.compile(
+    r'<text (class="[^"]*") x="([\d.]+)"([^>]*) textLength="[\d.]+"([^>]*)>([^<]*)</text>'
+)
+_WORDS = re.compile(r"\S+(?: \S+)*")
 _CELL = 12.2
 """The width of a character in what rich draws."""
+_BEHIND = {"light": "#d0d7de", "dark": "#3a3a3a"}
+"""The part of rich's bar that is still to come, which is dark for any terminal."""
 
 
-def _moved(found: re.Match[str]) -> str:
-    """A piece of text without the blanks it begins with, in its place: some viewers drop them."""
-    blanks = _CELL * len(found[5]) / len("&#160;")
-    x, length = float(found[1]) + blanks, float(found[3]) - blanks
-    return f'x="{x:.1f}"{found[2]} textLength="{length:.1f}"{found[4]}>'
+def placed(found: re.Match[str]) -> str:
+    """A text, apart where it has several blanks, each part in its place.
+
+    Some viewers drop blanks at the beginning, and some have characters of another width.
+    """
+    head, x, between, rest, content = found.groups()
+    return "".join(
+        f'<text {head} x="{float(x) + _CELL * words.start():.1f}"{between} '
+        f'textLength="{_CELL * len(words[0]):.1f}"{rest}>'
+        f"{html.escape(words[0]).replace(' ', '&#160;')}</text>"
+        for words in _WORDS.finditer(html.unescape(content).replace("\xa0", " "))
+    )
 
 
 def run() -> list[Path]:
@@ -212,7 +225,8 @@ def run() -> list[Path]:
         text = console.export_svg(
             title=" ".join(COMMAND), theme=palettes[theme], unique_id=f"gradnet-{theme}"
         )
-        file.write_text(_LEADING.sub(_moved, text), "utf-8")
+        text = text.replace(_BEHIND["dark"], _BEHIND[theme])
+        file.write_text(_TEXT.sub(placed, text), "utf-8")
         written.append(file)
     return written
 

@@ -5,12 +5,24 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping
 
 from gradnet.cli.parser import BadCall
 from gradnet.explainer import Expression, explain
 from gradnet.explainer.expression import assignments
 from gradnet.explainer.figures import shown
 from gradnet.explainer.report import WIDTH
+
+
+def _check(expression: Expression, at: str | None, given: Mapping[str, object]) -> None:
+    """Raise BadCall for values without a variable, or variables without a value."""
+    known = expression.variables
+    if unused := [name for name in given if name not in known]:
+        has = f"which has {', '.join(known)}" if known else "which has no variable"
+        raise BadCall(f"{', '.join(unused)} of --at is not in {expression.text!r}, {has}")
+    if missing := [name for name in known if name not in given]:
+        values = ",".join([*([at] if at else []), *(f"{name}=1" for name in missing)])
+        raise BadCall(f"there is no value for {', '.join(missing)}; write --at {values}")
 
 
 def run(options: argparse.Namespace, started: float) -> int:
@@ -20,13 +32,7 @@ def run(options: argparse.Namespace, started: float) -> int:
     """
     expression = Expression(options.expression)
     given = assignments(options.at) if options.at is not None else {}
-    if missing := [name for name in expression.variables if name not in given]:
-        values = ",".join(f"{name}=1" for name in expression.variables)
-        raise BadCall(
-            f"there is no value for {', '.join(missing)}; add one to --at, as in {values}"
-        )
-    if unused := [name for name in given if name not in expression.variables]:
-        raise BadCall(f"{', '.join(unused)} of --at is not in {expression.text!r}")
+    _check(expression, options.at, given)
     found = explain(expression, *(given[name] for name in expression.variables))
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else WIDTH

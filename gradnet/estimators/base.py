@@ -190,7 +190,7 @@ class BaseMLP(Fitted):
         if self.activation in SKLEARN:
             weights = drawn(self._sizes, self.activation, data.X.dtype, random)
             self.coefs_, self.intercepts_ = weights
-            self._others: dict[str, Array] = {}
+            self._others = {}
         else:
             seed = int(random.randint(np.iinfo(np.int32).max))
             model = self._network_of(data.X.dtype, seed)

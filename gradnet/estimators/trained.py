@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +23,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     device: str | None
     coefs_: list[Array]
     intercepts_: list[Array]
-    _others: dict[str, Array]
+    _others: Mapping[str, Array] = MappingProxyType({})
+    """What is learned besides: nothing where users set the weights without a fit."""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation) -> Self:
         raise NotImplementedError

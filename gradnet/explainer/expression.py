@@ -14,7 +14,7 @@ from typing import Any
 from gradnet import formulas, ops
 from gradnet.errors import GradnetError
 from gradnet.ops.creation import asarray
-from gradnet.ops.linear_algebra import dot, outer, vector_norm
+from gradnet.ops.linear_algebra import dot, outer
 from gradnet.tensor import Tensor
 
 LONGEST = 2000
@@ -66,6 +66,11 @@ def _extreme(reduce: Callable[..., Any], pair: str) -> Callable[..., Any]:
     return lambda x, *rest: ops.elementwise(pair)(x, *rest) if rest else reduce(x)
 
 
+def _length(x: Any) -> Any:
+    """The Euclidean length, in the steps of its definition."""
+    return ops.sqrt(ops.sum(ops.square(x)))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ln": ops.elementwise("log"),
     "max": _extreme(ops.max, "maximum"),
@@ -75,7 +80,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "prod": ops.prod,
     "var": ops.var,
     "std": ops.std,
-    "norm": vector_norm,
+    "norm": _length,
     "dot": dot,
     "outer": outer,
     "matmul": ops.matmul,
@@ -113,7 +118,10 @@ def parse(text: str, what: str = "the expression") -> ast.expr:
     except SyntaxError as error:
         where = f" at character {error.offset}" if error.offset else ""
         short = text if len(text) <= 40 else text[:37] + "..."
-        raise ExpressionError(f"{what} {short!r} cannot be read{where}: {error.msg}") from None
+        hint = "; write 2*x for 2x" if error.msg == "invalid decimal literal" else ""
+        raise ExpressionError(
+            f"{what} {short!r} cannot be read{where}: {error.msg}{hint}"
+        ) from None
     except (ValueError, MemoryError, RecursionError):
         raise ExpressionError(f"{what} cannot be read; write it in fewer brackets") from None
     level: list[ast.AST] = [tree]

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gradnet.explainer.figures import shown
+from gradnet.explainer.symbolic import CALLED
 from gradnet.explainer.trace import ExplainError, Partial, Step
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ _SYMBOLS = {
     "divide": "/",
     "pow": "**",
     "matmul": "@",
-    "maximum": "max",
-    "minimum": "min",
     "negative": "*(-1)",
+    **CALLED,
 }
 
 

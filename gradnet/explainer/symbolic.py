@@ -32,7 +32,8 @@ _INFIX: dict[str, type[ast.operator]] = {
 }
 # Formulas that others call, and that read better written out.
 _HELPERS = ("other_leg",)
-_CALLED = {"minimum": "min", "maximum": "max"}
+CALLED = {"minimum": "min", "maximum": "max"}
+"""What people call some ops."""
 
 # How a cotangent g comes through an op that no formula of one element describes.
 _PASSING: dict[str, tuple[str, ...]] = {
@@ -102,7 +103,7 @@ def expression(name: str, operands: Sequence[str], notes: Mapping[str, Any]) -> 
     if name == "negative":
         return ast.unparse(ast.UnaryOp(ast.USub(), _node(operands[0])))
     shown = [f"{key}={value}" for key, value in notes.items()]
-    return f"{_CALLED.get(name, name)}({', '.join([*operands, *shown])})"
+    return f"{CALLED.get(name, name)}({', '.join([*operands, *shown])})"
 
 
 def notes(parameters: Mapping[str, Any], axes: int) -> dict[str, Any]:
@@ -323,7 +324,7 @@ class _Reading(ast.NodeTransformer):
                 for sign, bound in zip(_KEPT_BY[name], bounds, strict=True)
             ):
                 return x
-        return ast.Call(ast.Name(_CALLED.get(name, name)), operands, [])
+        return ast.Call(ast.Name(CALLED.get(name, name)), operands, [])
 
     def _choice(self, condition: ast.expr, a: ast.expr, b: ast.expr) -> ast.expr:
         if ast.dump(a) == ast.dump(b):
@@ -333,7 +334,9 @@ class _Reading(ast.NodeTransformer):
         plain = all(_number(part) is not None for part in parts)
         if plain and holds is not None:
             return a if holds else b
-        if holds is not None and any(map(_guards, ast.walk(condition))):
+        # A special point that the operands are at is told of, where that is short to read.
+        told = holds and _number(a) is not None and _number(b) is not None
+        if holds is not None and not told and any(map(_guards, ast.walk(condition))):
             return a if holds else b
         return ast.Call(ast.Name("where"), [condition, a, b], [])
 

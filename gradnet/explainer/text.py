@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from gradnet.explainer.figures import shown
+from gradnet.explainer.symbolic import CALLED
 
 if TYPE_CHECKING:
     from gradnet.explainer.report import Explanation
@@ -53,7 +54,7 @@ def circuit(e: Explanation) -> list[str]:
         )
         label = name if not step.expression else f"{name} = {step.expression}"
         branch = " (branch: adds)" if step.uses > 1 and step.backward is not None else ""
-        gate = f" [{step.op} {step.gate}]" if step.gate else ""
+        gate = f" [{CALLED.get(step.op, step.op)} {step.gate}]" if step.gate else ""
         what = f"{label}{gate}{branch}"
         if again or deep:
             what = f"{name} (see above)" if again else f"{label} (see the table)"

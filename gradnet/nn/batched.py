@@ -86,27 +86,13 @@ class BatchedOutput(OutputUnit):
         """Targets or weights (n, ...) for the rows of all members: (n R, ...)."""
         return ops.repeat(ops.asarray(y), self.members, axis=0)
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
+    def misfit(
+        self, z: Any, y: Any, *, sample_weight: Any = None, reduction: str = "mean", **options: Any
     ) -> Tensor:
         """The sum of the members' losses, each with its own reduction; "none" is (n R, ...)."""
         weight = None if sample_weight is None else self._repeated(sample_weight)
         loss = self.unit.loss(
-            self._each(z),
-            self._repeated(y),
-            weight,
-            class_weight,
-            label_smoothing,
-            reduction=reduction,
-            check=check,
+            self._each(z), self._repeated(y), weight, reduction=reduction, **options
         )
         return loss * self.members if reduction == "mean" else loss
 

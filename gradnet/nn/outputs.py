@@ -40,19 +40,25 @@ class OutputUnit:
         reduction: str = "mean",
         check: bool = True,
     ) -> Tensor:
-        """The loss of raw outputs z, a scalar Tensor; the settings are those of `nn.losses`."""
+        """The loss of raw outputs z, a scalar Tensor; the settings are those of `nn.losses`.
+
+        Raises ValueError for settings that are not of the unit's task.
+        """
         return self.misfit(
             z,
             y,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
+            **self.of_classes(class_weight, label_smoothing),
             sample_weight=sample_weight,
             reduction=reduction,
             check=check,
         )
 
+    def of_classes(self, class_weight: Any, label_smoothing: float) -> dict[str, Any]:
+        """The settings of `misfit` that are of classes."""
+        return {"class_weight": class_weight, "label_smoothing": label_smoothing}
+
     def misfit(self, z: Any, y: Any, **options: Any) -> Tensor:
-        """What `loss` computes, with its settings by name: a unit says this, or its `loss`."""
+        """What `loss` computes, with its settings by name: what a unit says."""
         raise NotImplementedError
 
     def predict(self, z: Any) -> Any:
@@ -118,25 +124,15 @@ class RegressionUnit(OutputUnit):
 
     task = "regression"
 
-    def loss(
-        self,
-        z: Any,
-        y: Any,
-        sample_weight: Any = None,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        *,
-        reduction: str = "mean",
-        check: bool = True,
-    ) -> Tensor:
-        """As of every unit. Raises ValueError for settings that are of classes."""
+    def of_classes(self, class_weight: Any, label_smoothing: float) -> dict[str, Any]:
+        """None. Raises ValueError where there are any."""
         if class_weight is not None or label_smoothing:
             which = "class_weight" if class_weight is not None else "label_smoothing"
             raise ValueError(
                 f"the output unit {self.name!r} is for regression and takes no {which}; weigh rows "
                 "with sample_weight"
             )
-        return self.misfit(z, y, sample_weight=sample_weight, reduction=reduction, check=check)
+        return {}
 
 
 @register_output

@@ -38,9 +38,15 @@ def test_a_bar_of_rich_is_one_line() -> None:
 
 
 def test_blanks_become_a_place() -> None:
-    before = '<text class="r" x="24.4" y="5" textLength="61" clip="c">&#160;&#160;abc</text>'
-    after = '<text class="r" x="48.8" y="5" textLength="36.6" clip="c">abc</text>'
-    assert readme_images._LEADING.sub(readme_images._moved, before) == after
+    blank = "&#160;"
+    content = f"{blank}{blank}a{blank}&#x27;b{blank}{blank}&lt;c{blank}"
+    before = f'<text class="r" x="24.4" y="5" textLength="109.8" clip="c">{content}</text>'
+    after = (
+        f'<text class="r" x="48.8" y="5" textLength="48.8" clip="c">a{blank}&#x27;b</text>'
+        '<text class="r" x="122.0" y="5" textLength="24.4" clip="c">&lt;c</text>'
+    )
+    assert readme_images._TEXT.sub(readme_images.placed, before) == after
+    assert readme_images._TEXT.sub(readme_images.placed, before.replace(content, "\n")) == ""
 
 
 def test_the_pictures_are_there_in_both_themes_and_small() -> None:

@@ -74,9 +74,11 @@ def test_values_that_are_not_finite_are_shown_and_told(
 
 
 BAD = [
-    (["x*y", "--at", "x=1"], "there is no value for y; add one to --at, as in x=1,y=1"),
-    (["x"], "there is no value for x"),
-    (["x", "--at", "x=1,q=2"], "q of --at is not in 'x'"),
+    (["x*y", "--at", "x=1"], "there is no value for y; write --at x=1,y=1"),
+    (["x"], "there is no value for x; write --at x=1"),
+    (["x", "--at", "x=1,q=2"], "q of --at is not in 'x', which has x"),
+    (["w*x", "--at", "W=1,x=2"], "W of --at is not in 'w*x', which has w, x"),
+    (["2x", "--at", "x=1"], "invalid decimal literal; write 2*x for 2x"),
     (["sigmod(x)", "--at", "x=1"], "there is no function 'sigmod'; did you mean sigmoid"),
     (["x*x", "--at", "x=[1,2]"], "explain needs a scalar, the function returned shape (2,)"),
     (["x+", "--at", "x=1"], "the expression 'x+' cannot be read"),

@@ -170,7 +170,7 @@ def test_every_formula_of_a_partial_has_the_value_of_the_partial(row: formulas.R
         ("x/4", [2], ["1 / 4"]),
         ("x-y", [2, 3], ["1", "-1"]),
         ("max(x,y)", [2, 3], ["1 if x > y else 0", "1 if y > x else 0"]),
-        ("max(x,y)", [2, 2], ["1 if x > y else 0.5", "1 if y > x else 0.5"]),
+        ("max(x,y)", [2, 2], [f"1 if {p} else 0.5 if x == y else 0" for p in ("x > y", "y > x")]),
         ("min(x,1)", [2], ["1 if x < 1 else 0"]),
         ("abs(x)", [-2], ["sign(x)"]),
         ("relu(x)", [-2], ["1 if f > 0 else 0"]),
