@@ -191,11 +191,12 @@ class NumbaBackend(Maps, Reductions):
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32:
             return super().matmul(a, b, out=out, tf32=True)
-        rows, columns = a.shape[-2], b.shape[-1]
-        if out is None and (rows < choice.LEAST or columns < choice.LEAST) and a.dtype in FLOATS:
-            # Never our own product: as below, in few steps.
-            blas.prepare(a.size * columns)
-            return quiet.call(np.matmul, a, b)
+        if out is None and a.ndim > 1 < b.ndim and a.dtype in FLOATS:
+            rows, columns = a.shape[-2], b.shape[-1]
+            if rows < choice.LEAST or columns < choice.LEAST:
+                # Never our own product: as below, in few steps.
+                blas.prepare(a.size * columns)
+                return quiet.call(np.matmul, a, b)
         if a.dtype in FLOATS:
             made = products.matmul(a, b, out)
             if made is not None:
