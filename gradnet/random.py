@@ -21,7 +21,6 @@ from gradnet.errors import DTypeError
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import op
 from gradnet.ops.index import take
-from gradnet.ops.order import argsort
 from gradnet.ops.shape import as_lengths
 from gradnet.tensor import Tensor
 
@@ -160,7 +159,8 @@ class Generator(host.Stateful):
         self, n: int, *, device: str | None = None, backend: Backend | None = None
     ) -> Tensor:
         """The integers 0 ... n - 1 in random order, (n,) int64."""
-        return argsort(self.bits((n,), dtype=dtypes.uint64, device=device, backend=backend))
+        keys = self._draw("bits", (n,), dtypes.uint64, 2, device, backend)
+        return Tensor.wrap(keys.backend.argsort(keys.array, 0, False), keys.backend)
 
     def shuffle(self, x: Any, /, *, axis: int = 0) -> Tensor:
         """The slices of x along an axis in random order."""

@@ -92,23 +92,30 @@ class Captured(Eager):
 
 
 class Gate(gn.training.Callback):
-    """Lets a run go on for as many epochs as are asked for, and says when each has ended."""
+    """Lets a run go on for as many epochs as are asked for, and says when the last has ended.
+
+    Between them no other thread is woken, which would take the processor from the run.
+    """
 
     def __init__(self) -> None:
         self.permits, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+        self.wanted = self.left = 0
 
     def on_epoch_start(self, run: Any) -> None:
-        self.permits.acquire()
+        if not self.left:
+            self.permits.acquire()
+            self.left = self.wanted
 
     def on_epoch_end(self, run: Any) -> None:
-        self.ended.release()
+        self.left -= 1
+        if not self.left:
+            self.ended.release()
 
     def run(self, epochs: int) -> None:
         """Let so many epochs pass."""
-        for _ in range(epochs):
-            self.permits.release()
-        for _ in range(epochs):
-            self.ended.acquire()
+        self.wanted = epochs
+        self.permits.release()
+        self.ended.acquire()
 
 
 class Fit(Eager):

@@ -119,12 +119,12 @@ class Captured(host.Stateful, Generic[P, R]):
         made: list[Tensor] = []
         done = 0
         while done < total // rows:
-            parts = tuple([x[done * rows : (done + 1) * rows] for x in args])
             with self._lock:
                 last = self._last
-                ready = last is not None and not mode.levels and last.fits(parts)
+                ready = last is not None and not mode.levels and last.fits(args, rows)
                 series = last.series(args, rows, done) if last and ready else None
             if series is None:
+                parts = tuple([x[done * rows : (done + 1) * rows] for x in args])
                 made.append(ops.expand_dims(function(*parts), 0))
                 done += 1
             else:

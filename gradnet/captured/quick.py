@@ -51,15 +51,6 @@ class Lines:
         return self.names[function]
 
 
-def accepting(recording: Recording) -> Callable[[tuple[Any, ...]], bool]:
-    """Whether arguments are tensors like those that a recording was made with."""
-    text = Lines()
-    _look_at_arguments(text, recording, "return False")
-    text.add("return True")
-    found: Callable[[tuple[Any, ...]], bool] = text.made("def accepts(args):", "accepts")
-    return found
-
-
 def quickly(recording: Recording, replay: Replay) -> Quick:
     """A replay of a recording whose arguments are all tensors, and whose result is a new one.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradnet import host, ops
 from gradnet.backends import Array, Backend, Replay
-from gradnet.captured.quick import Quick, accepting, never, quickly
+from gradnet.captured.quick import Quick, never, quickly
 from gradnet.captured.record import Recorder, address, overlaps
 from gradnet.captured.watch import Watch
 from gradnet.dtypes import uint8
@@ -76,7 +76,6 @@ class Recording:
         written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
         apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
         self._flat = not kwargs and len(args) == len(tensors) and apart
-        self._accepts = accepting(self)
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self.actions = program.actions
         self._first: Sequence[Tensor] = tensors
@@ -115,9 +114,21 @@ class Recording:
                 found.setdefault(storage, value if value.whole else whole)
         return list(found.values())
 
-    def fits(self, args: tuple[Any, ...]) -> bool:
-        """Whether the arguments are tensors like those recorded, and all else is as it was."""
-        return self._flat and self._accepts(args) and self.holds()
+    def fits(self, args: Sequence[Tensor], rows: int) -> bool:
+        """Whether parts of so many rows are like what was recorded, and all else is as it was."""
+        if (
+            not self._flat
+            or len(args) != len(self.expected)
+            or mode.recording is not self.recording
+        ):
+            return False
+        for x, (shape, dtype, strides) in zip(args, self.expected, strict=True):
+            array = x.array
+            if x.backend is not self.backend or array.dtype != dtype or array.strides != strides:
+                return False
+            if (rows, *array.shape[1:]) != shape or (self.recording and x.node is not None):
+                return False
+        return host.state.recorder is None and self.holds()
 
     def takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether arguments that were known by other names are still those."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from gradnet import optim
+from gradnet import host, optim
 from gradnet.errors import DataError
 from gradnet.nn import Module
 from gradnet.random import Generator, default_generator
@@ -29,7 +29,7 @@ from gradnet.training.sources import Source, batches
 from gradnet.training.steps import Steps
 
 # Snapshots are so many times as far apart as one takes, at least.
-_RARELY = 50
+_RARELY = 100
 
 
 class Run:
@@ -78,6 +78,7 @@ class Run:
         self._snapshot: Snapshot | None = None
         self._steps_since = 0
         self._next_snapshot = 0.0
+        self._training_since = -1
         self._told: set[str] = set()
 
     @property
@@ -145,7 +146,7 @@ class Run:
             self._meter = LossMeter()
         self._keep_snapshot()
         self._turn("on_epoch_start")
-        self.model.train()
+        self._train()
         meter, rows_before = self._meter, self._meter.rows
         each = any(hook.__self__.every_step for hook in step_end)
         for rows, size in self._source.blocks(self._order, self._completed, self.batch):
@@ -174,6 +175,12 @@ class Run:
         self._steps_since += self.batch
         self._completed, self.batch = self.epoch, 0
         self._turn("on_epoch_end")
+
+    def _train(self) -> None:
+        """Have the model train: all of it, where anything of it may have changed since."""
+        if host.version[0] != self._training_since:
+            self.model.train()
+            self._training_since = host.version[0]
 
     def _measured(self, loss: float) -> dict[str, float]:
         """The row of the history of an epoch whose batches are done."""

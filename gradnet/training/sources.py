@@ -88,6 +88,8 @@ class Picked(NamedTuple):
 
     def part(self, start: int, stop: int) -> Picked:
         """Neighbouring rows."""
+        if stop - start == self.rows:
+            return self
         return Picked(self.table, self.indices[start:stop])
 
     def gathered(self, size: int) -> Iterator[Rows]:
