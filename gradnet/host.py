@@ -69,7 +69,7 @@ def run(
 
     `several(count, *arguments)` does what so many runs of the action in a row would, and gives for
     each number of the result one number or a sequence of `count`. It is for actions that read
-    nothing which another action changes, but for one that has none.
+    nothing which another one changes, but for one of the same object, or one without `several`.
     """
     recorder = state.recorder
     if recorder is None:

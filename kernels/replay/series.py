@@ -27,7 +27,9 @@ class Table:
     def __init__(self, actions: Sequence[Action], arrays: int, kinds: str) -> None:
         self._actions, self._arrays, self._kinds = actions, arrays, kinds
         self._pack = struct.Struct(f"={kinds}").pack_into
-        self._joint = all(action.several for action in actions)
+        # Two actions of one owner, such as draws from one generator, take turns.
+        owners = [id(getattr(action.several, "__self__", action)) for action in actions]
+        self._joint = all(x.several for x in actions) and len({*owners}) == len(owners)
         self._room(0)
 
     def _room(self, count: int) -> None:

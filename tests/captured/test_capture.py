@@ -36,11 +36,13 @@ def training(
     schedule: str | None = None,
     clip: float | None = None,
     settings: dict[str, Any] | None = None,
+    hidden: tuple[int, ...] = (9,),
     **options: Any,
 ) -> tuple[gn.nn.MLP, Any, Step]:
     """A model, its optimizer, and a step of training as a user writes it."""
     gn.random.seed(3)
-    model = gn.nn.MLP((FEATURES, 9, CLASSES), seed=0, output="softmax", **options)
+    sizes = (FEATURES, *hidden, CLASSES)
+    model = gn.nn.MLP(sizes, seed=0, output="softmax", **options)
     made = gn.optim.create(optimizer, model.parameters(), lr=0.05, **(settings or {}))
     falling = None
     if schedule is not None:
@@ -126,8 +128,12 @@ def test_all_that_a_step_may_hold_goes_on_from_replay_to_replay(
 
 @pytest.mark.parametrize(
     ("optimizer", "options"),
-    [*((name, {}) for name in FIRST_ORDER), ("adam", {"schedule": "cosine"})],
-    ids=[*FIRST_ORDER, "with a schedule"],
+    [
+        *((name, {}) for name in FIRST_ORDER),
+        ("adam", {"schedule": "cosine"}),
+        ("adam", {"hidden": (9, 8)}),
+    ],
+    ids=[*FIRST_ORDER, "with a schedule", "with two masks"],
 )
 def test_several_steps_in_a_row_are_those_steps_to_the_bit(
     backend: Backend, optimizer: str, options: dict[str, Any]
