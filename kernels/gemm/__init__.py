@@ -97,7 +97,8 @@ def shared(
     made = _code(dtype, sizes)
     n, k, m = sizes
     by_rows = n >= m
-    step = (made.shape.rows if made.shape.deep else 2) if by_rows else made.shape.columns
+    # Parts as even as can be: whole tiles' width would leave some of the threads less.
+    step = (made.shape.rows if made.shape.deep else 2) if by_rows else made.shape.width
     total = n if by_rows else m
     each = -(-total // (len(zones) * step)) * step
     calls = []

@@ -26,10 +26,11 @@ _SPREAD_B = 128 << 10
 # A sum of so few products is soon done: what takes time is writing the result, row by row.
 _SHALLOW = 32
 _BLOCK_B = 2 << 20
-# Of a large product: multiply-adds and sides at least, bytes of A that are packed at once, and k in
-# a block and a stretch of them.
-_LARGE = 1 << 24
-_SIDE = 128
+# Of a large product, at least: multiply-adds, and n, k and m, of which n or m is as long as a side.
+# The fewer rows and columns there are, the less what is packed is used.
+_LARGE = 1 << 22
+_ROWS, _SUMS, _COLUMNS, _SIDE = 128, 64, 96, 256
+# Bytes of A that are packed at once, and k in a block and a stretch of them.
 _BLOCK_A = 5 << 19
 _DEPTH = 256
 _STRETCH = 1024
@@ -58,8 +59,8 @@ def own(dtype: DType, n: int, k: int, m: int) -> bool:
 
 def large(dtype: DType, n: int, k: int, m: int) -> bool:
     """Whether our own product goes as deep.py says, not as driver.py."""
-    enough = min(n, m) >= _SIDE and n * k * m >= _LARGE
-    return enough and k >= _SIDE and build.code(dtype, large=True) is not None
+    enough = n >= _ROWS and k >= _SUMS and m >= _COLUMNS and max(n, m) >= _SIDE
+    return enough and n * k * m >= _LARGE and build.code(dtype, large=True) is not None
 
 
 class Operand(NamedTuple):
