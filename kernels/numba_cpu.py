@@ -167,7 +167,7 @@ class NumbaBackend(Maps, Reductions):
             return super().softmax_cross_entropy(logits, targets, scale, smoothing)
         dtype, (n, k) = logits.dtype, logits.shape
         classes = targets.ndim == 1
-        kinds = {"classes": classes, "smooth": smoothing != 0, "short": k <= softmax.SHORT}
+        kinds = {"classes": classes, "smooth": smoothing != 0, "short": softmax.short(k)}
         kernel = _kernel(softmax.cross_entropy, bits, **kinds)
         losses, dx = np.empty(n, dtype), np.empty((n, k), dtype)
         scales = np.empty(n, dtype)

@@ -113,7 +113,7 @@ class Rows(Copies):
             array = np.full(n, scale, logits.dtype)
             self.kept.append(array)
             scales = Block(array.ctypes.data, (n,), array.dtype.itemsize)
-        kinds = {"classes": classes, "smooth": smoothing != 0, "short": k <= softmax.SHORT}
+        kinds = {"classes": classes, "smooth": smoothing != 0, "short": softmax.short(k)}
         kernel = self.kernel(softmax.cross_entropy, bits, **kinds)
         parts = [self.taken(x) for x in (logits, targets)]
         parts += [scales, *(self.block(x) for x in call.outs)]

@@ -7,7 +7,10 @@ nothing can be said: it gives NaN.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
+
+import llvmlite.binding as llvm
 
 from gradnet import binding, formulas
 
@@ -123,10 +126,16 @@ def kernel(x, target, scale, loss, dx, smoothing):
 SHORT = 16
 
 
+@cache
+def short(classes: int) -> bool:
+    """Whether rows of so many classes go a vector each: where vectors are loaded with masks."""
+    return classes <= SHORT and bool(llvm.get_host_cpu_features().get("avx"))
+
+
 def cross_entropy(bits: int, *, classes: bool, smooth: bool, short: bool) -> Text:
     """Each row's loss and its gradient; `targets` are classes, or a probability for each class.
 
-    `short` says that there are no more than SHORT classes.
+    `short` is what that function says of the number of classes.
     """
     if classes and short and not smooth:
         signature = "In(2), In(1, types.int64), In(1), Out(1), Out(2), scalar"

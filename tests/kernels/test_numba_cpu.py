@@ -21,6 +21,7 @@ pytest.importorskip("numba")
 
 from gradnet.kernels import threads
 from gradnet.kernels.numba_cpu import NumbaBackend
+from gradnet.kernels.templates import softmax
 
 Array = Any
 
@@ -532,8 +533,12 @@ def test_softmax_cross_entropy_of_extremes(smoothing: float, dtype: Any) -> None
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("classes", [1, 2, 15, 16, 17])
-def test_cross_entropy_of_a_row_is_the_same_in_any_table(classes: int, dtype: Any) -> None:
+@pytest.mark.parametrize("masks", [True, False], ids=["vectors with masks", "without"])
+def test_cross_entropy_of_a_row_is_the_same_in_any_table(
+    masks: bool, classes: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Few classes are a vector, and rows go in blocks: neither shows in a row's bits."""
+    monkeypatch.setattr(softmax, "short", lambda k: masks and k <= softmax.SHORT)
     rng = seed("row", classes)
     x, targets = random(rng, (35, classes), dtype), rng.integers(0, classes, 35)
     losses, dx = NUMBA.softmax_cross_entropy(x, targets, 0.25, 0.0)
