@@ -1,10 +1,12 @@
 """Everything there is to know of the CUDA backend on a real GPU, in nine minutes at most.
 
     python -m benchmarks.gpu_check --out DIR [--dry] [--stages LIST] [--wheels FOLDER]
+                                   [--kernels FOLDER]
 
 Runs from a bare checkout with the Python packages that the machine has; what is missing there can
-be brought as wheels. DIR/gpu.json and DIR/gpu.md are written anew after each stage. With --dry it
-needs no GPU: the same code runs on the device made of NumPy under tests/, and no figure is taken.
+be brought as wheels, and kernels as `python -m benchmarks.gpu.prebuilt` compiles them. DIR/gpu.json
+and DIR/gpu.md are written anew after each stage. With --dry it needs no GPU: the same code runs on
+the device made of NumPy under tests/, and no figure is taken.
 
 Exit status 0 where every stage ended well and no part failed; else 1; 2 for a bad call.
 """
@@ -31,6 +33,7 @@ def check(
     *,
     dry: bool,
     wheels: str = "",
+    kernels: str = "",
     only: tuple[str, ...] = (),
     total: float = TOTAL_SECONDS,
 ) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def check(
     found: dict[str, Any] = {"schema": report.SCHEMA, "dry": dry, "date": now, "stages": {}}
     with tempfile.TemporaryDirectory() as packages:
         where = stages.unpacked(wheels, packages) if wheels else ""
-        env = stages.environment(wheels=where)
+        env = stages.environment(wheels=where, kernels=kernels)
         for stage in chosen:
             left = total - (time.monotonic() - started)
             if left < 1:
@@ -64,17 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", default=",".join(names), metavar="LIST", help=", ".join(names))
     parser.add_argument("--parts", default="", metavar="LIST", help="of the stages; all, if empty")
     parser.add_argument("--wheels", default="", metavar="FOLDER", help="packages to bring along")
+    parser.add_argument("--kernels", default="", metavar="FOLDER", help="compiled elsewhere")
     options = parser.parse_args(arguments)
     wanted = options.stages.split(",")
     if unknown := [name for name in wanted if name not in names]:
         parser.error(f"there is no stage {unknown[0]!r}; there are {', '.join(names)}")
     if options.wheels and not any(Path(options.wheels).glob("*.whl")):
         parser.error(f"there are no wheels in {options.wheels}")
+    if options.kernels and not any(Path(options.kernels).glob("gradnet_cuda_*")):
+        parser.error(f"there are no kernels in {options.kernels}")
     found = check(
         [stage for stage in STAGES if stage.name in wanted],
         options.out.resolve(),
         dry=options.dry,
         wheels=options.wheels,
+        kernels=options.kernels and str(Path(options.kernels).resolve()),
         only=tuple(filter(None, options.parts.split(","))),
     )
     print(report.summary(found))

@@ -26,6 +26,7 @@ import numba
 import numpy as np
 
 from . import lowering
+from .cache import cache_directory
 from .templates import elementary, philox, short_rows, softmax
 
 Kernel = Callable[..., Any]
@@ -52,18 +53,6 @@ _lock = threading.RLock()
 # What a damaged or foreign file of Numba's cache raises when it is read.
 _DAMAGE = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError,
            AttributeError, ImportError, UnicodeDecodeError, RuntimeError)  # fmt: skip
-
-
-def cache_directory() -> Path:
-    """Where kernels are kept: $GRADNET_CACHE_DIR, else `gradnet` in the platform's cache folder."""
-    chosen = os.environ.get("GRADNET_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "gradnet"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "gradnet"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradnet"
 
 
 def compiled(text: str, signature: str) -> Kernel:

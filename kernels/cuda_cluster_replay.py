@@ -22,8 +22,8 @@ from gradnet.errors import DeviceError
 from gradnet.program.calls import Program, Value
 
 from . import cluster_step, cuda_cluster
+from .cache import cache_directory
 from .cluster_step import Apart
-from .compiler import cache_directory
 from .cuda_cluster import Step
 from .cuda_graph import MOST_RUNS, Graphs
 from .cuda_graph import Places as Given

@@ -58,7 +58,7 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     """A replay by CUDA graphs; None, with a line in the log, where inputs are written to."""
     from .cuda_cluster import NEVER, switched, whole_step
     from .cuda_cluster_replay import Clustered, able
-    from .replay.fusion import fused
+    from .fusion import fused
 
     if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
         _log.info(_CHANGES)

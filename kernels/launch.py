@@ -2,9 +2,10 @@
 """Kernels from text to launch: Numba compiles PTX, CuPy loads it and launches on its stream.
 
 Numba's own launcher takes ten times as long and may wait for the device, so it only compiles, and
-only what is not in the cache folder (see `compiler.cache_directory`). A file there is named after
+only what is not in the cache folder (see `cache.cache_directory`). A file there is named after
 the hash of the kernel's text and signature, the architecture and the versions of the compiler.
-Where there is no compiler, a file that was compiled elsewhere for that text will do.
+A file that was compiled elsewhere for that text will do where there is no compiler; and where
+$GRADNET_KERNELS names a folder of such files, with it all that is in it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 from gradnet.errors import DeviceError
 
 from . import cuda_names, nvrtc
-from .compiler import cache_directory
+from .cache import cache_directory
 from .cuda_templates.program import Program
 
 # What a program's parameters are: NumPy's types of the numbers. Pointers are arrays.
@@ -41,6 +42,9 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
     "u4": np.uint32,
     "u8": np.uint64,
 }
+
+# The environment variable that names a folder of kernels that were compiled elsewhere.
+FOLDER = "GRADNET_KERNELS"
 
 _ENTRY = re.compile(rb"\.visible \.entry (\w+)\(")
 _lock = threading.RLock()
@@ -119,38 +123,69 @@ def _versions() -> str:
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
-    names = Path(cuda_names.__file__).read_text(encoding="utf-8")
-    return " ".join(found) + names
+    return " ".join(found)
+
+
+@cache
+def _names() -> str:
+    """What the names that texts use stand for."""
+    return Path(cuda_names.__file__).read_text(encoding="utf-8")
+
+
+def _hash(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def place_of(program: Program, architecture: tuple[int, int]) -> tuple[str, str]:
     """The start of the name of a program's files in the cache, and the end of this compiler's."""
-    digest = hashlib.sha256(program.key.encode()).hexdigest()[:24]
-    made_by = hashlib.sha256(_versions().encode()).hexdigest()[:12]
+    digest = _hash(f"{program.key}\n{_names()}", 24)
     major, minor = architecture
-    return f"gradnet_cuda_{program.kind}_{digest}_sm{major}{minor}", f"_{made_by}.ptx"
+    return f"gradnet_cuda_{program.kind}_{digest}_sm{major}{minor}", f"_{_hash(_versions(), 12)}"
+
+
+def elsewhere(program: Program, architecture: tuple[int, int], ending: str) -> Path | None:
+    """The file for a program in the folder of kernels that were compiled elsewhere."""
+    folder = os.environ.get(FOLDER)
+    return _by_others(Path(folder), program, architecture, ending) if folder else None
+
+
+def _by_others(
+    folder: Path, program: Program, architecture: tuple[int, int], ending: str
+) -> Path | None:
+    """A whole file for a program, whoever compiled it."""
+    start, _ = place_of(program, architecture)
+    return next((x for x in sorted(folder.glob(f"{start}_*{ending}")) if whole(x)), None)
+
+
+def whole(path: Path) -> bool:
+    """Whether a file is all of PTX, or of machine code."""
+    with contextlib.suppress(OSError):
+        text = path.read_bytes()
+        return bool(_ENTRY.search(text)) or text[:4] == b"\x7fELF"
+    return False
 
 
 def kept(program: Program, architecture: tuple[int, int]) -> Path:
     """The file that holds a program's PTX: the cache's, or a temporary one where that fails."""
-    start, end = place_of(program, architecture)
+    brought = elsewhere(program, architecture, ".ptx")
+    if brought is not None:
+        return brought
     folder = cache_directory()
-    path = folder / (start + end)
-    with contextlib.suppress(OSError):
-        if _ENTRY.search(path.read_bytes()):
-            return path
+    path = folder / ("".join(place_of(program, architecture)) + ".ptx")
+    if whole(path):
+        return path
     try:
         text = compiled(program, architecture)
     except DeviceError:
-        for other in sorted(folder.glob(f"{start}_*.ptx")):
-            with contextlib.suppress(OSError):
-                if _ENTRY.search(other.read_bytes()):
-                    return other
-        raise
-    return _written(text, path)
+        other = _by_others(folder, program, architecture, ".ptx")
+        if other is None:
+            raise
+        return other
+    return written(text, path)
 
 
-def _written(text: bytes, path: Path) -> Path:
+def written(text: bytes, path: Path) -> Path:
+    """A file in the cache, made in one move; or a temporary one where there can be none."""
     for folder in (path.parent, Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -204,7 +239,8 @@ class Launcher:
             if program in self.loaded:
                 return self.loaded[program]
             if isinstance(program, nvrtc.CudaProgram):
-                self.loaded[program] = nvrtc.loaded(self.cupy, program)
+                brought = elsewhere(program, self.architecture, ".cubin")
+                self.loaded[program] = nvrtc.loaded(self.cupy, program, brought)
             else:
                 path = kept(program, self.architecture)
                 name = entry(path.read_bytes())
@@ -234,4 +270,4 @@ def linked(path: Path, architecture: tuple[int, int]) -> Path:
     major, minor = architecture
     options = LinkerOptions(arch=f"sm_{major}{minor}")
     code = Linker(ObjectCode.from_ptx(path.read_bytes()), options=options).link("cubin").code
-    return _written(bytes(code), kept_)
+    return written(bytes(code), kept_)

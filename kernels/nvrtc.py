@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,18 +47,24 @@ class CudaProgram(Program):
         self.cluster = cluster
 
 
-def loaded(cupy: Any, program: CudaProgram) -> Any:
-    """The program on the device: compiled by CuPy's NVRTC, and kept on disk by CuPy."""
-    try:
-        folders = headers()
-    except DeviceError:
-        folders = []  # CuPy looks in the installed toolkit
-    options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
-    module = cupy.RawModule(code=program.text, options=options, backend="nvrtc")
-    try:
-        kernel = module.get_function(program.entry)
-    except cupy.cuda.compiler.CompileException as error:
-        raise DeviceError(f"NVRTC cannot compile {program.entry}: {error}"[:2000]) from error
+def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
+    """The program on the device: that file's machine code, or compiled by CuPy's NVRTC.
+
+    CuPy keeps on disk what it compiles. Raises DeviceError where the text does not compile.
+    """
+    if path is not None:
+        kernel = cupy.RawModule(path=str(path)).get_function(program.entry)
+    else:
+        try:
+            folders = headers()
+        except DeviceError:
+            folders = []  # CuPy looks for them too
+        options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
+        module = cupy.RawModule(code=program.text, options=options, backend="nvrtc")
+        try:
+            kernel = module.get_function(program.entry)
+        except cupy.cuda.compiler.CompileException as error:
+            raise DeviceError(f"NVRTC cannot compile {program.entry}: {error}"[:2000]) from error
     # Above 48 KB it must be asked for.
     kernel.max_dynamic_shared_size_bytes = program.shared
     if program.cluster > _PORTABLE:
@@ -88,12 +95,19 @@ def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[b
 
 
 def headers() -> list[str]:
-    """The folders of CUDA's headers from its wheels. Raises DeviceError without them."""
+    """The folders of CUDA's headers, from its wheels or a toolkit. Raises DeviceError without."""
     spec = importlib.util.find_spec("nvidia")
+    places: list[Path] = []
     for root in (spec.submodule_search_locations or ()) if spec else ():
-        for folder in (*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")):
-            if (folder / "mma.h").exists():
-                return [str(folder), str(folder / "cccl")]
+        places += [*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")]
+    toolkits = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
+    places += [Path(toolkit) / "include" for toolkit in toolkits if toolkit]
+    for folder in places:
+        # A wheel alone has some of the headers, which need those of others.
+        if (folder / "mma.h").exists() and (folder / "crt" / "mma.h").exists():
+            further = folder / "cccl"
+            return [str(folder), *([str(further)] if further.is_dir() else [])]
     raise DeviceError(
-        "CUDA's headers (mma.h) are not installed; run pip install 'gradnet-backend[cuda13]'"
+        "CUDA's headers (mma.h, crt/mma.h) are not installed; run pip install "
+        "'gradnet-backend[cuda13]', or set CUDA_HOME to a CUDA toolkit"
     )

@@ -22,6 +22,9 @@ TESTED = tuple(os.environ.get("GRADNET_TEST_BACKENDS", "").split()) or CPU_BACKE
 if "fake" in TESTED:
     backends.register("cuda", "fakes.cupy_over_numpy")
     TESTED = tuple("cuda" if name == "fake" else name for name in TESTED)
+for _name in TESTED:
+    # Once, before any test: what a test loads itself is loaded anew by the next one.
+    backends.get(_name)
 
 # A background job starts with Ctrl-C ignored; the tests of Ctrl-C need Python's usual answer to it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -136,17 +136,21 @@ def backends_cpu() -> Any:
     return backends.get("numba" if backends.unavailable("numba") is None else "numpy")
 
 
+# The most telling first.
+PARTS: dict[str, Callable[[Bench], Any]] = {
+    "philox": philox,
+    "captured": captured,
+    "curves": curves,
+    "precisions": networks.precisions,
+    "fused_mlp": fused.fused_mlp,
+    "cluster": fused.cluster,
+    "cublaslt": products.sweep,
+}
+
+
 def run(notes: Notebook) -> None:
     """The parts, the most telling first."""
-    bench = Bench(notes.options.backend)
-    notes.part("philox", lambda: philox(bench))
-    notes.part("captured", lambda: captured(bench))
-    notes.part("curves", lambda: curves(bench))
-    notes.part("precisions", lambda: networks.precisions(bench))
-    notes.part("fused_mlp", lambda: fused.fused_mlp(bench))
-    notes.part("cluster", lambda: fused.cluster(bench))
-    shards.run(notes, bench)
-    notes.part("cublaslt", lambda: products.sweep(bench))
+    shards.run(notes, PARTS)
     notes.part("tests", lambda: suite.run(notes.options, notes.left))
 
 

@@ -18,6 +18,22 @@ from benchmarks.gpu.notes import Wrong
 NEAR = {"float16": 4e-3, "bfloat16": 3e-2, "cluster": 1e-3}
 
 
+# The types of factors, the activations and the depths that are compared.
+FACTORS = (("float16", "relu", 2), ("bfloat16", "gelu", 5))
+
+
+def trainings(dry: bool) -> list[Any]:
+    """What a cluster trains here: in every size of clusters, then in those that are chosen."""
+    from gradnet.kernels.cluster_step import CLUSTERS, Training
+
+    plain = Training((13, 9, 3), 7)
+    found = [plain._replace(cluster=size) for size in ((4,) if dry else CLUSTERS)]
+    if not dry:
+        found.append(Training((784, 128, 10), 128))
+        found.append(Training((14, 64, 64, 2), 256, "gelu"))
+    return found
+
+
 def fused_mlp(bench: Bench) -> dict[str, Any]:
     """Forward and backward for every width, odd sizes and more rows than a round of blocks."""
     from fakes import fused
@@ -29,7 +45,7 @@ def fused_mlp(bench: Bench) -> dict[str, Any]:
     worst: dict[str, float] = {}
     for width in widths:
         for n in rows:
-            for dtype, activation, depth in (("float16", "relu", 2), ("bfloat16", "gelu", 5)):
+            for dtype, activation, depth in FACTORS:
                 network = kernel.Network(37, width, 10, depth, activation, dtype)
                 kernels = kernel.Kernels(network)
                 host = [
@@ -70,13 +86,8 @@ def cluster(bench: Bench) -> dict[str, Any]:
     from gradnet.kernels import cluster_step as kernel
 
     cupy, rng = bench.cupy, np.random.default_rng()
-    plain = kernel.Training((13, 9, 3), 7)
-    trainings = [plain._replace(cluster=size) for size in ((4,) if bench.dry else kernel.CLUSTERS)]
-    if not bench.dry:
-        trainings.append(kernel.Training((784, 128, 10), 128))
-        trainings.append(kernel.Training((14, 64, 64, 2), 256, "gelu"))
     worst: dict[str, float] = {}
-    for training in trainings:
+    for training in trainings(bench.dry):
         steps, n, size = 5, 600, training.places[-1]
         numbers = np.tile(np.float32([1e-3, 0.1, 0.001, 1.0, 1e-3, 0]), (steps, 1))
         host = {

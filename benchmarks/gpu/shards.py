@@ -1,7 +1,8 @@
-"""Comparisons side by side: `python -m benchmarks.gpu.shards NAME PRECISION OPTIONS` does one.
+"""Parts side by side: `python -m benchmarks.gpu.shards NAME PRECISION OPTIONS` does one.
 
 Each has kernels of its own to compile, which takes longer than all else: on a GPU they are
-processes, several at a time. A dry run does them in its own.
+processes, several at a time. So an error that leaves the device unusable to its process, or a
+kernel without an end, is one part's alone. A dry run does them in its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -38,22 +39,27 @@ WORK: dict[str, Callable[[Bench, str], dict[str, Any]]] = {
 _lock = threading.Lock()
 
 
-def run(notes: Notebook, bench: Bench) -> None:
-    """All of them, in each precision."""
+def run(notes: Notebook, first: Mapping[str, Callable[[Bench], Any]]) -> None:
+    """Those parts, and the comparisons in each precision."""
     if notes.options.dry:
+        bench = Bench(notes.options.backend)
+        for name, job in first.items():
+            notes.part(name, partial(job, bench))
         for name, work in WORK.items():
             for precision in ("float32", "float64"):
                 notes.part(f"{name}, {precision}", partial(work, bench, precision))
         return
     with ThreadPoolExecutor(AT_A_TIME) as threads:
+        for name in first:
+            threads.submit(one, notes, name)
         for precision in FLOATS:
             for name in WORK:
                 threads.submit(one, notes, name, precision)
 
 
-def one(notes: Notebook, name: str, precision: str) -> None:
-    """A comparison in a process of its own, and what it wrote into these notes."""
-    title = f"{name}, {precision}"
+def one(notes: Notebook, name: str, precision: str = "") -> None:
+    """A part in a process of its own, and what it wrote into these notes."""
+    title = titled(name, precision)
     if notes.options.only and title not in notes.options.only:
         return
     seconds = notes.left - FOR_THE_REST
@@ -84,18 +90,26 @@ def one(notes: Notebook, name: str, precision: str) -> None:
             notes.note(title, FAILED, told[:500])
 
 
+def titled(name: str, precision: str) -> str:
+    """A part's name in the report."""
+    return f"{name}, {precision}" if precision else name
+
+
 def notebook(name: str, precision: str) -> str:
-    """The name of a comparison's notes."""
-    return f"shard_{name.replace(' ', '_')}_{precision}"
+    """The name of a part's notes."""
+    return "_".join(["shard", *titled(name, precision).replace(",", "").split()])
 
 
 def main() -> None:
-    """One comparison."""
+    """One part."""
+    from benchmarks.gpu.correctness import PARTS
+
     name, precision, text = sys.argv[1:]
     options = Options.of(text)
     notes = Notebook(notebook(name, precision), options)
     bench = Bench(options.backend)
-    notes.part(f"{name}, {precision}", partial(WORK[name], bench, precision))
+    job = partial(WORK[name], bench, precision) if precision else partial(PARTS[name], bench)
+    notes.part(titled(name, precision), job)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from benchmarks.gpu.notes import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).resolve().parent / "site"
+TOOLKITS = ("/usr/local/cuda", "/opt/nvidia/cuda", "/opt/cuda")
 TOTAL_SECONDS = 535.0
 
 
@@ -38,27 +41,38 @@ STAGES = (
 )
 
 
-def environment(extra: Mapping[str, str] | None = None, wheels: str = "") -> dict[str, str]:
+def environment(
+    extra: Mapping[str, str] | None = None, wheels: str = "", kernels: str = ""
+) -> dict[str, str]:
     """The environment of a process that imports gradnet, kernels included, from this checkout."""
     places = [str(SITE), str(ROOT), wheels, os.environ.get("PYTHONPATH", "")]
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), **(extra or {})}
-    toolkit = Path("/usr/local/cuda")
-    if toolkit.is_dir():
-        # Where libNVVM is, if its wheel is not installed.
-        found.setdefault("CUDA_HOME", str(toolkit))
+    if kernels:
+        found["GRADNET_KERNELS"] = kernels
+    if home := toolkit():
+        # Where libNVVM and headers are, if their wheels are not installed.
+        found.setdefault("CUDA_HOME", home)
     return found
 
 
+def toolkit() -> str:
+    """The folder of an installed CUDA toolkit that has a compiler's library, or nothing."""
+    compiler = shutil.which("nvcc")
+    places = [Path(compiler).resolve().parents[1]] if compiler else []
+    for place in (*places, *map(Path, TOOLKITS)):
+        if any((place / "nvvm").glob("lib*/libnvvm.so*")):
+            return str(place)
+    return ""
+
+
 def unpacked(wheels: str, into: str) -> str:
-    """The folder into which the wheels of a folder have been installed."""
-    files = sorted(map(str, Path(wheels).glob("*.whl")))
+    """The folder into which the wheels of a folder have been unpacked; needs no pip."""
+    files = sorted(Path(wheels).glob("*.whl"))
     if not files:
         raise FileNotFoundError(f"there are no wheels in {wheels}")
-    command = (
-        *(sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"),
-        *("--no-compile", "--no-cache-dir", "--target", into, *files),
-    )
-    subprocess.run(command, check=True, timeout=120)
+    for path in files:
+        with zipfile.ZipFile(path) as wheel:
+            wheel.extractall(into)
     return into
 
 

@@ -41,13 +41,22 @@ def run(options: Options, seconds: float) -> dict[str, Any]:
     if options.dry:
         command += ["-k", "test_nan_wins or test_sorting_nothing"]
     elif importlib.util.find_spec("xdist") is not None:
-        command += ["-n", str(min(PROCESSES, os.cpu_count() or 1)), "--dist", "worksteal"]
+        command += [
+            "-p",
+            "xdist",
+            "-n",
+            str(min(PROCESSES, os.cpu_count() or 1)),
+            "--dist",
+            "worksteal",
+        ]
     env = {
         **os.environ,
         "GRADNET_TEST_BACKENDS": options.backend,
         "GRADNET_TESTS_LOG": str(log),
         DEADLINE: str(time.time() + seconds - min(10.0, seconds / 5)),
         "OPENBLAS_NUM_THREADS": "1",
+        # Other packages' plugins may warn, which is an error here.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     ended = "well"
     with (out / "tests.log").open("w") as said:

@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 
 from gradnet.dtypes import DType
 
-from .. import compiler
+from ..cache import cache_directory
 from . import deep, driver, packing, text, tile
 from .tile import Shape
 
@@ -115,7 +115,7 @@ def _path(shape: Shape, target: Target) -> Path | None:
     words = (_writers(), repr((shape, target, llvm.llvm_version_info, object.__basicsize__)))
     name = hashlib.sha256("".join((llvmlite.__version__, *words)).encode()).hexdigest()[:24]
     try:
-        return compiler.cache_directory() / f"gradnet_product_{name}.bin"
+        return cache_directory() / f"gradnet_product_{name}.bin"
     except RuntimeError:
         return None
 

@@ -1,6 +1,5 @@
 """Replays compiled for the CPU: a whole step as one call of machine code on a team of threads.
 
-fusion.py     chains of elementwise calls become one
 lowerings.py  each call becomes calls of compiled kernels, or of the BLAS, split between threads
 machine.py    those as machine code, a function for each thread
 gate.py       that of one thread as a function that Python calls
@@ -24,8 +23,8 @@ from gradnet.program.calls import Action, Call, Live, Program, Storage, Value
 from gradnet.program.replay import Memory, Step, step
 
 from .. import compiler, lowering
+from ..fusion import fused
 from . import gate, machine, team
-from .fusion import fused
 from .lowerings import Lowering, Ranks, Unsupported
 from .machine import Slot
 from .series import Table

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +168,15 @@ def test_a_stage_without_a_word_and_one_without_time(
 
 
 def test_bad_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--stages", "probe,rest"], ["--wheels", str(tmp_path)]):
+    bad = (["--stages", "probe,rest"], ["--wheels", str(tmp_path)], ["--kernels", str(tmp_path)])
+    for arguments in bad:
         with pytest.raises(SystemExit) as raised:
             gpu_check.main(["--out", str(tmp_path), *arguments])
         assert raised.value.code == 2
     said = capsys.readouterr().err
     assert "there is no stage 'rest'; there are probe, correctness" in said
     assert f"there are no wheels in {tmp_path}" in said
+    assert f"there are no kernels in {tmp_path}" in said
 
 
 # Their pieces
@@ -189,6 +192,33 @@ def test_a_bare_checkout_finds_the_kernels() -> None:
     package, kernels = done.stdout.split()
     assert Path(package) == stages.ROOT / "gradnet" / "__init__.py"
     assert Path(kernels) == stages.ROOT / "kernels" / "__init__.py"
+
+
+def test_wheels_are_unpacked_without_pip(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    for name in ("one", "two"):
+        with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"shared/{name}.py", f"name = {name!r}")
+    into = stages.unpacked(str(tmp_path / "wheels"), str(tmp_path / "into"))
+    code = "from shared import one, two; print(one.name, two.name)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=stages.environment(wheels=into), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "one two\n"
+
+
+def test_an_installed_toolkit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "TOOLKITS", (str(tmp_path),))
+    monkeypatch.setattr(stages.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    assert "CUDA_HOME" not in stages.environment()
+    (tmp_path / "nvvm" / "lib64").mkdir(parents=True)
+    (tmp_path / "nvvm" / "lib64" / "libnvvm.so.4").touch()
+    told = stages.environment(kernels="/brought")
+    assert (told["CUDA_HOME"], told["GRADNET_KERNELS"]) == (str(tmp_path), "/brought")
+    monkeypatch.setenv("CUDA_HOME", "/chosen")
+    assert stages.environment()["CUDA_HOME"] == "/chosen"
 
 
 def site() -> list[str]:
@@ -237,7 +267,9 @@ def test_a_comparison_in_a_process_of_its_own(tmp_path: Path) -> None:
     notes = Notebook("correctness", Options(str(tmp_path), dry=True, limit=400.0))
     shards.one(notes, "optimizers", "float32")
     shards.one(notes, "no such", "float32")
+    shards.one(notes, "philox")
     good, bad = notes.parts["optimizers, float32"], notes.parts["no such, float32"]
+    assert notes.parts["philox"]["found"]["counts"]["different"] == 0
     assert good["status"] == DONE
     assert good["found"]["counts"]["compared"] >= 4
     assert (bad["status"], bad["reason"]) == (FAILED, "KeyError: 'no such'")

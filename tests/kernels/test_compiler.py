@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("numba")
 
 from gradnet.kernels import compiler
+from gradnet.kernels.cache import cache_directory
 
 TEXT = """
 In = types.Array(types.float32, 1, "C", readonly=True)
@@ -123,14 +124,14 @@ def test_where_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     }
     for platform, path in expected.items():
         monkeypatch.setattr(sys, "platform", platform)
-        assert compiler.cache_directory() == path
+        assert cache_directory() == path
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert compiler.cache_directory() == tmp_path / "local" / "gradnet"
+    assert cache_directory() == tmp_path / "local" / "gradnet"
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert compiler.cache_directory() == tmp_path / "xdg" / "gradnet"
+    assert cache_directory() == tmp_path / "xdg" / "gradnet"
     monkeypatch.setenv("GRADNET_CACHE_DIR", str(tmp_path / "own"))
-    assert compiler.cache_directory() == tmp_path / "own"
+    assert cache_directory() == tmp_path / "own"
 
 
 PROCESS = """

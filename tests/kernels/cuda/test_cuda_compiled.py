@@ -175,11 +175,33 @@ def test_ptx_of_another_compiler_serves_where_there_is_none(
     cache.mkdir()
     start, end = launch.place_of(one, (9, 0))
     made_elsewhere = cache / f"{start}_0123456789ab.ptx"
-    assert end != "_0123456789ab.ptx"
+    assert end != "_0123456789ab"
     made_elsewhere.write_bytes(PTX)
     assert launch.kept(one, (9, 0)) == made_elsewhere
     with pytest.raises(DeviceError, match="need numba-cuda"):
         launch.kept(one, (8, 0))
+
+
+def test_kernels_that_are_brought_along(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come first, whatever is in the cache, and whether there is a compiler or not."""
+    one, cubin = reductions.rows("sum", 32, "f4", "f4", 32), b"\x7fELF and so on"
+    monkeypatch.setattr(launch, "compiled", lambda program, architecture: PTX)
+    assert launch.kept(one, (9, 0)).parent == cache
+    monkeypatch.setenv(launch.FOLDER, str(tmp_path))
+    start, _ = launch.place_of(one, (9, 0))
+    (tmp_path / f"{start}_0123456789ab.ptx").write_bytes(b"cut off")
+    assert launch.kept(one, (9, 0)).parent == cache
+    for ending, text in ((".ptx", PTX), (".cubin", cubin)):
+        brought = tmp_path / f"{start}_ba9876543210{ending}"
+        brought.write_bytes(text)
+        assert launch.elsewhere(one, (9, 0), ending) == brought
+        assert launch.elsewhere(one, (8, 0), ending) is None
+    assert launch.kept(one, (9, 0)).parent == tmp_path
+    # Names that mean something else now make them another kernel's.
+    monkeypatch.setattr(launch, "_names", lambda: "half = other")
+    assert launch.kept(one, (9, 0)).parent == cache
 
 
 def test_a_cache_that_cannot_be_written(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

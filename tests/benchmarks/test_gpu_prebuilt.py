@@ -1,0 +1,95 @@
+"""Kernels that are compiled to be brought along to a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradnet.kernels import launch, nvrtc
+from gradnet.kernels.cuda_templates import reductions
+
+from benchmarks.gpu import prebuilt
+
+PTX = b".visible .entry some_kernel(\n)\n{ ret; }\n"
+CUBIN = b"\x7fELF and so on"
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What has been compiled."""
+    found: list[Any] = []
+
+    def by_numba(program: Any, architecture: Any) -> bytes:
+        found.append((program.kind, architecture))
+        return PTX
+
+    def by_nvrtc(program: Any, architecture: Any) -> tuple[bytes, str]:
+        found.append((program.kind, architecture))
+        return CUBIN, ""
+
+    monkeypatch.setattr(launch, "compiled", by_numba)
+    monkeypatch.setattr(nvrtc, "machine_code", by_nvrtc)
+    return found
+
+
+def test_what_is_compiled_is_what_is_launched(
+    compiled: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = reductions.rows("sum", 32, "f4", "f4", 32)
+    theirs = next(one for one in prebuilt.written_programs() if one.kind == "cluster_step")
+    for _ in range(2):
+        for one in (ours, theirs):
+            prebuilt.compile_one(one, (9, 0), tmp_path)
+    assert compiled == [("rows", (9, 0)), ("cluster_step", (9, 0))]
+    monkeypatch.setenv(launch.FOLDER, str(tmp_path))
+    assert launch.kept(ours, (9, 0)).parent == tmp_path
+    brought = launch.elsewhere(theirs, (9, 0), ".cubin")
+    assert brought is not None
+    loaded: list[Any] = []
+
+    class Cupy:
+        @staticmethod
+        def RawModule(path: str) -> Any:
+            loaded.append(path)
+            return Cupy
+
+        @staticmethod
+        def get_function(name: str) -> Any:
+            loaded.append(name)
+            return Cupy
+
+    assert nvrtc.loaded(Cupy, theirs, brought)
+    assert loaded == [str(brought), "cluster_step"]
+
+
+def test_networks_of_the_races_are_among_them() -> None:
+    kernels = prebuilt.written_programs()
+    chosen = {one.choice for one in kernels if one.kind != "cluster_step"}
+    assert {(64, "relu", "bfloat16", 8), (128, "relu", "float16", 8)} <= chosen
+    clusters = [one.choice for one in kernels if one.kind == "cluster_step"]
+    # As a captured step has them: parameters begin at whole lines of the cache.
+    mnist = [one[4] for one in clusters if one[0] == (784, 128, 10) and one[4]]
+    assert mnist == [(0, 100352, 100480, 101760)]
+    assert len({one.key for one in kernels}) == len(kernels)
+
+
+def test_headers_of_a_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel that has some of them alone does not count."""
+    wheel, toolkit = tmp_path / "nvidia", tmp_path / "toolkit"
+    for folder in (wheel / "cu13" / "include", toolkit / "include" / "crt"):
+        folder.mkdir(parents=True)
+        (folder / "mma.h").touch()
+    (toolkit / "include" / "mma.h").touch()
+    (toolkit / "include" / "cccl").mkdir()
+
+    class Spec:
+        submodule_search_locations = (str(wheel),)
+
+    monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: Spec)
+    monkeypatch.setenv("CUDA_HOME", str(toolkit))
+    include = toolkit / "include"
+    assert nvrtc.headers() == [str(include), str(include / "cccl")]
+    (wheel / "cu13" / "include" / "crt").mkdir()
+    (wheel / "cu13" / "include" / "crt" / "mma.h").touch()
+    assert nvrtc.headers() == [str(wheel / "cu13" / "include")]
