@@ -18,6 +18,8 @@ from .cuda_templates.program import Program
 # than 8 blocks must be asked for.
 _LARGE_CLUSTERS = 14
 _PORTABLE = 8
+# One of each package of headers that kernels include, as they do or as those do.
+_HEADERS = ("mma.h", "crt/mma.h", "cuda/std/type_traits")
 
 
 class CudaProgram(Program):
@@ -95,19 +97,24 @@ def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[b
 
 
 def headers() -> list[str]:
-    """The folders of CUDA's headers, from its wheels or a toolkit. Raises DeviceError without."""
+    """The folders of CUDA's headers, of its wheels or of a toolkit. Raises DeviceError without.
+
+    Of wheels there are several: one that lacks another's headers is of no use.
+    """
     spec = importlib.util.find_spec("nvidia")
-    places: list[Path] = []
+    wheels: list[Path] = []
     for root in (spec.submodule_search_locations or ()) if spec else ():
-        places += [*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")]
+        wheels += [*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")]
     toolkits = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
-    places += [Path(toolkit) / "include" for toolkit in toolkits if toolkit]
-    for folder in places:
-        # A wheel alone has some of the headers, which need those of others.
-        if (folder / "mma.h").exists() and (folder / "crt" / "mma.h").exists():
-            further = folder / "cccl"
-            return [str(folder), *([str(further)] if further.is_dir() else [])]
+    for folders in (wheels, *([Path(toolkit) / "include"] for toolkit in toolkits if toolkit)):
+        places = [*folders, *(folder / "cccl" for folder in folders)]
+        found = [
+            next((str(place) for place in places if (place / name).exists()), "")
+            for name in _HEADERS
+        ]
+        if all(found):
+            return list(dict.fromkeys(found))
     raise DeviceError(
-        "CUDA's headers (mma.h, crt/mma.h) are not installed; run pip install "
+        f"CUDA's headers ({', '.join(_HEADERS)}) are not installed; run pip install "
         "'gradnet-backend[cuda13]', or set CUDA_HOME to a CUDA toolkit"
     )

@@ -74,22 +74,28 @@ def test_networks_of_the_races_are_among_them() -> None:
     assert len({one.key for one in kernels}) == len(kernels)
 
 
-def test_headers_of_a_toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel that has some of them alone does not count."""
-    wheel, toolkit = tmp_path / "nvidia", tmp_path / "toolkit"
-    for folder in (wheel / "cu13" / "include", toolkit / "include" / "crt"):
-        folder.mkdir(parents=True)
-        (folder / "mma.h").touch()
-    (toolkit / "include" / "mma.h").touch()
-    (toolkit / "include" / "cccl").mkdir()
+def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a toolkit, while wheels lack some; then of the wheels, each with a part of them."""
+
+    def there(*parts: str) -> Path:
+        path = tmp_path.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    wheel = there("nvidia", "cuda_runtime", "include", "mma.h").parent
+    toolkit = there("toolkit", "include", "mma.h").parent
+    there("toolkit", "include", "crt", "mma.h")
+    library = there("toolkit", "include", "cccl", "cuda", "std", "type_traits").parents[2]
 
     class Spec:
-        submodule_search_locations = (str(wheel),)
+        submodule_search_locations = (str(tmp_path / "nvidia"),)
 
     monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: Spec)
-    monkeypatch.setenv("CUDA_HOME", str(toolkit))
-    include = toolkit / "include"
-    assert nvrtc.headers() == [str(include), str(include / "cccl")]
-    (wheel / "cu13" / "include" / "crt").mkdir()
-    (wheel / "cu13" / "include" / "crt" / "mma.h").touch()
-    assert nvrtc.headers() == [str(wheel / "cu13" / "include")]
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
+    assert nvrtc.headers() == [str(toolkit), str(library)]
+    others = [
+        there("nvidia", "cuda_nvcc", "include", "crt", "mma.h").parents[1],
+        there("nvidia", "cuda_cccl", "include", "cuda", "std", "type_traits").parents[2],
+    ]
+    assert nvrtc.headers() == [str(place) for place in (wheel, *others)]
