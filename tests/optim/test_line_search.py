@@ -410,3 +410,19 @@ def test_a_search_tells_how_it_went(name: str) -> None:
     assert (few.stopped, few.iterations) == ("iterations", 3)
     assert told(start, max_evaluations=7).stopped == "evaluations"
     assert told(start, lambda x: (x * math.nan).sum()).stopped == "not finite"
+
+
+@pytest.mark.parametrize("lr", [1.0, 0.1])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_first_step_of_lbfgs_is_lr_long_at_any_scale(scale: float, lr: float) -> None:
+    x = gn.asarray([3.0, 4.0], dtype=gn.float64, requires_grad=True)
+    tried = []
+
+    def closure() -> gn.Tensor:
+        tried.append(x.detach().numpy().copy())
+        loss = scale * gn.sum(x * x)
+        loss.backward()
+        return loss
+
+    optim.LBFGS([x], lr=lr, max_iterations=1, tolerance_grad=0.0).step(closure)
+    np.testing.assert_allclose(tried[1], np.asarray([3.0, 4.0]) * (1 - lr / 5), rtol=1e-12)
