@@ -1,8 +1,6 @@
-"""Formulas as straight-line LLVM code, for loops that Numba compiles.
+"""Formulas as straight-line LLVM code, within the loops that call them.
 
-Numba would type and lower every formula, helper and operator by itself, for three to five times
-the compile time. A formula needs none of that: all its values are floats of one type, or
-conditions. `function` makes it one intrinsic, which Numba puts into the loop that calls it.
+All values of a formula are floats of one type, or conditions.
 """
 
 from __future__ import annotations
@@ -14,8 +12,6 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from gradnet import binding
 from gradnet.errors import DTypeError
@@ -177,7 +173,7 @@ _OWN: dict[str, Callable[..., Value]] = {
 }
 _ARITHMETIC = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
 _LOGIC = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
-_COMPARISON = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
+COMPARISON = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
 
 
 class _Lowering:
@@ -222,7 +218,7 @@ class _Lowering:
                 b = target.as_float(self.value(right, local))
                 if isinstance(sign, ast.NotEq):
                     return build.fcmp_unordered("!=", a, b)
-                return build.fcmp_ordered(_COMPARISON[type(sign)], a, b)
+                return build.fcmp_ordered(COMPARISON[type(sign)], a, b)
         raise LoweringError(f"the compiled CPU target does not take `{ast.unparse(node)}`")
 
     def called(self, name: str, values: list[Value]) -> Value:
@@ -296,37 +292,26 @@ def refusal(source: binding.Source) -> str | None:
     return None
 
 
-def function(name: str, text: str, bits: int, *, results: int = 1, condition: bool = False) -> Any:
-    """The function `name` of a formula's text, for loops that Numba compiles to call.
+class Function:
+    """The function `name` of a formula's text, for kernels to call.
 
-    Floats of that many bits or bools in; a float out, a bool if `condition`, or a tuple of floats.
+    Floats of that many bits or conditions in; floats out, or one condition where so asked.
     """
-    kind: Any = types.float32 if bits == 32 else types.float64
-    if condition:
-        kind = types.boolean
-    elif results > 1:
-        kind = types.UniTuple(kind, results)  # type: ignore[no-untyped-call]
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Value:
-        target = Target(builder, bits)
-        found = _Lowering(target, _parse(text)).call(name, values)
-        if condition:
-            return target.as_condition(found[0])
-        found = [target.as_float(value) for value in found]
-        return context.make_tuple(builder, kind, found) if results > 1 else found[0]
+    def __init__(self, name: str, text: str, bits: int, *, condition: bool = False) -> None:
+        self.name, self.text, self.bits, self.condition = name, text, bits, condition
 
-    # An intrinsic's arguments need names: Numba does not take *arguments.
-    names = [f"a{i}" for i in range(len(_parse(text)[name].args.args))]
-    scope: dict[str, Any] = {"kind": kind, "emit": emit}
-    exec(
-        f"def {name}(context, {', '.join(names)}):\n    return kind({', '.join(names)}), emit\n",
-        scope,
-    )
-    return intrinsic(scope[name])
+    def emit(self, builder: ir.IRBuilder, values: Sequence[Value]) -> list[Value]:
+        """The code of a call."""
+        target = Target(builder, self.bits)
+        found = _Lowering(target, _parse(self.text)).call(self.name, values)
+        if self.condition:
+            return [target.as_condition(found[0])]
+        return [target.as_float(value) for value in found]
 
 
-def primitive(name: str, bits: int) -> Any:
-    """A primitive of one or two operands, such as exp, for loops that Numba compiles to call."""
+def primitive(name: str, bits: int) -> Function:
+    """A primitive of one or two operands, such as exp, for kernels to call."""
     operands = "a, b" if name in ("larger", "smaller", "lane_add", "lane_multiply") else "a"
     text = f"def f_{name}({operands}):\n    return {name}({operands})\n"
-    return function(f"f_{name}", text, bits)
+    return Function(f"f_{name}", text, bits)

@@ -1,4 +1,4 @@
-"""The CPU backend whose loops Numba compiles: one pass over NumPy arrays where NumPy takes many.
+"""The CPU backend with compiled loops: one pass over NumPy arrays where NumPy takes many.
 
 It is the NumPy backend with what is faster compiled put in its place. A formula has one
 implementation per dtype here, NumPy's function or a compiled loop, whatever the shape and layout
@@ -7,6 +7,7 @@ of its operands; and no result depends on the number of threads.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,11 @@ from .templates import philox as philox_kernels
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
+
+# The LLVM that compiles kernels comes with Numba. Numba itself compiles none for the CPU, and takes
+# longer to import than a small network takes to train.
+if importlib.util.find_spec("numba") is None:
+    raise ModuleNotFoundError("No module named 'numba'", name="numba")
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 

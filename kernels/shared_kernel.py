@@ -13,9 +13,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from .compiler import Kernel, whole
+from . import handles, kinds
+from .compiler import Compiled, Kernel, whole
 from .replay import machine, team
 from .replay.machine import Argument, Native, Slot
 
@@ -23,39 +23,35 @@ from .replay.machine import Argument, Native, Slot
 class _Shared:
     """A kernel, ready to be called by each thread of a team with the words of its part."""
 
-    def __init__(self, kernel: Kernel, crew: team.Team) -> None:
-        ((given, _),) = kernel.overloads.items()  # type: ignore[attr-defined]
-        kinds = "".join(map(_kinds, given))
-        self.layout = struct.Struct(kinds * crew.size)
-        calls = [[_call(kernel, given, rank * len(kinds))] for rank in range(crew.size)]
+    def __init__(self, kernel: Compiled, crew: team.Team) -> None:
+        words = "".join(map(_words, kernel.arguments))
+        self.layout = struct.Struct(words * crew.size)
+        calls = [[_call(kernel, rank * len(words))] for rank in range(crew.size)]
         made = machine.steps(calls, 0, 0)
         self.functions = np.array(made.once, np.int64)
         self.kept = made.code
         self.place = self.functions.ctypes.data
 
 
-def _kinds(x: Any) -> str:
-    """The words of one argument: of an array its handle, count, shape and strides."""
-    if isinstance(x, types.Array):
-        return "Pq" + 2 * x.ndim * "q"
-    return "d" if isinstance(x, types.Float) else "q"
+def _words(x: kinds.Argument) -> str:
+    """The words of one argument: of an array its handle and lengths."""
+    if isinstance(x, kinds.Array):
+        return "P" + x.ndim * "q"
+    return {"float": "d", "signed": "q", "unsigned": "Q"}[x.sort]
 
 
-def _call(kernel: Kernel, given: Sequence[Any], first: int) -> Native:
+def _call(kernel: Compiled, first: int) -> Native:
     """The call that takes its arguments from the words from a number on."""
-    arguments = [Argument("scratch", 0), Argument("scratch", 0)]
+    arguments = []
     at = first
-    for x in given:
-        if isinstance(x, types.Array):
-            size = 1 if isinstance(x.dtype, types.Boolean) else x.dtype.bitwidth // 8
-            arguments += [Argument("ptr", 0), Argument("ptr", 0), Argument("i64", Slot(at + 1))]
-            arguments += [Argument("i64", size), Argument("ptr", Slot(at, array=True))]
-            arguments += [Argument("i64", Slot(at + 2 + i)) for i in range(2 * x.ndim)]
+    for x in kernel.arguments:
+        if isinstance(x, kinds.Array):
+            arguments.append(Argument("ptr", Slot(at, array=True)))
+            arguments += [Argument("i64", Slot(at + 1 + i)) for i in range(x.ndim)]
         else:
-            kind = "double" if isinstance(x, types.Float) else "i64"
-            arguments.append(Argument(kind, Slot(at)))
-        at += len(_kinds(x))
-    return Native(machine.entry(kernel), "i32", tuple(arguments))
+            arguments.append(Argument("double" if x.sort == "float" else "i64", Slot(at)))
+        at += len(_words(x))
+    return Native(kernel.address, "void", tuple(arguments))
 
 
 @cache
@@ -72,12 +68,9 @@ def run(crew: team.Team, kernel: Kernel, parts: Sequence[Any], rest: Sequence[An
         for part in parts:
             rows = part[start:stop]
             kept.append(rows)
-            words += (machine.handle(rows), rows.size, *rows.shape, *rows.strides)
+            words += (handles.handle(rows), *rows.shape)
         for x in rest:
-            if isinstance(x, np.ndarray):
-                words += (machine.handle(x), x.size, *x.shape, *x.strides)
-            else:
-                words.append(x)
+            words += (handles.handle(x), *x.shape) if isinstance(x, np.ndarray) else (x,)
     buffer = ctypes.create_string_buffer(shared.layout.size)
     shared.layout.pack_into(buffer, 0, *words)
     crew.run(shared.place, ctypes.addressof(buffer))

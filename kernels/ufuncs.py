@@ -7,6 +7,7 @@ operands of other shapes. A loop is made for each count and size of operands, no
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -17,20 +18,35 @@ from gradnet.dtypes import DType
 
 from .compiler import Kernel, whole
 
-# What Numba makes its own ufuncs with.
-_numba: Any = import_module("numba.np.ufunc._internal")
+# Where NumPy's ufunc API has PyUFunc_FromFuncAndData, and what is no identity there.
+_FROM, _NONE = 1, -1
+_numpy: Any = import_module("numpy._core._multiarray_umath")
+
+
+@cache
+def _maker() -> Any:
+    """NumPy's function that makes a ufunc, and keeps nothing of what it is given."""
+    pointer: Any = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table: Any = (ctypes.c_void_p * (_FROM + 1)).from_address(pointer(_numpy._UFUNC_API, None))
+    number, text = ctypes.c_int, ctypes.c_char_p
+    given = (*[ctypes.c_void_p] * 3, *[number] * 4, text, text, number)
+    return ctypes.PYFUNCTYPE(ctypes.py_object, *given)(table[_FROM])
+
+
+# What the ufuncs refer to.
+_held: list[Any] = []
 
 
 def made(kernel: Kernel, given: DType, count: int, dtype: DType) -> np.ufunc:
     """The ufunc of a kernel that takes so many flat arrays of a dtype, and one for the result."""
-    from .replay import machine
-
     loop, code = _loop(given.itemsize, count, dtype.itemsize)
     native = whole(kernel)
-    found: np.ufunc = _numba.fromfunc(
-        "map", None, [loop], [[*[given.num] * count, dtype.num]], count, 1,
-        [machine.entry(native)], [code, native], _numba.PyUFunc_None,
-    )  # fmt: skip
+    functions, data = (ctypes.c_void_p * 1)(loop), (ctypes.c_void_p * 1)(native.address)
+    types = (ctypes.c_byte * (count + 1))(*[given.num] * count, dtype.num)
+    _held.append((functions, data, types, code, native))
+    places = [ctypes.addressof(x) for x in (functions, data, types)]
+    found: np.ufunc = _maker()(*places, 1, count, 1, _NONE, b"map", None, 0)
     return found
 
 
@@ -58,7 +74,6 @@ def _loop(given: int, count: int, size: int) -> tuple[int, Any]:
     code = Code(f"""
 define void @loop(ptr %places, ptr %lengths, ptr %steps, ptr %kernel) {{
 entry:
-%scratch = alloca [2 x i64]
 %n = load i64, ptr %lengths
 {chr(10).join(head)}
 br i1 {dense}, label %whole, label %look
@@ -82,9 +97,6 @@ ret void
 
 
 def _call(places: str, count: str, sizes: list[int]) -> str:
-    """A call of a kernel: Numba passes an array as its owner, counts, place, shape and strides."""
-    given = "".join(
-        f", ptr null, ptr null, i64 {count}, i64 {size}, ptr %{places}{i}, i64 {count}, i64 {size}"
-        for i, size in enumerate(sizes)
-    )
-    return f"%status_{places} = call i32 %kernel(ptr %scratch, ptr %scratch{given})"
+    """A call of a kernel: of each array its place and length."""
+    given = ", ".join(f"ptr %{places}{i}, i64 {count}" for i in range(len(sizes)))
+    return f"call void %kernel({given})"

@@ -14,6 +14,7 @@ from gradnet import blas
 from gradnet.backends import Array, Shape
 from gradnet.dtypes import DType
 
+from .. import handles
 from . import choice, driver
 from .build import code
 
@@ -73,8 +74,6 @@ class Way:
     def __init__(
         self, dtype: DType, shape: Shape, k: int, operands: list[choice.Operand], count: int
     ) -> None:
-        from ..replay import machine
-
         n, m = shape[-2:]
         self.made = made = code(dtype, choice.large(dtype, n, k, m))
         assert made is not None
@@ -86,9 +85,9 @@ class Way:
         work = n * k * m * dtype.itemsize // 4
         self.large = len(shape) == 2 and work >= blas.SHARED
         self.middling = len(shape) == 2 and work >= blas.SHARED // 2
-        self.handle = machine.handle
+        self.handle = handles.handle
         prototype = ctypes.PYFUNCTYPE if count * n * k * m < _LONG else ctypes.CFUNCTYPE
-        address = made.objects if machine.handle is id else made.places
+        address = made.objects if handles.DIRECT else made.places
         self.call: Callable[..., None] = prototype(None, *_ADDRESSES)(address)
         size = dtype.itemsize
         given = {"count": count, "n": n, "m": m, "k": k, "mode": plan.mode}

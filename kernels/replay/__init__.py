@@ -22,7 +22,7 @@ from gradnet.backends import Array, Backend, Formula, Replay
 from gradnet.program.calls import Action, Call, Live, Program, Storage, Value
 from gradnet.program.replay import Memory, Step, step
 
-from .. import compiler, lowering
+from .. import compiler, handles, lowering
 from ..fusion import fused
 from . import gate, machine, team
 from .lowerings import Lowering, Ranks, Unsupported
@@ -33,7 +33,7 @@ __all__ = ["compiled"]
 
 
 @cache
-def _kernel(build: Callable[..., Any], *arguments: Any, **options: Any) -> compiler.Kernel:
+def _kernel(build: Callable[..., Any], *arguments: Any, **options: Any) -> compiler.Compiled:
     """The kernel that a template builds; formulas are given as they are."""
     taken = [binding.source(x) if callable(x) else x for x in arguments]
     return compiler.compiled(*build(*taken, **options))
@@ -178,7 +178,7 @@ class _Run:
         self.direct = direct
 
     def __call__(self, given: list[Array]) -> None:
-        words: list[Any] = [*map(machine.handle, given)]
+        words: list[Any] = [*map(handles.handle, given)]
         for action in self._actions:
             words += action.result
         self._layout.pack_into(self._words, 0, *words)

@@ -8,26 +8,12 @@ they are, for the step finds their data, and numbers by the functions of Python'
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from .. import entries, handles
 from . import machine
-
-# A call with objects side by side, and how many (METH_FASTCALL of CPython's methodobject.h).
-_SIDE_BY_SIDE = 0x0080
-
-
-class _Definition(ctypes.Structure):
-    """PyMethodDef, what Python knows of a function that is machine code."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("code", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("text", ctypes.c_char_p),
-    )
 
 
 @cache
@@ -39,7 +25,7 @@ def _python(name: str) -> str:
 
 def possible() -> bool:
     """Whether this interpreter's objects can be read, and its functions made, in this way."""
-    return sys.implementation.name == "cpython" and machine.handle is id
+    return handles.DIRECT
 
 
 def text(kinds: str, status: int, alone: bool) -> str:
@@ -98,9 +84,4 @@ ret ptr %result
 
 def opened(code: machine.Code, *kept: Any) -> Callable[..., int]:
     """The gate of compiled code, which lives as long as that function, with all that is kept."""
-    definition = _Definition(b"step", code.address("gate"), _SIDE_BY_SIDE, None)
-    make = ctypes.PYFUNCTYPE(
-        ctypes.py_object, ctypes.POINTER(_Definition), ctypes.py_object, ctypes.py_object
-    )(("PyCFunction_NewEx", ctypes.pythonapi))
-    function: Callable[..., int] = make(ctypes.byref(definition), (code, definition, *kept), None)
-    return function
+    return entries.function(b"step", code.address("gate"), [code, *kept])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ import numpy as np
 
 from gradnet.backends import Shape
 
-from ..compiler import Kernel
+from .. import handles
+from ..compiler import Compiled
 from . import waits
 from .code import Code as Code
 
@@ -135,40 +135,19 @@ def _even(turns: Sequence[int], calls: Sequence[Item]) -> tuple[int, ...] | None
     return tuple(steps)
 
 
-def kernel_call(kernel: Kernel, *operands: Any) -> Native:
-    """A call of a Numba kernel: Blocks for its arrays, then ints, floats, or Slots for floats.
-
-    Numba's functions take where to put the result and the exception, then of each array the
-    owner, its parent, counts, data, shape and strides.
-    """
-    arguments = [Argument("scratch", 0), Argument("scratch", 0)]
+def kernel_call(kernel: Compiled, *operands: Any) -> Native:
+    """A call of a kernel: Blocks for its arrays, and ints, floats, or Slots for floats."""
+    arguments: list[Argument] = []
     for x in operands:
         if isinstance(x, Block):
-            count = 1
-            for n in x.shape:
-                count *= n
-            arguments += [Argument("ptr", 0), Argument("ptr", 0), Argument("i64", count)]
-            arguments += [Argument("i64", x.itemsize), Argument("ptr", x.place)]
-            arguments += [Argument("i64", n) for n in x.shape]
-            stride, strides = x.itemsize, []
-            for n in reversed(x.shape):
-                strides.append(stride)
-                stride *= n
-            arguments += [Argument("i64", stride) for stride in reversed(strides)]
+            arguments += [Argument("ptr", x.place), *(Argument("i64", n) for n in x.shape)]
         elif isinstance(x, Argument):
             arguments.append(x)
         elif isinstance(x, float | Slot):
             arguments.append(Argument("double", x))
         else:
             arguments.append(Argument("i64", x))
-    return Native(entry(kernel), "i32", tuple(arguments))
-
-
-def entry(kernel: Any) -> int:
-    """The address of a kernel's one compiled function."""
-    (compiled,) = kernel.overloads.values()
-    address: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    return address
+    return Native(kernel.address, "void", tuple(arguments))
 
 
 # Text
@@ -189,8 +168,6 @@ class _Writer:
 
     def argument(self, argument: Argument) -> str:
         kind, value = argument
-        if kind == "scratch":
-            return "ptr %scratch"
         if isinstance(value, Slot):
             return self._from_slot(kind, value)
         if kind == "ptr":
@@ -208,9 +185,9 @@ class _Writer:
             self.lines.append(f"{word} = load double, ptr {place}")
             return f"double {word}"
         self.lines.append(f"{word} = load i64, ptr {place}")
-        if slot.array and _DIRECT:
+        if slot.array and handles.DIRECT:
             data, found = self.fresh(), self.fresh()
-            self.lines.append(f"{data} = add i64 {word}, {object.__basicsize__}")
+            self.lines.append(f"{data} = add i64 {word}, {handles.DATA}")
             self.lines.append(f"{found} = inttoptr i64 {data} to ptr")
             word = self.fresh()
             self.lines.append(f"{word} = load i64, ptr {found}")
@@ -277,8 +254,7 @@ def _function(name: str, items: Sequence[Item], threads: int, control: int) -> s
         writer.item(item)
     body = "\n".join(writer.lines)
     return (
-        f"define void @{name}(ptr %slots) {{\nentry:\n%scratch = alloca [2 x i64]\n{body}\n"
-        "br label %stop\nstop:\nret void\n}\n"
+        f"define void @{name}(ptr %slots) {{\nentry:\n{body}\nbr label %stop\nstop:\nret void\n}}\n"
     )
 
 
@@ -345,37 +321,16 @@ ret void
 """
 
 
-def _address(x: Any) -> int:
-    return int(x.__array_interface__["data"][0])
-
-
-def _direct() -> bool:
-    """Whether an array object begins, after Python's head, with its data: so NumPy's C API says.
-
-    Reading it there takes a nanosecond, and asking the object a microsecond.
-    """
-    for x in (np.zeros(3), np.zeros((2, 2), np.float32)[1:], np.zeros(())):
-        place = id(x) + object.__basicsize__
-        if ctypes.c_size_t.from_address(place).value != _address(x):
-            return False
-    return True
-
-
-_DIRECT = sys.implementation.name == "cpython" and _direct()
-# What goes into a slot for an array.
-handle: Callable[[Any], int] = id if _DIRECT else _address
-
-
 def addressed(table: np.ndarray[Any, Any], count: int, behind: int) -> np.ndarray[Any, Any]:
     """Where to write the addresses of so many arrays in a table whose rows begin with their slots.
 
     They go into the slots, or into the columns from `behind` on, of which the slots tell then.
     """
-    if not _DIRECT:
+    if not handles.DIRECT:
         return table[:, :count]
     columns = table.strides[1] * np.arange(behind, behind + count)
     rows = table.strides[0] * np.arange(len(table))[:, None]
-    table[:, :count] = table.ctypes.data + rows + columns - object.__basicsize__
+    table[:, :count] = table.ctypes.data + rows + columns - handles.DATA
     return table[:, behind:]
 
 

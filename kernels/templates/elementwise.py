@@ -13,26 +13,22 @@ Text = tuple[str, str]
 def head(bits: int) -> str:
     """The names that kernels are written with."""
     return f"""
-T = np.float{bits}
-scalar = types.float64
-# Indices that begin at another number than 0: as such Numba would look for negative ones.
-U = np.uint64
+T = float{bits}
+scalar = float64
 
 
-def In(dimensions, kind=types.float{bits}):
-    return types.Array(kind, dimensions, "C", readonly=True)
+def In(dimensions, kind=float{bits}):
+    return Array(kind, dimensions)
 
 
-def Out(dimensions, kind=types.float{bits}):
-    return types.Array(kind, dimensions, "C")
+Out = In
 
 """
 
 
 def formula(source: binding.Source, bits: int, *, condition: bool = False) -> str:
     """The definition of `f`."""
-    options = f", results={source.results}" if source.results > 1 else ""
-    options += ", condition=True" if condition else ""
+    options = ", condition=True" if condition else ""
     return f'f = function({source.name!r}, """\n{source.text}""", {bits}{options})\n'
 
 
@@ -56,7 +52,7 @@ def map_kernel(source: binding.Source, bits: int, pattern: str, condition: bool)
     cut, whole, before, inside, values = {}, {}, [], [], []
     for number, letter in enumerate(pattern):
         name, kind = f"a{number}", letter.lower()
-        boolean = ", types.boolean" if letter.isupper() else ""
+        boolean = ", boolean" if letter.isupper() else ""
         if kind == "x":
             cut[name] = f"In({dimensions}{boolean})"
         elif kind == "c":
@@ -70,7 +66,7 @@ def map_kernel(source: binding.Source, bits: int, pattern: str, condition: bool)
             before.append(f"s{number} = " + (f"T({name})" if kind == "s" else f"{name}[0]"))
         value = {"x": f"{name}[{place}]", "r": f"{name}[j]", "y": f"y[{place}]"}
         values.append(value.get(kind, f"s{number}"))
-    taken = {**cut, "y": f"Out({dimensions}{', types.boolean' if condition else ''})", **whole}
+    taken = {**cut, "y": f"Out({dimensions}{', boolean' if condition else ''})", **whole}
     call = f"y[{place}] = f({', '.join(values)})"
     lines = [f"def kernel({', '.join(taken)}):", *(f"    {line}" for line in before)]
     if table:
@@ -121,12 +117,12 @@ def kernel(g, saved{"" if in_place else ", dz"}, sums, block{arguments}):
         end = b * block + block
         for i in range(b * block, end if end < g.shape[0] else g.shape[0]):
             for j in range(g.shape[1]):
-                v = f(g[U(i), j], saved[U(i), j]{operands})
-                {"g" if in_place else "dz"}[U(i), j] = v
+                v = f(g[i, j], saved[i, j]{operands})
+                {"g" if in_place else "dz"}[i, j] = v
                 sums[b, j] += v
 """
     given = "Out(2), In(2)" if in_place else "In(2), In(2), Out(2)"
-    taken = f"{given}, Out(2), types.intp"
+    taken = f"{given}, Out(2), int64"
     return head(bits) + formula(source, bits) + "\n" + text, taken + signature
 
 

@@ -14,4 +14,4 @@ def kernel(x, index, values):
         for j in range(x.shape[1]):
             x[r, j] += values[i, j]
 """
-    return head(bits) + text, "Out(2), In(1, types.int64), In(2)"
+    return head(bits) + text, "Out(2), In(1, int64), In(2)"

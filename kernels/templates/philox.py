@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from gradnet import binding, formulas, philox
 from gradnet.philox import central_quantile, minus_log, near_tail, normal_quantile
@@ -66,28 +64,19 @@ def _rounds(b: ir.IRBuilder, key: Any, low: Any, high: Any) -> list[Any]:
     return [x0, x1, x2, x3]
 
 
-@intrinsic
-def blocks(context: Any, key: Any, low: Any, high: Any, words: Any, place: Any) -> Any:
-    """Write the words of LANES counter blocks into an array, at a byte's place."""
+def blocks(b: ir.IRBuilder, key: Any, low: Any, high: Any, words: Any, place: Any) -> None:
+    """Code that writes the words of LANES counter blocks into an array, at a byte's place."""
+    x0, x1, x2, x3 = _rounds(b, key, low, high)
 
-    def emit(context: Any, b: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        key, low, high, words, place = values
-        x0, x1, x2, x3 = _rounds(b, key, low, high)
+    def mixed(a: Any, c: Any, order: list[int]) -> Any:
+        kind = ir.VectorType(ir.IntType(32), len(order))
+        return b.shuffle_vector(a, c, ir.Constant(kind, order))
 
-        def mixed(a: Any, c: Any, order: list[int]) -> Any:
-            kind = ir.VectorType(ir.IntType(32), len(order))
-            return b.shuffle_vector(a, c, ir.Constant(kind, order))
-
-        # Words 0 of all blocks, words 1, ... become blocks of four words.
-        joined = [mixed(a, c, list(range(2 * LANES))) for a, c in ((x0, x1), (x2, x3))]
-        order = [column * LANES + lane for lane in range(LANES) for column in range(4)]
-        data = context.make_array(signature.args[3])(context, b, words).data
-        target = b.gep(b.bitcast(data, ir.IntType(8).as_pointer()), [place])
-        pointer = b.bitcast(target, ir.VectorType(ir.IntType(32), 4 * LANES).as_pointer())
-        b.store(mixed(joined[0], joined[1], order), pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(key, low, high, words, place), emit
+    # Words 0 of all blocks, words 1, ... become blocks of four words.
+    joined = [mixed(a, c, list(range(2 * LANES))) for a, c in ((x0, x1), (x2, x3))]
+    order = [column * LANES + lane for lane in range(LANES) for column in range(4)]
+    target = b.gep(words, [place], source_etype=ir.IntType(8))
+    b.store(mixed(joined[0], joined[1], order), target, align=4)
 
 
 _KERNEL = f"""
@@ -98,11 +87,11 @@ def kernel(key, low, high, words, y):
     for begin in range(0, y.size, words.size):
         for place in range(0, {CHUNK}, {16 * LANES}):
             blocks(key, low, high, words, place)
-            next = low + np.uint64({LANES})
-            high += np.uint64(next < low)
+            next = low + uint64({LANES})
+            high += uint64(next < low)
             low = next
-        part = y[begin : begin + words.size]
-        for i in range(part.size):
+        left = y.size - begin
+        for i in range(left if left < words.size else words.size):
             w = words[i]
             {{number}}
 """
@@ -110,16 +99,16 @@ def kernel(key, low, high, words, y):
 # The integers made floats are signed, for which there are instructions. `m` has all bits set
 # where the highest bit of `w` is: it mirrors the upper half of the words onto the lower.
 _NUMBER = {
-    "bits32": "part[i] = w",
-    "bits64": "part[i] = w",
-    "uniform32": "part[i] = T(np.int32(w >> np.uint32(8))) * T(2.0**-24)",
-    "uniform64": "part[i] = T(np.int64(w >> np.uint64(11))) * T(2.0**-53)",
-    "normal32": """m = np.int32(w) >> np.int32(31)
-            p = (np.float64(np.int32(np.int32(w) ^ m)) + 0.5) * 2.0**-32
-            part[i] = T(f(p, m != np.int32(0)))""",
-    "normal64": """m = np.int64(w) >> np.int64(63)
-            p = (np.float64(np.int64(w) ^ m) + 0.5) * 2.0**-64
-            part[i] = f(p, m != np.int64(0))""",
+    "bits32": "y[begin + i] = w",
+    "bits64": "y[begin + i] = w",
+    "uniform32": "y[begin + i] = T(int32(w >> uint32(8))) * T(2.0**-24)",
+    "uniform64": "y[begin + i] = T(int64(w >> uint64(11))) * T(2.0**-53)",
+    "normal32": """m = int32(w) >> int32(31)
+            p = (float64(int32(int32(w) ^ m)) + 0.5) * 2.0**-32
+            y[begin + i] = T(f(p, m != int32(0)))""",
+    "normal64": """m = int64(w) >> int64(63)
+            p = (float64(int64(w) ^ m) + 0.5) * 2.0**-64
+            y[begin + i] = f(p, m != int64(0))""",
 }
 
 
@@ -130,6 +119,6 @@ def random(kind: str, bits: int) -> Text:
         source = binding.source(quantile_32 if bits == 32 else quantile_64)
         text += f'f = function({source.name!r}, """\n{source.text}""", 64)\n'
     text += _KERNEL.format(number=_NUMBER[f"{kind}{bits}"])
-    word = f"types.uint{bits}"
+    word = f"uint{bits}"
     result = f"Out(1, {word})" if kind == "bits" else "Out(1)"
-    return text, f"types.uint64, types.uint64, types.uint64, Out(1, {word}), {result}"
+    return text, f"uint64, uint64, uint64, Out(1, {word}), {result}"

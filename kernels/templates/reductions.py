@@ -35,12 +35,12 @@ def kernel(x, y):
             part = T(0)
             end = start + {BLOCK}
             for j in range(start, end if end < x.shape[1] else x.shape[1]):
-                part = lane_add(part, x[i, U(j)])
+                part = lane_add(part, x[i, j])
             v += part
         y[i] = v
 """
     return head(bits) + helpers(bits, "lane_add") + text, (
-        "In(2), Out(1, types.float64)" if wide else "In(2), Out(1)"
+        "In(2), Out(1, float64)" if wide else "In(2), Out(1)"
     )
 
 
@@ -55,6 +55,6 @@ def kernel(x, sums):
             end = b * {ROWS} + {ROWS}
             for i in range(b * {ROWS}, end if end < x.shape[1] else x.shape[1]):
                 for j in range(x.shape[2]):
-                    sums[a, b, j] += x[a, U(i), j]
+                    sums[a, b, j] += x[a, i, j]
 """
     return head(bits) + text, "In(3), Out(3)"

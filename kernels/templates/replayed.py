@@ -16,11 +16,11 @@ def kernel(x, y):
             part = T(0)
             end = start + {BLOCK}
             for j in range(start, end if end < x.shape[1] else x.shape[1]):
-                part = lane_add(part, x[i, U(j)])
+                part = lane_add(part, x[i, j])
             v += part
         y[i] = {"v" if wide else "T(v)"}
 """
-    result = "Out(1, types.float64)" if wide else "Out(1)"
+    result = "Out(1, float64)" if wide else "Out(1)"
     return head(bits) + helpers(bits, "lane_add") + text, f"In(2), {result}"
 
 
@@ -33,7 +33,7 @@ def kernel(x, y):
         v += x[i]
     y[0] = T(v)
 """
-    return head(bits) + text, "In(1, types.float64), Out(1)"
+    return head(bits) + text, "In(1, float64), Out(1)"
 
 
 def joined(bits: int) -> Text:
@@ -51,35 +51,35 @@ def kernel(x, y):
 
 def within(kind: str, whole: bool) -> Text:
     """Set `found[0]` to 1 where a value of that NumPy type is not in low ... high."""
-    bound = "types.int64" if whole else "scalar"
+    bound = "int64" if whole else "scalar"
     text = """
 def kernel(x, found, low, high):
     out = 0
     for i in range(x.size):
         out |= not (x[i] >= low and x[i] <= high)
-    if out:
+    if out != 0:
         found[0] = 1
 """
-    signature = f"In(1, types.{kind}), Out(1, types.int64), {bound}, {bound}"
+    signature = f"In(1, {kind}), Out(1, int64), {bound}, {bound}"
     return head(64) + text, signature
 
 
 def strided(kind: str, dense: bool) -> Text:
     """Elements in steps along four axes, in row-major order; `dense`: the last step is 1."""
-    last = "U(l)" if dense else "U(l * sl)"
+    last = "l" if dense else "l * sl"
     text = f"""
 def kernel(x, y, ni, nj, nk, nl, si, sj, sk, sl):
-    at = U(0)
+    at = 0
     for i in range(ni):
         for j in range(nj):
             for k in range(nk):
-                start = U(i * si + j * sj + k * sk)
+                start = i * si + j * sj + k * sk
                 for l in range(nl):
-                    y[at + U(l)] = x[start + {last}]
-                at += U(nl)
+                    y[at + l] = x[start + {last}]
+                at += nl
 """
-    counts = ", ".join(["types.int64"] * 8)
-    return head(64) + text, f"In(1, types.{kind}), Out(1, types.{kind}), {counts}"
+    counts = ", ".join(["int64"] * 8)
+    return head(64) + text, f"In(1, {kind}), Out(1, {kind}), {counts}"
 
 
 def picked(kind: str) -> Text:
@@ -91,9 +91,9 @@ def kernel(x, rows, y):
         if r < 0:
             r += x.shape[0]
         for j in range(x.shape[1]):
-            y[i, U(j)] = x[U(r), U(j)]
+            y[i, j] = x[r, j]
 """
-    return head(64) + text, f"In(2, types.{kind}), In(1, types.int64), Out(2, types.{kind})"
+    return head(64) + text, f"In(2, {kind}), In(1, int64), Out(2, {kind})"
 
 
 def filled(bits: int) -> Text:

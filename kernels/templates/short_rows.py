@@ -8,14 +8,12 @@ a vector apart are added first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from gradnet import formulas
 
@@ -26,7 +24,6 @@ log: Any = formulas.log
 where: Any = formulas.where
 INFINITY = float("inf")
 LANES = SHORT
-_build: Any = cgutils  # which has no types
 _WORD, _LONG = ir.IntType(32), ir.IntType(64)
 _LONGS = ir.VectorType(_LONG, LANES)
 _NUMBERS = ir.Constant(_LONGS, list(range(LANES)))
@@ -89,11 +86,38 @@ class _Rows:
 
     def room(self, kind: ir.Type) -> Value:
         """Memory for a value of each row of a block."""
-        return _build.alloca_once(self.builder, kind, size=LANES)
+        with self.builder.goto_entry_block():
+            place = self.builder.alloca(kind, LANES)
+        place.type = ir.PointerType()
+        place.align = 128  # that of the widest vector
+        return place
 
     def whole(self, room: Value) -> Value:
         """A number of each row as a vector."""
-        return self.builder.load(self.builder.bitcast(room, self.all.float.as_pointer()))
+        return self.builder.load(room, typ=self.all.float)
+
+    def at(self, place: Value, i: Value, kind: ir.Type) -> Value:
+        """The place of an element."""
+        return self.builder.gep(place, [i], source_etype=kind)
+
+    def get(self, place: Value, i: Value, kind: ir.Type) -> Value:
+        """An element."""
+        return self.builder.load(self.at(place, i, kind), typ=kind)
+
+    @contextmanager
+    def turns(self, count: Value) -> Iterator[Value]:
+        """The numbers below a count, which is not 0."""
+        b = self.builder
+        before, turn, after = b.block, b.append_basic_block(), b.append_basic_block()
+        b.branch(turn)
+        b.position_at_end(turn)
+        i = b.phi(_LONG)
+        i.add_incoming(_LONG(0), before)
+        yield i
+        following = b.add(i, _LONG(1))
+        i.add_incoming(following, b.block)
+        b.cbranch(b.icmp_signed("<", following, count), turn, after)
+        b.position_at_end(after)
 
     def ratio(self, a: Value, c: Value) -> Value:
         """a / c in float64, rounded."""
@@ -104,55 +128,49 @@ class _Rows:
         return b.fptrunc(b.fdiv(b.fpext(a, wide), b.fpext(c, wide)), self.all.float)
 
 
-def _cross_entropy(bits: int, context: Any, b: ir.IRBuilder, signature: Any, values: Any) -> Value:
-    """The losses and gradients of at most LANES rows, from row `begin` on."""
-    logits, targets, scales, losses, gradients = (
-        context.make_array(kind)(context, b, x)
-        for kind, x in zip(signature.args, values[:5], strict=False)
-    )
-    begin, count = values[5:]
+def _cross_entropy(bits: int, b: ir.IRBuilder, *values: Value) -> None:
+    """The losses and gradients of at most LANES rows of k classes, from row `begin` on."""
+    logits, targets, scales, losses, gradients, begin, count, k = values
     rows = _Rows(b, bits)
     one, every = rows.one, rows.all
-    k = _build.unpack_tuple(b, logits.shape)[1]
     columns, few = rows.below(k), rows.below(count)
     ahead = b.mul(begin, k)
-    source, goal = (b.gep(x.data, [ahead]) for x in (logits, gradients))
-    classes, scale, loss = (b.gep(x.data, [begin]) for x in (targets, scales, losses))
+    source, goal = (rows.at(x, ahead, one.float) for x in (logits, gradients))
+    classes = rows.at(targets, begin, _LONG)
+    scale, loss = (rows.at(x, begin, one.float) for x in (scales, losses))
     exponentials, totals, depths, factors, kept = (
         rows.room(kind) for kind in (every.float, *[one.float] * 4)
     )
-    nothing = ir.Constant(classes.type.pointee, 0)
-    with _build.for_range(b, count) as turn:
-        place = b.gep(source, [b.mul(turn.index, k)])
+    with rows.turns(count) as turn:
+        place = rows.at(source, b.mul(turn, k), one.float)
         x = rows.load(place, columns, -float("inf"))
         top = rows.folded(x, rows.larger)
         e = lowered(every, exponential, [x, top])
-        b.store(e, b.gep(exponentials, [turn.index]))
-        t = b.load(b.gep(classes, [turn.index]))
+        b.store(e, rows.at(exponentials, turn, every.float))
+        t = rows.get(classes, turn, _LONG)
         wrong = b.icmp_unsigned(">=", t, k)
-        t = b.select(wrong, nothing, t)
-        s = lowered(one, unlike, [b.uitofp(wrong, one.float), b.load(b.gep(scale, [turn.index]))])
-        depth = lowered(one, shifted, [b.load(b.gep(place, [t])), first(b, top)])
+        t = b.select(wrong, _LONG(0), t)
+        s = lowered(one, unlike, [b.uitofp(wrong, one.float), rows.get(scale, turn, one.float)])
+        depth = lowered(one, shifted, [rows.get(place, t, one.float), first(b, top)])
         for value, room in (
             (first(b, rows.folded(e, b.fadd)), totals),
             (depth, depths),
             (s, kept),
         ):
-            b.store(value, b.gep(room, [turn.index]))
+            b.store(value, rows.at(room, turn, one.float))
     total, s = rows.whole(totals), rows.whole(kept)
     value = b.fsub(lowered(every, log, [total]), rows.whole(depths))
     rows.store(lowered(every, spared, [value, s]), loss, few)
-    b.store(rows.ratio(s, total), b.bitcast(factors, every.float.as_pointer()))
-    with _build.for_range(b, count) as turn:
-        e = b.load(b.gep(exponentials, [turn.index]))
-        factor, s = (rows.spread(b.load(b.gep(x, [turn.index]))) for x in (factors, kept))
+    b.store(rows.ratio(s, total), factors)
+    with rows.turns(count) as turn:
+        e = rows.get(exponentials, turn, every.float)
+        factor, s = (rows.spread(rows.get(x, turn, one.float)) for x in (factors, kept))
         d = lowered(every, slope, [e, factor, every.number(0), s])
-        t = b.load(b.gep(classes, [turn.index]))
-        t = b.select(b.icmp_unsigned(">=", t, k), nothing, t)
+        t = rows.get(classes, turn, _LONG)
+        t = b.select(b.icmp_unsigned(">=", t, k), _LONG(0), t)
         hit = b.icmp_signed("==", _NUMBERS, rows.spread(t, _LONGS))
         d = b.select(hit, b.fsub(d, s), d)
-        rows.store(d, b.gep(goal, [b.mul(turn.index, k)]), columns)
-    return context.get_dummy_value()
+        rows.store(d, rows.at(goal, b.mul(turn, k), one.float), columns)
 
 
 def first(builder: ir.IRBuilder, x: Value) -> Value:
@@ -160,14 +178,4 @@ def first(builder: ir.IRBuilder, x: Value) -> Value:
     return builder.extract_element(x, _WORD(0))
 
 
-def _made(bits: int) -> Any:
-    def rows(
-        context: Any, x: Any, target: Any, scale: Any, loss: Any, dx: Any, begin: Any, count: Any
-    ) -> Any:
-        taken = x, target, scale, loss, dx, types.int64, types.int64
-        return types.void(*taken), partial(_cross_entropy, bits)
-
-    return intrinsic(rows)
-
-
-rows_32, rows_64 = _made(32), _made(64)
+rows_32, rows_64 = partial(_cross_entropy, 32), partial(_cross_entropy, 64)

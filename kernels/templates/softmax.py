@@ -68,8 +68,7 @@ def _sums(names: list[str], term: str) -> str:
         + "        for start in range(0, k, 512):\n"
         + each("{}_part = T(0)", 12)
         + "            end = start + 512\n"
-        + "            for r in range(start, end if end < k else k):\n"
-        + "                j = U(r)\n"
+        + "            for j in range(start, end if end < k else k):\n"
         + "".join(f"                {line}\n" for line in term.splitlines())
         + each("{0} += {0}_part", 12)
     )
@@ -120,7 +119,9 @@ from gradnet.kernels.templates.short_rows import LANES, rows_{bits} as rows
 
 def kernel(x, target, scale, loss, dx, smoothing):
     for begin in range(0, x.shape[0], LANES):
-        rows(x, target, scale, loss, dx, begin, min(LANES, x.shape[0] - begin))
+        left = x.shape[0] - begin
+        count = left if left < LANES else LANES
+        rows(x, target, scale, loss, dx, begin, count, x.shape[1])
 """
 # Of so many classes a row is one vector.
 SHORT = 16
@@ -138,7 +139,7 @@ def cross_entropy(bits: int, *, classes: bool, smooth: bool, short: bool) -> Tex
     `short` is what that function says of the number of classes.
     """
     if classes and short and not smooth:
-        signature = "In(2), In(1, types.int64), In(1), Out(1), Out(2), scalar"
+        signature = "In(2), In(1, int64), In(1), Out(1), Out(2), scalar"
         return head(bits) + _SHORT.format(bits=bits), signature
     sums = ["total"]
     term = "total_part = lane_add(total_part, dx[i, j])"
@@ -150,7 +151,7 @@ def cross_entropy(bits: int, *, classes: bool, smooth: bool, short: bool) -> Tex
         row += """
         t = target[i]
         if t < 0 or t >= k:
-            s = s if s == T(0) else T(np.nan)
+            s = s if s == T(0) else T(nan)
             t = 0
         v = log_total - shifted(x[i, t], top)
 """
@@ -179,5 +180,5 @@ def kernel(x, target, scale, loss, dx, smoothing):
             dx[i, j] = exponential(x[i, j], top)
 {_sums(sums, term)}{row}
 """
-    target = "In(1, types.int64)" if classes else "In(2)"
+    target = "In(1, int64)" if classes else "In(2)"
     return _kernel(bits, text), f"In(2), {target}, In(1), Out(1), Out(2), scalar"

@@ -27,7 +27,7 @@ def targets(large: bool) -> list[Any]:
     """This processor's tiles, and those of AVX2 as they are without AVX-512."""
     return [
         pytest.param(found, target, id=f"{found.width}x{found.bits}")
-        for target in (HOST, build.Target("haswell", ""))
+        for target in (HOST, build.Processor("haswell", ""))
         for dtype in DTYPES
         for features in ["+avx2,+fma" if target.cpu == "haswell" else target.features]
         for found in [build.shape(dtype, features, large)]
@@ -55,7 +55,7 @@ def address(x: Array) -> int:
 class Product:
     """A tile's machine code on arrays, in given blocks, into the middle of poisoned memory."""
 
-    def __init__(self, shape: Shape, target: build.Target) -> None:
+    def __init__(self, shape: Shape, target: build.Processor) -> None:
         self.shape = shape
         self.code = build.made(shape, target)
         self.call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(driver.ARGUMENTS))(
@@ -105,7 +105,7 @@ def close(c: Array, a: Array, b: Array) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
-def test_sizes_round_every_edge(shape: Shape, target: build.Target) -> None:
+def test_sizes_round_every_edge(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), f"f{shape.size}"
     rows, columns, width = shape.rows, shape.columns, shape.width
     heights = {1, 2, 3, rows - 1, rows, rows + 1, rows + 2, 2 * rows + 1, 3 * rows + 5}
@@ -119,7 +119,7 @@ def test_sizes_round_every_edge(shape: Shape, target: build.Target) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
-def test_blocks_and_layouts(shape: Shape, target: build.Target) -> None:
+def test_blocks_and_layouts(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), f"f{shape.size}"
     width = shape.width
     blocks = Blocks(width, shape.rows * 2, shape.columns)
@@ -134,7 +134,7 @@ def test_blocks_and_layouts(shape: Shape, target: build.Target) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
-def test_a_value_depends_on_its_row_and_column_alone(shape: Shape, target: build.Target) -> None:
+def test_a_value_depends_on_its_row_and_column_alone(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), f"f{shape.size}"
     n, k, m = 3 * shape.rows + 1, 5 * shape.width + 3, 2 * shape.columns + 7
     a, b = operands(n, k, m, dtype)
@@ -150,7 +150,7 @@ def test_a_value_depends_on_its_row_and_column_alone(shape: Shape, target: build
 
 
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
-def test_values_that_are_no_numbers(shape: Shape, target: build.Target) -> None:
+def test_values_that_are_no_numbers(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), np.dtype(f"f{shape.size}")
     n, k, m = shape.rows + 2, 19, shape.columns + 3
     a, b = (np.ones(x, dtype) for x in ((n, k), (k, m)))
@@ -169,7 +169,7 @@ def test_values_that_are_no_numbers(shape: Shape, target: build.Target) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), TARGETS)
-def test_a_sum_of_nothing_is_zero(shape: Shape, target: build.Target) -> None:
+def test_a_sum_of_nothing_is_zero(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), f"f{shape.size}"
     for n, m in ((5, 3), (shape.rows * 2, shape.columns * 2), (0, 4), (4, 0)):
         c = product(np.ones((n, 0), dtype), np.ones((0, m), dtype), Blocks(16, WHOLE, WHOLE))
@@ -177,7 +177,7 @@ def test_a_sum_of_nothing_is_zero(shape: Shape, target: build.Target) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), LARGE)
-def test_large_ones(shape: Shape, target: build.Target) -> None:
+def test_large_ones(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), f"f{shape.size}"
     rows, columns, width = shape.rows, shape.columns, shape.width
     sizes = [(n, 2 * width + 5, m) for n in (1, rows, 2 * rows + 1)
@@ -196,7 +196,7 @@ def test_large_ones(shape: Shape, target: build.Target) -> None:
 
 
 @pytest.mark.parametrize(("shape", "target"), LARGE)
-def test_large_ones_of_what_is_no_number(shape: Shape, target: build.Target) -> None:
+def test_large_ones_of_what_is_no_number(shape: Shape, target: build.Processor) -> None:
     product, dtype = Product(shape, target), np.dtype(f"f{shape.size}")
     n, k, m = shape.rows + 2, 19, shape.columns + 3
     a, b = (np.ones(x, dtype) for x in ((n, k), (k, m)))
@@ -344,7 +344,7 @@ def test_what_is_left_to_numpy() -> None:
 def test_the_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADNET_CACHE_DIR", str(tmp_path))
     shape = Shape(4, 2, 64)
-    target = build.Target("haswell", "")
+    target = build.Processor("haswell", "")
     written: list[int] = []
     text = driver.text
 

@@ -19,7 +19,7 @@ from gradnet.captured import Captured
 from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
-from gradnet.kernels import blas_entry  # noqa: E402
+from gradnet.kernels import blas_entry, handles  # noqa: E402
 from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
 
 Array = np.ndarray[Any, Any]
@@ -394,16 +394,16 @@ def test_a_forked_process_has_a_team_of_its_own() -> None:
 
 
 def test_machine_code_reads_arrays_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine._direct() is machine._DIRECT
+    assert handles._direct() is handles.DIRECT
     table = np.zeros((3, 5), np.uint64)
-    monkeypatch.setattr(machine, "_DIRECT", True)
+    monkeypatch.setattr(handles, "DIRECT", True)
     machine.addressed(table, 2, 3)[:] = 7
     # The slots tell where the addresses stand, as if those were the data of array objects.
     for row in table:
         for slot, place in zip(row[:2].tolist(), (3, 4), strict=True):
             assert slot + object.__basicsize__ == row[place:].ctypes.data
             assert ctypes.c_uint64.from_address(slot + object.__basicsize__).value == 7
-    monkeypatch.setattr(machine, "_DIRECT", False)
+    monkeypatch.setattr(handles, "DIRECT", False)
     machine.addressed(table, 2, 3)[:] = 9
     assert table[:, :2].tolist() == [[9, 9]] * 3
 
