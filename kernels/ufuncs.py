@@ -71,7 +71,8 @@ def _loop(given: int, count: int, size: int) -> tuple[int, Any]:
     ahead = []
     for i in numbers:
         ahead += [f"%m{i} = mul i64 %i, %s{i}", f"%q{i} = getelementptr i8, ptr %p{i}, i64 %m{i}"]
-    code = Code(f"""
+    code = Code(
+        f"""
 define void @loop(ptr %places, ptr %lengths, ptr %steps, ptr %kernel) {{
 entry:
 %n = load i64, ptr %lengths
@@ -92,7 +93,9 @@ br label %look
 end:
 ret void
 }}
-""")
+""",
+        keep=True,
+    )
     return code.address("loop"), code
 
 

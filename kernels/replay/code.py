@@ -9,15 +9,22 @@ from .waits import yields
 
 
 class Code:
-    """Functions of a text of LLVM's language, compiled, for as long as this object lives."""
+    """Functions of a text of LLVM's language, compiled, for as long as this object lives.
 
-    def __init__(self, text: str) -> None:
-        head = "declare i32 @sched_yield()\n" if yields() else ""
-        module = llvm.parse_assembly(head + text)
-        module.verify()
-        self.engine = llvm.create_mcjit_compiler(module, objects.machine(objects.host(), 1))
-        self.engine.finalize_object()
+    With `keep`, the code is kept on disk: it is that of every process.
+    """
+
+    def __init__(self, text: str, keep: bool = False) -> None:
+        def make() -> bytes:
+            head = "declare i32 @sched_yield()\n" if yields() else ""
+            module = llvm.parse_assembly(head + text)
+            module.verify()
+            made: bytes = objects.machine(objects.host(), 1).emit_object(module)
+            return made
+
+        self._engine = objects.Engine()
+        self._engine.load(objects.kept("code", (text, objects.host()), make) if keep else make())
 
     def address(self, name: str) -> int:
         """Where a function is."""
-        return int(self.engine.get_function_address(name))
+        return self._engine.address(name)

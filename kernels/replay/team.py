@@ -137,7 +137,7 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._code = machine.Code(_text())
+        self._code = machine.Code(_text(), keep=True)
         self._memory = np.zeros((size + 2) * _BOX // 8 + 16, np.int64)
         start = -(-self._memory.ctypes.data // _BOX) * _BOX
         # Two lines for the barrier, then the boxes.
