@@ -179,8 +179,11 @@ template <int L> static __device__ void store_all(const Flat& flat) {
     if constexpr (!last(L)) store_all<L + 1>(flat);
 }
 
-// Where row i of this step's batch is: as `order` says, or simply the next.
-static __device__ Wide row_of(const Wide* order, int i) { return order ? order[i] : i; }
+// Where row i of this step's batch is: as `order` says, from the end if negative, or simply the next.
+static __device__ Wide row_of(const Wide* order, int i, Wide n) {
+    const Wide row = order ? order[i] : i;
+    return row < 0 ? row + n : row;
+}
 
 // A block's columns of the rows of this step. A row that is out of range reads as NaN.
 static __device__ void fetch_rows(const float* x, const Wide* order, Wide n) {
@@ -188,7 +191,7 @@ static __device__ void fetch_rows(const float* x, const Wide* order, Wide n) {
     const int own = count(IN), first = begin(IN);
     for (int i = threadIdx.x; i < BATCH * OWN; i += THREADS) {
         const int column = i % OWN;
-        const Wide row = row_of(order, i / OWN);
+        const Wide row = row_of(order, i / OWN, n);
         float one = 0.0f;
         if (row < 0 || row >= n)
             one = nanf("");
@@ -245,7 +248,7 @@ static __device__ void loss(const Wide* classes, const Wide* order, Wide n) {
     __syncthreads();
     for (int i = threadIdx.x; i < own; i += THREADS) {
         float* z = memory(ROWS) + i * OUT;
-        const Wide row = row_of(order, first + i);
+        const Wide row = row_of(order, first + i, n);
         const Wide target = row >= 0 && row < n ? classes[row] : -1;
         const float chosen = target >= 0 && target < OUT ? z[target] : nanf("");
         float most = z[0], total = 0.0f;

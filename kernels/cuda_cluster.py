@@ -38,7 +38,10 @@ _ALIGNMENT = 64
 
 
 class Step(NamedTuple):
-    """A training step, and its arrays: those of a run, and those that stay."""
+    """A training step, and its arrays: those of a run, and those that stay.
+
+    order  which rows of x and classes, which stay then, a run takes; None where they are its own
+    """
 
     training: Training
     x: Value
@@ -47,6 +50,15 @@ class Step(NamedTuple):
     p: Value
     states: tuple[Value, ...]
     gradient: Value
+    order: Value | None
+
+
+class Pick(NamedTuple):
+    """A call that takes rows of a table that stays, by a run's own indices."""
+
+    call: int
+    table: Value
+    rows: Value
 
 
 def switched() -> str:
@@ -56,22 +68,44 @@ def switched() -> str:
 
 def whole_step(program: Program) -> Step | None:
     """The training step that a program is, or None where it is more, or something else."""
-    if len(program.inputs) != 2 or len(program.outputs) != 1:
+    if len(program.outputs) != 1:
         return None
     calls = Calls(program.calls, wide=True)
     found = list(layers(calls))
     following = {layer.x: layer for layer in found}
-    first = next((layer for layer in found if layer.x.storage.kind == "input"), None)
+    picks = _picks(calls)
+    own = (layer for layer in found if layer.x.storage.kind == "input" or layer.x in picks)
+    first = next(own, None)
     if first is None:
         return None
     stack = stacked(first, following, activated_alike)
     backward = backward_of(calls, tuple(stack))
     if stack[-1].formula is not None or backward is None:
         return None
-    return _step(program, calls, stack, backward)
+    return _step(program, calls, stack, backward, picks)
 
 
-def _step(program: Program, calls: Calls, stack: list[Layer], backward: Backward) -> Step | None:
+def _picks(calls: Calls) -> dict[Value, Pick]:
+    """Where rows are taken from a table, by what they make."""
+    found = {}
+    for i, call in calls.named("take"):
+        table, (rows, *more) = call.args
+        out = call.outs[0]
+        if more or out is None or not isinstance(rows, Value) or len(rows.shape) != 1:
+            continue
+        kinds = rows.storage.kind, table.storage.kind
+        if rows.dtype == np.dtype(np.int64) and kinds == ("input", "external"):
+            found[out] = Pick(i, table, rows)
+    return found
+
+
+def _step(
+    program: Program,
+    calls: Calls,
+    stack: list[Layer],
+    backward: Backward,
+    picks: dict[Value, Pick],
+) -> Step | None:
     (loss,) = program.outputs
     used = {i for layer in stack for i in (layer.product, layer.after)} | backward.calls
     losses = _losses(calls, stack[-1].y, backward.dy, loss)
@@ -79,6 +113,16 @@ def _step(program: Program, calls: Calls, stack: list[Layer], backward: Backward
         return None
     classes, ends = losses
     last = len(program.calls) - 1
+    given, order = (stack[0].x, classes), None
+    if picks:
+        if (
+            set(picks) != set(given)
+            or len({(p.rows, p.table.shape[0]) for p in picks.values()}) > 1
+        ):
+            return None
+        ends |= {pick.call for pick in picks.values()}
+        order = picks[classes].rows
+        given = (picks[stack[0].x].table, picks[classes].table)
     if len({*used, *ends, last}) != len(program.calls) or program.calls[last].method != "update":
         return None
     formula, (p, gradient, *states), _ = program.calls[last].args
@@ -96,14 +140,16 @@ def _step(program: Program, calls: Calls, stack: list[Layer], backward: Backward
     sizes = (stack[0].x.shape[1], *(layer.y.shape[1] for layer in stack))
     hidden = activation_of(stack[0]) if len(stack) > 1 else "relu"
     training = Training(sizes, stack[0].x.shape[0], hidden, update, offsets)
-    given = (stack[0].x, classes)
-    if {v.storage for v in given} != set(program.inputs):
+    brought = given if order is None else (order,)
+    if {v.storage for v in brought} != set(program.inputs):
         return None
-    if not all(v.offset == 0 and v.contiguous for v in (*given, loss)):
+    if not all(v.offset == 0 and v.contiguous for v in (*brought, loss)):
+        return None
+    if not all(v.contiguous for v in given):
         return None
     if cluster_step.refusal(training):
         return None
-    return Step(training, *given, loss, p, tuple(states), gradient)
+    return Step(training, *given, loss, p, tuple(states), gradient, order)
 
 
 def _losses(calls: Calls, z: Value, dz: Value, loss: Value) -> tuple[Value, set[int]] | None:

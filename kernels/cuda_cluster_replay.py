@@ -61,7 +61,8 @@ class Clustered(Graphs):
         self.faster: dict[bool, bool] = {}
         self._at_once = cuda_cluster.switched() == cuda_cluster.AT_ONCE
         self._made = 0
-        self._order = [program.places().index(v.storage) for v in (step.x, step.classes, step.loss)]
+        brought = (step.x, step.classes) if step.order is None else (step.order,)
+        self._order = [program.places().index(v.storage) for v in (*brought, step.loss)]
         self._words = MOST_RUNS * self._numbers.words
         self._table = backend.empty((self._words,), np.dtype(np.uint64))
 
@@ -85,31 +86,41 @@ class Clustered(Graphs):
         """Runs in a row by one launch, after one that brings their numbers."""
         step, launch, window = self.step, self._device.launch, self._backend.window
         self._room.order()
-        given = [word for row in rows for word in row]
-        given += [0] * (self._words - len(given))
-        launch(_numbers((), self._words, False), 1, self._table, *given)
+        words = [word for row in rows for word in row]
+        words += [0] * (self._words - len(words))
+        launch(_numbers((), self._words, False), 1, self._table, *words)
         scalars = window(self._table, 0, (2 * self._words,), (4,), step.p.dtype)
-        (x, classes, losses), strides = zip(*(places[i] for i in self._order), strict=True)
+        *given, (losses, ahead) = [places[i] for i in self._order]
         p, gradient, *states = self._lasting()
+        scalars_apart, losses_apart = 2 * self._numbers.words, ahead // step.loss.dtype.itemsize
+        x: Any
+        classes: Any
+        order: Any = None
+        if step.order is None:
+            n = step.training.batch
+            x, classes = (np.uintp(place) for place, _ in given)
+            steps = [
+                stride // v.dtype.itemsize
+                for (_, stride), v in zip(given, (step.x, step.classes), strict=True)
+            ]
+            apart = Apart(steps[0], steps[1], scalars_apart, losses_apart)
+        else:
+            n, order = step.x.shape[0], np.uintp(given[0][0])
+            x, classes = (self._array(v) for v in (step.x, step.classes))
+            apart = Apart(0, 0, scalars_apart, losses_apart)
         there = cluster_step.Places(
-            *(np.uintp(x), np.uintp(classes), scalars, p, tuple(states), np.uintp(losses)),
+            *(x, classes, scalars, p, tuple(states), np.uintp(losses)),
+            order=order,
             gradient=gradient,
         )
-        sizes = (v.dtype.itemsize for v in (step.x, step.classes, step.loss))
-        of_x, of_classes, of_losses = (
-            stride // size for stride, size in zip(strides, sizes, strict=True)
-        )
-        apart = Apart(of_x, of_classes, 2 * self._numbers.words, of_losses)
-        batch = step.training.batch
-        cluster_step.give(launch, step.training, there, batch, apart, len(rows))
+        cluster_step.give(launch, step.training, there, n, apart, len(rows))
+
+    def _array(self, v: Value) -> Array:
+        return self._backend.window(v.storage.array, v.offset, v.shape, v.strides, v.dtype)
 
     def _lasting(self) -> list[Array]:
         """The parameters, their gradient and their moments."""
-
-        def array(v: Value) -> Array:
-            return self._backend.window(v.storage.array, v.offset, v.shape, v.strides, v.dtype)
-
-        return [array(v) for v in (self.step.p, self.step.gradient, *self.step.states)]
+        return [self._array(v) for v in (self.step.p, self.step.gradient, *self.step.states)]
 
     # Which way is faster
 

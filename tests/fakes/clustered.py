@@ -85,7 +85,9 @@ def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
     for t in range(int(steps)):
         rows = x.reshape(-1)[t * apart["x"] :][: n * k].reshape(n, k)
         targets = classes.reshape(-1)[t * apart["classes"] :][:n]
-        chosen = order[t] if isinstance(order, np.ndarray) else np.arange(n)
+        chosen: Any = np.arange(n)
+        if isinstance(order, np.ndarray):
+            chosen = order.reshape(-1)[t * training.batch :][: training.batch]
         numbers = scalars.reshape(-1)[t * apart["scalars"] :][:count]
         loss, g = step(training, p, states, rows[chosen], targets[chosen], numbers)
         losses.reshape(-1)[t * apart["losses"]] = loss
