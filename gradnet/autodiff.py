@@ -14,7 +14,6 @@ from gradnet import dtypes
 from gradnet.errors import DTypeError, GraphError, ShapeError
 from gradnet.graph import (
     Context,
-    backpropagate,
     level,
     mode,
     next_id,
@@ -28,6 +27,7 @@ from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_li
 from gradnet.ops.joining import stack
 from gradnet.ops.shape import reshape
 from gradnet.tensor import Tensor
+from gradnet.walk import backpropagate
 
 Function = Callable[..., Any]
 Argnums = int | tuple[int, ...]

@@ -15,8 +15,9 @@ from gradnet.changes import Changes
 from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
 from gradnet.exchange import Exchange
-from gradnet.graph import Edge, Hook, backpropagate, leaf, recording
+from gradnet.graph import Edge, Hook, leaf, recording
 from gradnet.operators import Operators
+from gradnet.walk import backpropagate
 
 if TYPE_CHECKING:
     from typing import Self

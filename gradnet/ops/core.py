@@ -20,7 +20,6 @@ from gradnet.graph import (
     Node,
     Pending,
     Spec,
-    backpropagate,
     level,
     mode,
     next_id,
@@ -28,6 +27,7 @@ from gradnet.graph import (
     recording,
 )
 from gradnet.tensor import Tensor, fresh
+from gradnet.walk import backpropagate
 
 Cost = tuple[float, float]
 

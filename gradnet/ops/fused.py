@@ -13,7 +13,7 @@ from typing import Any
 from gradnet import binding, dtypes, precision
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.errors import DTypeError, ShapeError
-from gradnet.graph import Context, Edge, Node, Pending, destination, mode
+from gradnet.graph import Context, Edge, Node, Pending, mode
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, operands_of_one_dtype
 from gradnet.ops.elementwise import MULTIPLY, Elementwise, op
@@ -28,6 +28,7 @@ from gradnet.ops.shape import (
 )
 from gradnet.precision import Rounding
 from gradnet.tensor import Tensor
+from gradnet.walk import destination
 
 Scalars = tuple[Scalar, ...]
 
