@@ -91,7 +91,7 @@ def _linear_relu(*shapes: Shape) -> Cost:
 
 
 def _cross_entropy(shape: Shape) -> Cost:
-    from gradnet.ops.fused import CROSS_ENTROPY
+    from gradnet.ops.probabilities import CROSS_ENTROPY
 
     return CROSS_ENTROPY.cost(shape, itemsize=ITEMSIZE)
 

@@ -89,7 +89,8 @@ class Workload:
     def cost(self) -> tuple[float, float]:
         """(floating-point operations, bytes) of a step, by the costs that our ops declare."""
         from gradnet.ops.elementwise import op
-        from gradnet.ops.fused import _LINEAR_BACKWARD, CROSS_ENTROPY, LINEAR
+        from gradnet.ops.fused import _LINEAR_BACKWARD, LINEAR
+        from gradnet.ops.probabilities import CROSS_ENTROPY
 
         itemsize = np.dtype(self.dtype).itemsize
         hidden = op(self.activation)

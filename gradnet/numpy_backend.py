@@ -6,53 +6,21 @@ computed in float32 and rounded once.
 
 from __future__ import annotations
 
-import contextvars
 import math
-import threading
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradnet import binding, blas, philox
-from gradnet.array_functions import CORRECTED, ON_COMPLEX, round_to_tf32
+from gradnet.array_functions import round_to_tf32
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, float32, is_floating, is_half
+from gradnet.numpy_calls import bound, direct, filled, quiet, quietly
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
-
-# The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
-_SAME_NAME = (
-    *("add", "subtract", "multiply", "divide", "negative", "positive"),
-    *("remainder", "square", "sqrt", "reciprocal", "maximum", "minimum", "sign", "hypot"),
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "sin", "cos", "tan"),
-    *("sinh", "cosh", "tanh", "equal", "not_equal", "less", "less_equal", "greater"),
-    *("greater_equal", "logical_and", "logical_or", "logical_xor", "logical_not"),
-    *("bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "signbit"),
-    *("copysign", "nextafter", "floor", "ceil", "trunc", "frexp"),
-)
-_OTHER_NAME = {
-    "abs": "absolute",
-    "pow": "power",
-    "round": "rint",
-    "bitwise_invert": "invert",
-    "bitwise_left_shift": "left_shift",
-    "bitwise_right_shift": "right_shift",
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-    "atan2": "arctan2",
-    "asinh": "arcsinh",
-    "acosh": "arccosh",
-    "atanh": "arctanh",
-    "conj": "conjugate",
-}
-UFUNCS: dict[str, np.ufunc] = {
-    ours: getattr(np, theirs)
-    for ours, theirs in (*zip(_SAME_NAME, _SAME_NAME, strict=True), *_OTHER_NAME.items())
-}
 
 # Bytes of an array from which on it begins with a line of the cache.
 _LARGE, _LINE = 1 << 12, 64
@@ -72,76 +40,6 @@ _ADDING = frozenset(("sum", "prod"))
 _BLOCK = 128
 
 _BOOL = np.dtype(np.bool_)
-
-
-@cache
-def _namespace(dtype: DType) -> dict[str, Any]:
-    """What formulas call, for a dtype of the computation, which literals in `where` take."""
-
-    def where(condition: Any, a: Any, b: Any) -> Any:
-        if not isinstance(a, np.ndarray | np.generic) and not isinstance(
-            b, np.ndarray | np.generic
-        ):
-            a = dtype.type(a)
-        return np.where(condition, a, b)
-
-    names = {**UFUNCS, **CORRECTED, "where": where}
-    return {**names, **ON_COMPLEX} if dtype.kind == "c" else names
-
-
-def _bound(formula: Formula, dtype: DType) -> Callable[..., Any]:
-    """The formula on NumPy arrays: a ufunc where NumPy has it."""
-    function: Callable[..., Any] = binding.bind(formula, _namespace(dtype))
-    return function
-
-
-@cache
-def _direct(formula: Formula, dtype: DType) -> np.ufunc | None:
-    """The ufunc that is the whole formula, for a dtype that NumPy computes in itself."""
-    function = _bound(formula, dtype)
-    return function if isinstance(function, np.ufunc) and not is_half(dtype) else None
-
-
-def _filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
-    """The result as a new array of that shape and dtype, or in `out`."""
-    if out is not None:
-        quiet.call(np.copyto, out, result, casting="unsafe")
-        return out
-    result = np.asarray(result)
-    if result.dtype != dtype:
-        result = quiet.call(result.astype, dtype)
-    return result if result.shape == shape else np.broadcast_to(result, shape).copy()
-
-
-class _Quiet(threading.local):
-    """Calls functions where NumPy gives no floating-point warnings.
-
-    A context of this thread that has been told so once: entering np.errstate at every call takes
-    longer than a small array's sum.
-    """
-
-    def __init__(self) -> None:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore")
-        self.call = context.run
-
-
-quiet = _Quiet()
-
-
-def quietly(ufunc: np.ufunc, dtype: DType) -> Callable[..., Array]:
-    """A function of NumPy's on arrays and floats that gives no warnings, and always an array."""
-    ndarray = np.ndarray
-
-    def one(x: Any) -> Array:
-        result = quiet.call(ufunc, x)
-        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
-
-    def two(x: Any, y: Any) -> Array:
-        result = quiet.call(ufunc, x, y)
-        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
-
-    return one if ufunc.nin == 1 else two
 
 
 class NumpyBackend:
@@ -210,9 +108,9 @@ class NumpyBackend:
         common = arrays[0].dtype
         if common == _BOOL:
             common = next((x.dtype for x in arrays if x.dtype != _BOOL), common)
-        direct = _direct(formula, common)
-        if direct is not None:
-            result = quiet.call(direct, *xs, out=out)
+        ufunc = direct(formula, common)
+        if ufunc is not None:
+            result = quiet.call(ufunc, *xs, out=out)
             return result if isinstance(result, np.ndarray) else np.asarray(result, dtype)
         working = compute_dtype(common)
         if working != common:
@@ -224,17 +122,17 @@ class NumpyBackend:
             # NumPy's own scalars are not weak, unlike Python's.
             xs = tuple(x if isinstance(x, np.ndarray) else working.type(x) for x in xs)
         with np.errstate(all="ignore"):
-            result = _bound(formula, working)(*xs)
+            result = bound(formula, working)(*xs)
             if any(result is x for x in xs):
                 result = np.array(result)
             shape = np.broadcast_shapes(*(x.shape for x in arrays))
-            return _filled(result, shape, dtype, out)
+            return filled(result, shape, dtype, out)
 
     def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
-        direct = _direct(formula, given)
-        if direct is None:
+        ufunc = direct(formula, given)
+        if ufunc is None:
             return partial(self.map, formula, dtype=dtype)
-        return quietly(direct, dtype)
+        return quietly(ufunc, dtype)
 
     def reduce(
         self,
@@ -251,29 +149,29 @@ class NumpyBackend:
             result = quiet.call(ufunc.reduce, x, axis=axes, keepdims=keepdims)
             if out is None and result.dtype == dtype:
                 return np.asarray(result)
-            return _filled(result, np.shape(result), dtype, out)
+            return filled(result, np.shape(result), dtype, out)
         if kind == "sum" and is_floating(dtype):
             x = quiet.call(_partial_sums, x, axes, accumulated)
         result = quiet.call(ufunc.reduce, x, axis=axes, dtype=accumulated, keepdims=keepdims)
-        return _filled(result, np.shape(result), dtype, out)
+        return filled(result, np.shape(result), dtype, out)
 
     def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
         found = x.argmax(axis) if kind == "max" else x.argmin(axis)
-        return _filled(found, np.shape(found), np.dtype(np.int64), out)
+        return filled(found, np.shape(found), np.dtype(np.int64), out)
 
     def scan(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
         working = x.astype(compute_dtype(x.dtype), copy=False)
         accumulate = _REDUCERS[kind].accumulate
         result = quiet.call(accumulate, working, axis=axis, dtype=working.dtype)
-        return _filled(result, x.shape, x.dtype, out)
+        return filled(result, x.shape, x.dtype, out)
 
     def sort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         if descending:
             order = self.argsort(x, axis, True)
-            return _filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
+            return filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
         working = x.astype(np.float32 if is_half(x.dtype) else x.dtype)
         working.sort(axis, stable=True)
-        return _filled(working, x.shape, x.dtype, out)
+        return filled(working, x.shape, x.dtype, out)
 
     def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         x = x.astype(np.float32) if is_half(x.dtype) else x
@@ -283,8 +181,8 @@ class NumpyBackend:
                 order = np.argsort(x)
                 found = x[order]
                 if not (found[1:] == found[:-1]).any():
-                    return _filled(order, x.shape, np.dtype(np.int64), out)
-            return _filled(np.argsort(x, axis, stable=True), x.shape, np.dtype(np.int64), out)
+                    return filled(order, x.shape, np.dtype(np.int64), out)
+            return filled(np.argsort(x, axis, stable=True), x.shape, np.dtype(np.int64), out)
         # Ties keep their order when the reversed array is sorted upwards and reversed back. NaN,
         # sorted last, would come first that way: rotate each line to put its NaNs at the end.
         count = x.shape[axis]
@@ -295,14 +193,14 @@ class NumpyBackend:
                 [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
             )
             order = np.take_along_axis(order, (positions + missing) % max(count, 1), axis)
-        return _filled(order, x.shape, np.dtype(np.int64), out)
+        return filled(order, x.shape, np.dtype(np.int64), out)
 
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32 and a.dtype == float32:
             return self.matmul(round_to_tf32(a), round_to_tf32(b), out=out)
         if is_half(a.dtype):
             product = self.matmul(a.astype(np.float32), b.astype(np.float32))
-            return _filled(product, product.shape, a.dtype, out)
+            return filled(product, product.shape, a.dtype, out)
         blas.prepare(a.size * b.shape[-1])
         return quiet.call(np.matmul, a, b, out=out)
 
@@ -343,7 +241,7 @@ class NumpyBackend:
         out: Array | None = None,
     ) -> Array:
         result = philox.random(kind, key, counter, shape, dtype)
-        return _filled(result, shape, dtype, out)
+        return filled(result, shape, dtype, out)
 
     def linalg(self, function: str, *xs: Array, **options: Any) -> Any:
         room, _, name = function.partition(".")
@@ -384,7 +282,7 @@ class NumpyBackend:
         shifted, exponentials, total = _softmax_parts(working)
         with np.errstate(all="ignore"):
             result = shifted - np.log(total) if log else exponentials / total
-        return _filled(result, x.shape, x.dtype, out)
+        return filled(result, x.shape, x.dtype, out)
 
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, scale: Array | float, smoothing: float
@@ -421,7 +319,7 @@ class NumpyBackend:
         working = compute_dtype(dtype)
         operands = [x.astype(working, copy=False) for x in arrays]
         with np.errstate(all="ignore"):
-            new = _bound(formula, working)(*operands, *(working.type(s) for s in scalars))
+            new = bound(formula, working)(*operands, *(working.type(s) for s in scalars))
         for target, value in zip((arrays[0], *arrays[2:]), new, strict=True):
             np.copyto(target, value, casting="same_kind")
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from gradnet.dtypes import DType
-from gradnet.numpy_backend import UFUNCS
+from gradnet.numpy_calls import UFUNCS
 
 
 @cache

@@ -17,7 +17,8 @@ from gradnet import binding, formulas
 from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Formula, Scalar, Shape
 from gradnet.dtypes import DType, bool_
-from gradnet.numpy_backend import UFUNCS, NumpyBackend, quiet, quietly
+from gradnet.numpy_backend import NumpyBackend
+from gradnet.numpy_calls import UFUNCS, quiet, quietly
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel

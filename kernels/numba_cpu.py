@@ -17,7 +17,7 @@ import numpy as np
 from gradnet import binding, blas, philox
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, float32, is_half
-from gradnet.numpy_backend import quiet
+from gradnet.numpy_calls import quiet
 
 from . import compiler, tables, threads
 from .compiler import Kernel

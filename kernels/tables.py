@@ -8,7 +8,8 @@ import numpy as np
 
 from gradnet.backends import Array
 from gradnet.dtypes import DType, float64
-from gradnet.numpy_backend import NumpyBackend, quiet
+from gradnet.numpy_backend import NumpyBackend
+from gradnet.numpy_calls import quiet
 
 from . import compiler, operands, threads
 from .compiler import Kernel

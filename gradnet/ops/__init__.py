@@ -31,7 +31,8 @@ from gradnet.ops.creation import (
     zeros,
     zeros_like,
 )
-from gradnet.ops.fused import linear, log_softmax, softmax, softmax_cross_entropy
+from gradnet.ops.fused import linear
+from gradnet.ops.probabilities import log_softmax, softmax, softmax_cross_entropy
 from gradnet.ops.elementwise import clip
 from gradnet.ops.complex import conj, imag, real
 from gradnet.ops.index import (

@@ -18,7 +18,7 @@ from gradnet.kernels.nvrtc import CudaProgram
 
 from fakes import fused
 from gradnet import binding
-from gradnet.numpy_backend import UFUNCS
+from gradnet.numpy_calls import UFUNCS
 
 
 def layers(training: Training, flat: Any) -> list[tuple[Any, Any]]:

@@ -16,7 +16,7 @@ from gradnet.kernels.fused_mlp import Network
 from gradnet.kernels.nvrtc import CudaProgram
 
 from gradnet import binding
-from gradnet.numpy_backend import UFUNCS
+from gradnet.numpy_calls import UFUNCS
 
 _NUMPY = {**UFUNCS, "where": np.where}
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradnet import binding, formulas
 from gradnet.formulas import abs, ceil, copysign, floor, isfinite, isinf, nextafter, round, trunc
-from gradnet.numpy_backend import UFUNCS
+from gradnet.numpy_calls import UFUNCS
 
 pytest.importorskip("numba")
 

@@ -1,0 +1,117 @@
+"""Formulas as functions of NumPy arrays, and NumPy's functions called without warnings."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradnet import binding
+from gradnet.array_functions import CORRECTED, ON_COMPLEX
+from gradnet.backends import Array, Formula, Shape
+from gradnet.dtypes import DType, is_half
+
+# The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
+_SAME_NAME = (
+    *("add", "subtract", "multiply", "divide", "negative", "positive"),
+    *("remainder", "square", "sqrt", "reciprocal", "maximum", "minimum", "sign", "hypot"),
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "sin", "cos", "tan"),
+    *("sinh", "cosh", "tanh", "equal", "not_equal", "less", "less_equal", "greater"),
+    *("greater_equal", "logical_and", "logical_or", "logical_xor", "logical_not"),
+    *("bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "signbit"),
+    *("copysign", "nextafter", "floor", "ceil", "trunc", "frexp"),
+)
+_OTHER_NAME = {
+    "abs": "absolute",
+    "pow": "power",
+    "round": "rint",
+    "bitwise_invert": "invert",
+    "bitwise_left_shift": "left_shift",
+    "bitwise_right_shift": "right_shift",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "atan2": "arctan2",
+    "asinh": "arcsinh",
+    "acosh": "arccosh",
+    "atanh": "arctanh",
+    "conj": "conjugate",
+}
+UFUNCS: dict[str, np.ufunc] = {
+    ours: getattr(np, theirs)
+    for ours, theirs in (*zip(_SAME_NAME, _SAME_NAME, strict=True), *_OTHER_NAME.items())
+}
+
+
+@cache
+def _namespace(dtype: DType) -> dict[str, Any]:
+    """What formulas call, for a dtype of the computation, which literals in `where` take."""
+
+    def where(condition: Any, a: Any, b: Any) -> Any:
+        if not isinstance(a, np.ndarray | np.generic) and not isinstance(
+            b, np.ndarray | np.generic
+        ):
+            a = dtype.type(a)
+        return np.where(condition, a, b)
+
+    names = {**UFUNCS, **CORRECTED, "where": where}
+    return {**names, **ON_COMPLEX} if dtype.kind == "c" else names
+
+
+def bound(formula: Formula, dtype: DType) -> Callable[..., Any]:
+    """The formula on NumPy arrays: a ufunc where NumPy has it."""
+    function: Callable[..., Any] = binding.bind(formula, _namespace(dtype))
+    return function
+
+
+@cache
+def direct(formula: Formula, dtype: DType) -> np.ufunc | None:
+    """The ufunc that is the whole formula, for a dtype that NumPy computes in itself."""
+    function = bound(formula, dtype)
+    return function if isinstance(function, np.ufunc) and not is_half(dtype) else None
+
+
+def filled(result: Any, shape: Shape, dtype: DType, out: Array | None) -> Array:
+    """The result as a new array of that shape and dtype, or in `out`."""
+    if out is not None:
+        quiet.call(np.copyto, out, result, casting="unsafe")
+        return out
+    result = np.asarray(result)
+    if result.dtype != dtype:
+        result = quiet.call(result.astype, dtype)
+    return result if result.shape == shape else np.broadcast_to(result, shape).copy()
+
+
+class _Quiet(threading.local):
+    """Calls functions where NumPy gives no floating-point warnings.
+
+    A context of this thread that has been told so once: entering np.errstate at every call takes
+    longer than a small array's sum.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.call = context.run
+
+
+quiet = _Quiet()
+
+
+def quietly(ufunc: np.ufunc, dtype: DType) -> Callable[..., Array]:
+    """A function of NumPy's on arrays and floats that gives no warnings, and always an array."""
+    ndarray = np.ndarray
+
+    def one(x: Any) -> Array:
+        result = quiet.call(ufunc, x)
+        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
+
+    def two(x: Any, y: Any) -> Array:
+        result = quiet.call(ufunc, x, y)
+        return result if isinstance(result, ndarray) else np.asarray(result, dtype)
+
+    return one if ufunc.nin == 1 else two
