@@ -155,7 +155,9 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                     if parent is not None and t is not None
                 ]
             if not keep:
-                node.release()
+                # As `release`, in place.
+                node.inputs = None
+                node.kept = node.outputs = node.parents = ()
             node = None
         for number in sorted(leaves, reverse=True):
             node, gs = leaves[number]

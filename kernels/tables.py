@@ -17,7 +17,8 @@ from .maps import placed
 from .operands import FLOATS
 from .templates import reductions
 
-_KINDS = frozenset(("sum", "max", "min"))
+_JOIN = {"max": np.maximum, "min": np.minimum}
+_KINDS = frozenset(("sum", *_JOIN))
 
 # A row of so many elements is summed in blocks, whatever the number of threads.
 _LONG_ROW = 1 << 19
@@ -32,6 +33,8 @@ def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
 def of_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
     n, m = table.shape
+    if n == 1 and m >= _LONG_ROW and kind != "sum":
+        return quiet.call(_JOIN[kind].reduce, table, axis=1)
     if n == 1 and m >= _LONG_ROW:
         # So that threads can share it, it becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
@@ -39,8 +42,7 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
         if whole < m:
             rest = of_rows(kind, np.ascontiguousarray(table[:, whole:]), bits)
             blocks = np.concatenate([blocks, rest])
-        join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[kind]
-        return quiet.call(join.reduce, blocks, keepdims=True)
+        return quiet.call(np.add.reduce, blocks, keepdims=True)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
     kernel = _kernel(bits, kind)
     if n * m < 2 * threads.SHARE:
@@ -62,7 +64,8 @@ def of_columns(table: Array, bits: int) -> Array:
         threads.share(
             lambda start, stop: kernel(table[:, start * block : stop * block], sums[:, start:stop]),
             sums.shape[1],
-            threads.whole_rows(threads.SHARE, block * m),
+            # One thread reads nearly as fast as the memory gives.
+            threads.whole_rows(4 * threads.SHARE, block * m),
         )
     return joined(sums)
 
@@ -111,6 +114,5 @@ class Reductions(NumpyBackend):
         elif kind == "sum":
             result = of_columns(x.reshape(outer, count, inner), bits)
         else:
-            join = np.maximum if kind == "max" else np.minimum
-            result = join.reduce(x.reshape(outer, count, inner), axis=1)
+            result = _JOIN[kind].reduce(x.reshape(outer, count, inner), axis=1)
         return placed(result, shape, dtype, out)

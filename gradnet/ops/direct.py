@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradnet import dtypes, formulas, modes
-from gradnet.backends import Array
+from gradnet.backends import Array, Shape
 from gradnet.graph import Edge, Node, Pending, Spec, mode, node_of
 from gradnet.ops.mapped import broadcast_shape, sum_to
 from gradnet.tensor import Tensor, fresh
@@ -86,8 +86,6 @@ def two(op: Elementwise) -> Callable[[Any, Any], Tensor]:
                 y, second = b.array, b.node
                 if y.dtype is not dtype or b.backend is not backend:
                     return plain((a, b))
-                if x.shape != y.shape:
-                    broadcast_shape(name, (x.shape, y.shape))
             elif type(b) in SIMPLE:
                 y = float(b)
             else:
@@ -103,7 +101,11 @@ def two(op: Elementwise) -> Callable[[Any, Any], Tensor]:
         owner, run, parameters = way
         if owner is not backend:
             run = ways.on(backend, dtype)
-        result = run(x, y)
+        try:
+            result = run(x, y)
+        except ValueError:
+            broadcast_shape(name, [array.shape for array in (x, y) if hasattr(array, "shape")])
+            raise
         if (first is None and second is None) or not differentiable or not mode.recording:
             return fresh(result, backend)
         both = first is not None
@@ -125,6 +127,8 @@ def two(op: Elementwise) -> Callable[[Any, Any], Tensor]:
                 b.check_current(name)
             if keeps_b:
                 kept += ((b, version),)
+            elif saved is not a and y.shape == saved.shape:
+                other = saved
             else:
                 other = _spec(Spec, (y.shape, dtype))
         node = node_of(op, (saved, other), kept, (first, second), parameters, backend)
@@ -234,24 +238,45 @@ def pull(parts: Sequence[Part | None], on_complex: Pull) -> Pull:
         if g.dtype in _COMPLEX:
             return on_complex(node, g, leaves)
         (edge,) = node.parents
-        return () if edge is None or only is None else ((edge, only(node, g)),)
+        return () if edge is None or first is None else ((edge, first(node, g)),)
+
+    def of_two(node: Node, g: Array, leaves: Pending) -> Sequence[Pair]:
+        if g.dtype in _COMPLEX:
+            return on_complex(node, g, leaves)
+        left, right = node.parents
+        a, b = node.inputs  # type: ignore[misc]  # the walk has seen that they are there
+        shape = g.shape
+        if left is not None and first is not None:
+            y = g if first is same else first(node, g)
+            into = a.array.shape if isinstance(a, Tensor) else a.shape
+            if into != shape:
+                y = _sum_to(node, y, into)
+            if right is None or second is None:
+                return ((left, y),)
+        elif right is None or second is None:
+            return ()
+        z = g if second is same else second(node, g)
+        into = b.array.shape if isinstance(b, Tensor) else b.shape
+        if into != shape:
+            z = _sum_to(node, z, into)
+        return ((right, z),) if left is None or first is None else ((left, y), (right, z))
 
     def of_several(node: Node, g: Array, leaves: Pending) -> Sequence[Pair]:
         if g.dtype in _COMPLEX:
             return on_complex(node, g, leaves)
         found: list[Pair] = []
-        shape = g.shape
         for edge, own, x in zip(node.parents, parts, node.inputs or (), strict=True):
             if edge is not None and own is not None:
-                y = g if own is same else own(node, g)
+                y = own(node, g)
                 into = x.array.shape if isinstance(x, Tensor) else x.shape
-                if into != shape:
-                    backend: Any = node.backend
-                    y = sum_to(fresh(y, backend), into).array
-                found.append((edge, y))
+                found.append((edge, y if into == g.shape else _sum_to(node, y, into)))
         return found
 
-    if len(parts) != 1:
-        return of_several
-    (only,) = parts
-    return of_one
+    first, second = (*parts, None)[:2]
+    return of_one if len(parts) == 1 else of_two if len(parts) == 2 else of_several
+
+
+def _sum_to(node: Node, y: Array, shape: Shape) -> Array:
+    """A cotangent summed over the axes along which an operand was broadcast."""
+    backend: Any = node.backend
+    return sum_to(fresh(y, backend), shape).array
