@@ -47,6 +47,7 @@ class Node:
     """One recorded op, or (without an op) a leaf that gradients are collected for."""
 
     __slots__ = (
+        "__weakref__",
         "backend",
         "hooks",
         "id",

@@ -199,7 +199,8 @@ class NumbaBackend(Maps, Reductions):
             return super().matmul(a, b, out=out, tf32=True)
         if out is None and a.ndim > 1 < b.ndim and a.dtype in FLOATS:
             rows, columns = a.shape[-2], b.shape[-1]
-            if rows < choice.LEAST or columns < choice.LEAST:
+            few = a.size * columns < blas.SHARED
+            if few and (rows < choice.LEAST or columns < choice.LEAST):
                 # Never our own product: as below, in few steps.
                 blas.prepare(a.size * columns)
                 return quiet.call(np.matmul, a, b)
