@@ -34,7 +34,10 @@ class WorkerError(Exception):
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a process that imports this checkout."""
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), **(extra or {})}
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(places), **(extra or {})}
+    # Installed packages have their bytecode beside them; the checkout may keep its own.
+    found.pop("PYTHONDONTWRITEBYTECODE", None)
+    return found
 
 
 class Worker:

@@ -53,7 +53,10 @@ class NumpyBackend:
         if size < _LARGE:
             return np.empty(shape, dtype)
         # Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.
-        memory = np.empty(size + _LINE, np.uint8)
+        try:
+            memory = np.empty(size + _LINE, np.uint8)
+        except (MemoryError, ValueError):
+            return np.empty(shape, dtype)  # names what was asked for
         start = -memory.__array_interface__["data"][0] % _LINE
         return np.ndarray(shape, dtype, memory, start)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradnet.errors import DeviceError
 
-INSTALL = "run pip install 'gradnet-backend[cuda13]' (or [cuda12] for a driver older than 580)"
+INSTALL = 'run pip install ".[cuda13]" in the checkout of gradnet'
 
 
 def cupy_packages() -> list[str]:
@@ -26,7 +26,9 @@ def load_cupy() -> Any:
     Raises DeviceError where it is missing, is there twice, or does not fit this machine.
     """
     if importlib.util.find_spec("cupy") is None:
-        raise DeviceError(f"CuPy is not installed; {INSTALL}")
+        raise DeviceError(
+            f"CuPy is not installed; {INSTALL} (or [cuda12] for a driver older than 580)"
+        )
     packages = cupy_packages()
     if len(packages) > 1:
         raise DeviceError(

@@ -29,6 +29,7 @@ from gradnet.errors import DeviceError
 
 from . import cuda_names, nvrtc
 from .cache import cache_directory
+from .cuda_driver import INSTALL
 from .cuda_templates.program import Program
 
 # What a program's parameters are: NumPy's types of the numbers. Pointers are arrays.
@@ -79,10 +80,7 @@ def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
     """
     if importlib.util.find_spec("numba_cuda") is None:
         # The CUDA target that Numba itself brings is an old one.
-        raise DeviceError(
-            "CUDA kernels need numba-cuda, which is not installed; run pip install "
-            "'gradnet-backend[cuda13]'"
-        )
+        raise DeviceError(f"CUDA kernels need numba-cuda, which is not installed; {INSTALL}")
     from numba import cuda, types
 
     names = cuda_names.device_names(program.bits)
@@ -109,7 +107,7 @@ def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
             raise
         raise DeviceError(
             f"NVIDIA's compiler library libNVVM is missing ({str(error).strip().splitlines()[0]}); "
-            "run pip install 'gradnet-backend[cuda13]', or set CUDA_HOME to a CUDA toolkit"
+            f"{INSTALL}, or set CUDA_HOME to a CUDA toolkit"
         ) from error
     ptx: bytes = text.encode() if isinstance(text, str) else text
     return ptx

@@ -12,6 +12,7 @@ from typing import Any
 
 from gradnet.errors import DeviceError
 
+from .cuda_driver import INSTALL
 from .cuda_templates.program import Program
 
 # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED of the driver's interface: clusters of more
@@ -84,8 +85,7 @@ def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[b
         from cuda.core import ProgramOptions
     except ImportError as error:
         raise DeviceError(
-            f"NVRTC without a device needs cuda-core, which is not installed ({error}); run pip "
-            "install 'gradnet-backend[cuda13]'"
+            f"NVRTC without a device needs cuda-core, which is not installed ({error}); {INSTALL}"
         ) from error
     major, minor = architecture
     options = ProgramOptions(
@@ -115,6 +115,6 @@ def headers() -> list[str]:
         if all(found):
             return list(dict.fromkeys(found))
     raise DeviceError(
-        f"CUDA's headers ({', '.join(_HEADERS)}) are not installed; run pip install "
-        "'gradnet-backend[cuda13]', or set CUDA_HOME to a CUDA toolkit"
+        f"CUDA's headers ({', '.join(_HEADERS)}) are not installed; {INSTALL}, or set CUDA_HOME "
+        "to a CUDA toolkit"
     )

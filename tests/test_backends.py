@@ -389,3 +389,9 @@ def test_what_cannot_be_mixed(apart: gn.Tensor) -> None:
             mix()
     assert apart.tolist() == [1, 2, 3]
     assert apart.assign_(other).backend is not other.backend
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_too_little_memory_is_told_by_the_shape_asked_for(name: str) -> None:
+    with pytest.raises(MemoryError, match=r"shape \(1000000, 1000000000\) and data type float32"):
+        gn.empty((10**6, 10**9), backend=backends.get(name))

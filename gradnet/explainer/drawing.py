@@ -163,8 +163,8 @@ def figure(e: Explanation, *, theme: str = "light") -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise ExplainError(
-            "a drawing in this format needs matplotlib; install gradnet-backend[plot], or save "
-            "it as .svg or .dot"
+            'a drawing in this format needs matplotlib: run pip install ".[plot]" in the checkout '
+            "of gradnet, or save it as .svg or .dot"
         ) from None
     colors, plan = _theme(theme), layout.place(e)
     drawn = Figure(figsize=(plan.width / 72, plan.height / 72), dpi=DOTS_PER_INCH)

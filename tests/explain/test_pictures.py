@@ -254,7 +254,7 @@ def test_without_matplotlib(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ExplainError, match=r"needs matplotlib; install gradnet-backend\[plot\]"):
+    with pytest.raises(ExplainError, match=r"needs matplotlib: run pip install"):
         e.save(tmp_path / "e.png")
     assert not list(tmp_path.iterdir())
     assert e.save(tmp_path / "e.svg").exists()
