@@ -17,7 +17,7 @@ from gradnet import binding, blas, philox
 from gradnet.array_functions import round_to_tf32
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, float32, is_floating, is_half
-from gradnet.numpy_calls import bound, direct, filled, quiet, quietly
+from gradnet.numpy_calls import bound, direct, filled, order_of_distinct, quiet, quietly
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
@@ -180,10 +180,8 @@ class NumpyBackend:
         x = x.astype(np.float32) if is_half(x.dtype) else x
         if not descending:
             if x.dtype.kind in "iu" and x.ndim == 1:
-                # Several times as fast; numbers that differ have only one order.
-                order = np.argsort(x)
-                found = x[order]
-                if not (found[1:] == found[:-1]).any():
+                order = order_of_distinct(x)
+                if order is not None:
                     return filled(order, x.shape, np.dtype(np.int64), out)
             return filled(np.argsort(x, axis, stable=True), x.shape, np.dtype(np.int64), out)
         # Ties keep their order when the reversed array is sorted upwards and reversed back. NaN,

@@ -144,6 +144,19 @@ def test_sorting_puts_nan_last(dtype: str) -> None:
     assert places.tolist() == [[2, 3], [2, 1]]
 
 
+@pytest.mark.parametrize("low", [1, 1 << 40, 1 << 63])
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64])
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 3000])
+def test_integers_that_differ_little_or_not(count: int, dtype: Any, low: int) -> None:
+    """Whether they differ in their high bits, in their low ones, or are equal."""
+    generator = np.random.default_rng(count)
+    high = generator.integers(0, 2**63, count, dtype=np.uint64) // np.uint64(low) * np.uint64(low)
+    for x in (high, high + np.arange(count)[::-1].astype(np.uint64), high.repeat(2)):
+        keys = x.astype(dtype)
+        found = gn.argsort(gn.asarray(keys)).numpy()
+        np.testing.assert_array_equal(found, np.argsort(keys, stable=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, bool])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_sorting_is_stable_in_both_directions(dtype: Any, axis: int) -> None:
