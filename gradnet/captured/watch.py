@@ -19,6 +19,8 @@ _OPAQUE = (type, BuiltinFunctionType, CodeType)
 _FOREIGN = sys.stdlib_module_names | {"numpy", "gradnet"}
 # Whose objects hold nothing that a function of tensors would read.
 _CLOSED = (_FOREIGN - {"gradnet", "__main__"}) | {"numba", "llvmlite"}
+# Backends and what is looked up on them: they change, and what a function computes does not.
+_LOOKED_UP = ("gradnet.kernels.", "gradnet.numpy_backend", "gradnet.ways")
 _MOST = 100_000
 
 
@@ -56,7 +58,7 @@ class Watch:
             self._places.append((x, x.array, x.node is None))
         elif isinstance(x, np.ndarray):
             self.arrays[id(x)] = x
-        elif isinstance(x, _OPAQUE):
+        elif isinstance(x, _OPAQUE) or type(x).__module__.startswith(_LOOKED_UP):
             return
         elif isinstance(x, FunctionType):
             yield from self._in_function(x, path)

@@ -292,6 +292,19 @@ def test_the_quick_way_sees_layouts_and_gradients_left_behind(backend: Backend) 
     assert gn.all(added == gradient(x) + 1.0)
 
 
+def test_what_is_looked_up_for_an_op_is_no_value_of_the_function(backend: Backend) -> None:
+    op = gn.ops.elementwise("tanh")
+    captured = gn.capture(lambda x: op(x) * 2.0)
+    x = gn.asarray([1.0, 2.0])
+    for dtype in (gn.float32, gn.float64):
+        op(gn.asarray([1.0], dtype=dtype))
+        assert gn.all(captured(x) == op(x) * 2.0)
+    with gn.backends.use("numpy"):
+        op(gn.asarray([1.0]))
+    assert gn.all(captured(x) == op(x) * 2.0)
+    assert captured.recordings == 1
+
+
 def test_python_values_that_change_are_seen(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ def test_steps_with_rows_of_their_own(device: Shim, training: Training) -> None:
 
 def test_rows_and_classes_out_of_range(device: Shim) -> None:
     training = CASES[0]
-    for name, bad in (("order", -1), ("order", 50), ("classes", 3), ("classes", -1)):
+    for name, bad in (("order", -51), ("order", 50), ("classes", 3), ("classes", -1)):
         arguments = given(training, steps=1)
         places = arguments[name].reshape(-1)
         places[arguments["order"][0, 2] if name == "classes" else 2] = bad
