@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, peers, text
+from benchmarks.fitting.jobs import SCRIPTS
+from benchmarks.suites import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -23,7 +25,7 @@ END = "<!-- end of the table -->"
 
 
 def section(report: dict[str, Any], file: str) -> str:
-    """The table of the steps in a report, and the sentence on how it was measured."""
+    """The tables of the steps and of whole processes, and how they were measured."""
     rows = []
     for name, part in report["suites"]["step"]["workloads"].items():
         contenders, verdict = part["contenders"], part["verdict"]
@@ -50,11 +52,44 @@ def section(report: dict[str, Any], file: str) -> str:
         *("best peer", "captured faster"),
     ]
     about = machine.sentence(report["machine"])
-    return (
-        f"{text.table(header, rows)}\n\n"
+    shown = [
+        text.table(header, rows),
         "A step's median time, in brackets over its own matrix products in the same round "
-        f"([all figures]({file})).\nMeasured on {about}."
-    )
+        f"([all figures]({file})).",
+    ]
+    if "fit" in report["suites"]:
+        shown += [
+            processes(report["suites"]["fit"]["jobs"]),
+            "Whole processes from a cold start, imports included, the best mode of each: seconds "
+            "to the goal, or for all epochs. In brackets the test accuracy or, of california, the "
+            "RMSE of the standardised target.",
+        ]
+    return "\n\n".join([*shown, f"Measured on {about}."])
+
+
+def processes(jobs: dict[str, Any]) -> str:
+    """The table of whole processes: each package's fastest on each job."""
+    packages = (fit.OURS, "torch", "jax", "sklearn")
+    rows = []
+    for name, part in jobs.items():
+        job = part["job"]
+        key = "median" if job["goal"] is None else "to_goal"
+        end = f"{job['epochs']} epochs" if job["goal"] is None else f"to {job['goal']}"
+        row = [name, f"{title(job)}, {end}"]
+        for package in packages:
+            found = [
+                contender
+                for script, contender in part["contenders"].items()
+                if SCRIPTS[script][2] == package
+                and script != fit.COMMAND
+                and contender["epochs"]
+                and contender[key] is not None
+            ]
+            best = min(found, key=lambda contender: float(contender[key]), default=None)
+            score = "" if best is None else f" ({abs(best['score']):.3f})"
+            row.append("-" if best is None else text.seconds(best[key]) + score)
+        rows.append(row)
+    return text.table(["job", "network, rows", "gradnet", "PyTorch", "JAX", "scikit-learn"], rows)
 
 
 def title(record: dict[str, Any]) -> str:

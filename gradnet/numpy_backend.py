@@ -6,7 +6,6 @@ computed in float32 and rounded once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,20 @@ from gradnet import binding, blas, philox
 from gradnet.array_functions import round_to_tf32
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, float32, is_floating, is_half
-from gradnet.numpy_calls import bound, direct, filled, order_of_distinct, quiet, quietly
+from gradnet.numpy_calls import (
+    bound,
+    copied,
+    direct,
+    empty,
+    filled,
+    order_of_distinct,
+    quiet,
+    quietly,
+)
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
 
-# Bytes of an array from which on it begins with a line of the cache.
-_LARGE, _LINE = 1 << 12, 64
 _REDUCERS: dict[str, np.ufunc] = {
     "sum": np.add,
     "prod": np.multiply,
@@ -49,16 +55,7 @@ class NumpyBackend:
     device: str = "cpu"
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
-        size = math.prod(shape) * dtype.itemsize if shape else 0
-        if size < _LARGE:
-            return np.empty(shape, dtype)
-        # Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.
-        try:
-            memory = np.empty(size + _LINE, np.uint8)
-        except (MemoryError, ValueError):
-            return np.empty(shape, dtype)  # names what was asked for
-        start = -memory.__array_interface__["data"][0] % _LINE
-        return np.ndarray(shape, dtype, memory, start)
+        return empty(shape, dtype)
 
     def full(self, shape: Shape, value: Scalar, dtype: DType, *, out: Array | None = None) -> Array:
         out = self.empty(shape, dtype) if out is None else out
@@ -71,7 +68,7 @@ class NumpyBackend:
         return (start + step * np.arange(count)).astype(dtype)
 
     def from_host(self, x: np.ndarray[Any, Any], *, copy: bool) -> Array:
-        return x.copy() if copy else x
+        return copied(x) if copy else x
 
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
         host: np.ndarray[Any, Any] = x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -45,6 +46,34 @@ UFUNCS: dict[str, np.ufunc] = {
     ours: getattr(np, theirs)
     for ours, theirs in (*zip(_SAME_NAME, _SAME_NAME, strict=True), *_OTHER_NAME.items())
 }
+
+# Bytes of an array from which on it begins with a line of the cache.
+_LARGE, _LINE = 1 << 12, 64
+
+
+def empty(shape: Shape, dtype: DType) -> Array:
+    """An uninitialised array in C order; a large one begins at a multiple of 64 bytes.
+
+    Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.
+    """
+    size = math.prod(shape) * dtype.itemsize if shape else 0
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    try:
+        memory = np.empty(size + _LINE, np.uint8)
+    except (MemoryError, ValueError):
+        return np.empty(shape, dtype)  # names what was asked for
+    start = -memory.__array_interface__["data"][0] % _LINE
+    return np.ndarray(shape, dtype, memory, start)
+
+
+def copied(x: Array) -> Array:
+    """An array of the same values in memory of its own, in C order."""
+    if x.nbytes < _LARGE:
+        return x.copy()
+    found = empty(x.shape, x.dtype)
+    np.copyto(found, x)
+    return found
 
 
 @cache

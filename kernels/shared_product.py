@@ -19,6 +19,7 @@ import numpy as np
 from gradnet import blas
 from gradnet.backends import Array
 from gradnet.dtypes import DType
+from gradnet.numpy_calls import empty
 
 from . import blas_entry, gemm
 from .gemm import arrays, build
@@ -82,7 +83,7 @@ def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
     if crew is None or made is None or left is None or right is None:
         return None
     (n, k), m, size = a.shape, b.shape[1], a.itemsize
-    c = np.empty((n, m), a.dtype) if out is None else out
+    c = empty((n, m), a.dtype) if out is None else out
     if not c.flags.c_contiguous or not k:
         return None
     at, bt, ct = (x.__array_interface__["data"][0] for x in (a, b, c))

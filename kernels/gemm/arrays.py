@@ -13,6 +13,7 @@ import numpy as np
 from gradnet import blas
 from gradnet.backends import Array, Shape
 from gradnet.dtypes import DType
+from gradnet.numpy_calls import empty
 
 from .. import handles
 from . import choice, driver
@@ -121,7 +122,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array | None:
     if way is None:
         return _many(a, b, out) if max(a.ndim, b.ndim) > 3 else None
     if out is None:
-        c = np.empty(way.shape, a.dtype)
+        c = empty(way.shape, a.dtype)
     elif _writable(out, way.shape, a, b):
         c = out
     else:
@@ -163,7 +164,7 @@ def _many(a: Array, b: Array, out: Array | None) -> Array | None:
         return None
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (np.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (a, b))
-    c = np.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
+    c = empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
     for index in np.ndindex(stack[:-1]):
         if matmul(a[index], b[index], c[index]) is None:
             return None

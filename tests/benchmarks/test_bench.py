@@ -292,6 +292,28 @@ def test_the_readme_gets_its_table(report: dict[str, Any]) -> None:
         readme_table.replaced("nothing", table)
 
 
+def test_the_readme_tells_of_whole_processes() -> None:
+    def told(median: float, to_goal: float | None, epochs: int = 3) -> dict[str, Any]:
+        return {"median": median, "to_goal": to_goal, "score": -0.5, "epochs": epochs}
+
+    job = {"sizes": [2, 3], "batch": 8, "goal": 0.9, "epochs": 7}
+    contenders = {
+        "gradnet": told(4.0, 3.0),
+        "gradnet-command": told(1.0, 1.0),
+        "torch-eager": told(5.0, None),
+        "torch-fused": told(9.0, 8.0),
+        "import-torch": told(0.5, None, epochs=0),
+        "jax-scan": told(2.0, None),
+    }
+    part = {"job": job, "contenders": contenders}
+    table = readme_table.processes({"a": part, "b": part | {"job": job | {"goal": None}}})
+    first, second = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]
+    )
+    assert first == ["a", "2-3, 8, to 0.9", "3 s (0.500)", "8 s (0.500)", "-", "-"]
+    assert second == ["b", "2-3, 8, 7 epochs", "4 s (0.500)", "5 s (0.500)", "2 s (0.500)", "-"]
+
+
 def test_the_readme_has_the_table_of_the_results() -> None:
     readme = readme_table.README.read_text("utf-8")
     assert readme.count(readme_table.BEGIN) == readme.count(readme_table.END) == 1
