@@ -41,7 +41,7 @@ class Base:
     SHARE_HEAVY = 1 << 9
     SHARE_PRODUCT = 1 << 18
     # A whole program that is: with less, a team loses more to a busy processor than it gains.
-    SHARED_PROGRAM = 12
+    SHARED_PROGRAM = 24
 
     def __init__(
         self,
