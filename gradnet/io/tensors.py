@@ -148,7 +148,7 @@ def _metadata(path: str | os.PathLike[str], described: dict[str, str]) -> dict[s
         raise DataError(
             f"{path} has format version {version}, written by gradnet "
             f"{described.get('gradnet_version')}; this gradnet reads version {FORMAT_VERSION}: "
-            "install a newer one"
+            "upgrade gradnet"
         )
     try:
         metadata = json.loads(described["metadata"])
