@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from gradnet import ops
 from gradnet.formulas import UPDATES, Update
 from gradnet.optim.flat import Progress
-from gradnet.optim.optimizer import Group, Optimizer, Parameters
+from gradnet.optim.group import Group
+from gradnet.optim.optimizer import Optimizer, Parameters
 from gradnet.optim.settings import BETAS, FLAG, NONNEGATIVE, UNIT, Settings
 from gradnet.tensor import Tensor
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradnet.formulas import UPDATES, Update
-from gradnet.optim.optimizer import Group, Optimizer, Parameters
+from gradnet.optim.group import Group
+from gradnet.optim.optimizer import Optimizer, Parameters
 from gradnet.optim.settings import BETAS, NONNEGATIVE, Settings
 
 __all__ = ["Lion"]

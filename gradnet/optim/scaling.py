@@ -12,7 +12,8 @@ from gradnet.errors import DTypeError, GraphError
 from gradnet.ops.traced import bind_to_tensors
 from gradnet.optim.clipping import mark, pieces
 from gradnet.optim.flat import Flat
-from gradnet.optim.optimizer import Group, Optimizer
+from gradnet.optim.group import Group
+from gradnet.optim.optimizer import Optimizer
 from gradnet.optim.settings import POSITIVE, whole
 from gradnet.tensor import Tensor
 
