@@ -48,7 +48,7 @@ UFUNCS: dict[str, np.ufunc] = {
 }
 
 # Bytes of an array from which on it begins with a line of the cache.
-_LARGE, _LINE = 1 << 12, 64
+_LARGE, LINE = 1 << 12, 64
 
 
 def empty(shape: Shape, dtype: DType) -> Array:
@@ -60,10 +60,10 @@ def empty(shape: Shape, dtype: DType) -> Array:
     if size < _LARGE:
         return np.empty(shape, dtype)
     try:
-        memory = np.empty(size + _LINE, np.uint8)
+        memory = np.empty(size + LINE, np.uint8)
     except (MemoryError, ValueError):
         return np.empty(shape, dtype)  # names what was asked for
-    start = -memory.__array_interface__["data"][0] % _LINE
+    start = -memory.__array_interface__["data"][0] % LINE
     return np.ndarray(shape, dtype, memory, start)
 
 

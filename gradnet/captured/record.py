@@ -14,6 +14,7 @@ import numpy as np
 from gradnet import host, modes
 from gradnet.backends import Array, Backend
 from gradnet.errors import CaptureError
+from gradnet.numpy_calls import LINE
 from gradnet.program.calls import Action, Call, Live, Program, Storage, Value, mapped
 from gradnet.tensor import Tensor
 
@@ -84,8 +85,9 @@ class Recorder:
         self.backend = backend
         self._watched = watched
         self.program = Program([], [])
-        # By the id of the array that owns the memory, with what has it forgotten when that dies.
-        self._storages: dict[int, tuple[Storage, Any]] = {}
+        # By the id of the array that owns the memory, with its address and what has it forgotten
+        # when that dies.
+        self._storages: dict[int, tuple[Storage, int, Any]] = {}
         self._hosts: dict[int, tuple[host.Stateful, Any]] = {}
         self._depth = 0
         self._reading = False
@@ -95,20 +97,24 @@ class Recorder:
 
     # Memory
 
-    def _storage(self, root: Array, kind: str) -> Storage:
+    def _storage(self, array: Array, kind: str) -> tuple[Storage, int]:
+        """The memory that an array is in, and its address."""
+        root = _root(array)
         number = id(root)
-        if number in self._storages:
-            return self._storages[number][0]
-        nbytes = int(root.nbytes)
+        known = self._storages.get(number)
+        if known is not None:
+            return known[:2]
         if kind == "external":
-            found = Storage(kind, nbytes, root)
-            self._storages[number] = found, None
+            found, start = Storage(kind, int(root.nbytes), root), address(root)
+            self._storages[number] = found, start, None
         else:
-            # What the run makes is freed when it would be without a recording.
-            found = Storage(kind, nbytes, None)
+            # What the run makes is freed when it would be without a recording. Bytes around a
+            # result, which have it begin at a line of the cache, are nobody's.
+            whole = array if _padded(array, root) else root
+            found, start = Storage(kind, int(whole.nbytes), None), address(whole)
             gone = weakref.ref(root, lambda _: self._storages.pop(number, None))
-            self._storages[number] = found, gone
-        return found
+            self._storages[number] = found, start, gone
+        return found, start
 
     def value(self, array: Array, kind: str = "external") -> Value:
         """An array as a place in memory; of memory not seen before, of that kind."""
@@ -118,7 +124,8 @@ class Recorder:
                 own = _Span(array)
                 if span.low <= own.low and own.high <= span.high:
                     return _placed(array, span.storage, place - span.start)
-        return _placed(array, self._storage(root, kind), place - address(root))
+        storage, start = self._storage(array, kind)
+        return _placed(array, storage, place - start)
 
     def _argument(self, x: Any) -> Any:
         if isinstance(x, _LiveInt | _LiveFloat):
@@ -320,6 +327,16 @@ def _root(array: Array) -> Array:
     while _is_array(getattr(array, "base", None)):
         array = array.base
     return array
+
+
+def _padded(array: Array, root: Array) -> bool:
+    """Whether an array is all of the memory that another owns, but for less than a line's bytes."""
+    return (
+        array is not root
+        and root.dtype == np.uint8
+        and 0 <= root.nbytes - array.nbytes <= LINE
+        and bool(array.flags.c_contiguous)
+    )
 
 
 def address(array: Array) -> int:

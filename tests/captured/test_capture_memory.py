@@ -91,6 +91,21 @@ def test_a_step_is_planned_into_little_more_than_it_must_hold(name: str) -> None
     assert Layout(recording.program.calls).nbytes <= needed(work)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_products_of_a_step_end_where_they_are_for(backend: str) -> None:
+    if backend not in gn.backends.available():
+        pytest.skip(f"the {backend} backend is not here")
+    with gn.backends.use(backend):
+        step = gn.capture(step_of(STEPS["mnist"]))
+        step(*batch_of(STEPS["mnist"]))
+    (recording,) = step._known.values()
+    calls = recording.program.calls
+    assert [call.method for call in calls if call.method in ("cast", "matmul")] == ["matmul"] * 5
+    made = [value for call in calls for value in call.writes if value.storage.kind == "temporary"]
+    assert made
+    assert all(value.whole for value in made)
+
+
 def test_a_recording_holds_no_more_than_a_plain_run_and_the_plan() -> None:
     with gn.backends.use("numpy"):
         weights = [gn.ones((256, 256)) for _ in range(12)]
