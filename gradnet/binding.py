@@ -154,7 +154,7 @@ def source(formula: Formula, literal: str = "T") -> Source:
         definition.body, definition.returns = statements(definition), None
         own = {name: _fresh(name, taken) for name in body.own & supplied}
         _Typed(body, names, own, literal).visit(definition)
-        definition.name = names[one] = _fresh(f"f_{one.__name__}", taken)
+        definition.name = names[one] = _fresh(defined(one.__name__), taken | _not_its(one))
         taken.add(definition.name)
         texts.append(ast.unparse(definition))
     return Source(
@@ -167,6 +167,17 @@ def source(formula: Formula, literal: str = "T") -> Source:
         primitives=tuple(sorted(primitives - {"where"})),
         literal=literal if re.search(rf"\b{literal}\(", "".join(texts)) else None,
     )
+
+
+def defined(name: str) -> str:
+    """What a text calls its definition of a formula of the catalogue; no other is called so."""
+    return f"f_{name}"
+
+
+def _not_its(formula: Formula) -> set[str]:
+    """The name of a definition that a formula must not have, for it is the catalogue's."""
+    name = formula.__name__
+    return set() if formulas.FORMULAS.get(name, formula) is formula else {defined(name)}
 
 
 def combine(

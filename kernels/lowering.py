@@ -16,7 +16,7 @@ from llvmlite import ir
 from gradnet import binding
 from gradnet.errors import DTypeError
 
-from .templates import elementary
+from .templates import elementary, gaussian
 
 Value = Any
 Parsed = dict[str, ast.FunctionDef]
@@ -171,6 +171,12 @@ _OWN: dict[str, Callable[..., Value]] = {
     "lane_add": lambda target, a, b: target.builder.fadd(a, b, flags=("reassoc",)),
     "lane_multiply": lambda target, a, b: target.builder.fmul(a, b, flags=("reassoc",)),
 }
+# Formulas of this target: primitives, and what stands for formulas that a text defines.
+_FORMULAS: dict[tuple[str, int], Any] = {
+    **elementary.FORMULAS,
+    **{(binding.defined(name), bits): f for (name, bits), f in gaussian.FORMULAS.items()},
+}
+_BOUNDS = {binding.defined("minimum"): "<", binding.defined("maximum"): ">"}
 _ARITHMETIC = {ast.Add: "fadd", ast.Sub: "fsub", ast.Mult: "fmul", ast.Div: "fdiv"}
 _LOGIC = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
 COMPARISON = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
@@ -222,12 +228,16 @@ class _Lowering:
         raise LoweringError(f"the compiled CPU target does not take `{ast.unparse(node)}`")
 
     def called(self, name: str, values: list[Value]) -> Value:
-        if name in self.parsed:
-            return self.call(name, values)[0]
         if name == "where":
             return self.select(*values)
+        if name in _BOUNDS and isinstance(values[1], ir.Constant):
+            # No literal is NaN: one comparison does for both of the formula's, one instruction.
+            beyond = self.target.builder.fcmp_unordered(_BOUNDS[name], *values)
+            return self.select(beyond, *values)
+        formula = _FORMULAS.get((name, self.target.bits))
+        if formula is None and name in self.parsed:
+            return self.call(name, values)[0]
         values = [self.target.as_float(value) for value in values]
-        formula = elementary.FORMULAS.get((name, self.target.bits))
         if formula is None:
             return self.target.primitive(name, values)
         return lowered(self.target, formula, values)
@@ -280,10 +290,7 @@ def refusal(source: binding.Source) -> str | None:
     """Why this target does not compile a formula, or None where it does."""
     for name in source.primitives:
         if not (
-            name in _INSTRUCTIONS
-            or name in _LIBRARY
-            or name in _OWN
-            or (name, 32) in elementary.FORMULAS
+            name in _INSTRUCTIONS or name in _LIBRARY or name in _OWN or (name, 32) in _FORMULAS
         ):
             return f"it has no {name!r}"
     for node in ast.walk(ast.parse(source.text)):

@@ -27,9 +27,9 @@ Out = In
 
 
 def formula(source: binding.Source, bits: int, *, condition: bool = False) -> str:
-    """The definition of `f`."""
+    """The definition of `f`, and that its loops are worth the widest vectors."""
     options = ", condition=True" if condition else ""
-    return f'f = function({source.name!r}, """\n{source.text}""", {bits}{options})\n'
+    return f'wide = True\nf = function({source.name!r}, """\n{source.text}""", {bits}{options})\n'
 
 
 def helpers(bits: int, *names: str) -> str:
