@@ -22,6 +22,8 @@ from gradnet.graph import (
     recording,
     tracking,
 )
+from gradnet.modes import is_recomputing as is_recomputing
+from gradnet.modes import recomputing
 from gradnet.ops.core import Op, subgraph_gradients
 from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
 from gradnet.ops.joining import stack
@@ -349,7 +351,8 @@ def checkpoint(f: Function) -> Callable[..., Any]:
     """`f` with less memory and more time: what it computes inside is computed again in backward.
 
     Gradients reach its arguments and all tensors it uses from outside, such as the parameters of a
-    layer. Random numbers and the precision are the same both times.
+    layer. Random numbers and the precision are the same both times. A layer that changes state of
+    its own asks `gradnet.autodiff.is_recomputing()`, as batch norm does, to change it once.
 
     Chen et al. 2016, arXiv:1604.06174.
     """
@@ -379,7 +382,7 @@ def checkpoint(f: Function) -> Callable[..., Any]:
             return value
 
         def run() -> tuple[Tensor, ...]:
-            with generator.replaying(state), precision.use(rounding):
+            with generator.replaying(state), precision.use(rounding), recomputing():
                 return _outputs(f(*args, **kwargs), "checkpoint")
 
         where = tuple(y.backend for y in outputs)

@@ -45,6 +45,10 @@ class Changes:
         self.counter[0] += 1
         self._seen = self.counter[0]
 
+    def separate(self: Any) -> None:
+        """Note that the memory is not that of an operand, for all that its op may give a view."""
+        self.counter, self._seen = [0, 0], 0
+
     def preserved(self: Any, name: str) -> Tensor:
         """This tensor's values in memory of their own, at its place in the graph."""
         self.check_current(name)

@@ -15,6 +15,7 @@ class _Mode(threading.local):
     keeping: bool = False  # nodes keep copies of all operands and outputs, not only what they need
     levels: tuple[int, ...] = ()
     hidden: tuple[int, ...] = ()  # levels that were open when no_grad began
+    recomputing: bool = False  # backward runs a checkpointed function once more
 
 
 mode = _Mode()
@@ -66,6 +67,22 @@ def keeping() -> Iterator[None]:
     finally:
         mode.recording, mode.keeping = previous
         opened(-1)
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """What was computed before is computed once more: state that it changed stays as it is."""
+    previous = mode.recomputing
+    mode.recomputing = True
+    try:
+        yield
+    finally:
+        mode.recomputing = previous
+
+
+def is_recomputing() -> bool:
+    """Whether backward is running a function under `checkpoint` once more, in this thread."""
+    return mode.recomputing
 
 
 @contextmanager

@@ -83,6 +83,9 @@ class NumpyBackend:
     def reshape(self, x: Array, shape: Shape) -> Array:
         return x.reshape(shape)
 
+    def shares(self, x: Array, y: Array) -> bool:
+        return x.flags.c_contiguous or np.may_share_memory(x, y)
+
     def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return x.transpose(axes)
 

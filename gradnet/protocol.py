@@ -61,6 +61,9 @@ class Backend(Protocol):
     def reshape(self, x: Array, shape: Shape) -> Array:
         """The values in row-major order under another shape."""
 
+    def shares(self, x: Array, y: Array) -> bool:
+        """Whether `y`, a reshape of `x`, is in its memory."""
+
     def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Axes in another order."""
 

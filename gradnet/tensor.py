@@ -209,7 +209,11 @@ class Tensor(Exchange, Changes, Operators):
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has added up here, or None."""
+        """The gradient that `backward` has added up here, or None.
+
+        One that is kept while this is set to None, as `zero_grad` does, keeps its values. Copy
+        views of it, and its NumPy arrays: they share an optimizer's memory.
+        """
         return self._grad
 
     @grad.setter
@@ -219,17 +223,26 @@ class Tensor(Exchange, Changes, Operators):
                 f"the gradient has shape {g.shape} and dtype {g.dtype.name}, "
                 f"the tensor {self.shape} and {self.dtype.name}; they must be equal"
             )
-        self._grad = None
-        if g is not None and self._grad_buffer is not None:
+        if g is self._grad:
+            return
+        self.keep_grad()
+        self._grad = g if self._grad_buffer is None else None
+        if g is not None and self._grad is None:
             self.accumulate_grad(g)
-        else:
-            self._grad = g
+
+    def keep_grad(self) -> None:
+        """Give a gradient that somebody else has memory of its own, not that of the next one."""
+        if getrefcount(self._grad) > 2 and self.grad_is_in_buffer:  # two: the slot's, this call's
+            kept: Any = self._grad
+            kept.array = self.backend.cast(kept.array, kept.dtype)
+            kept.counter = list(kept.counter)
 
     def accumulate_grad(self, g: Tensor) -> None:
         """Add to `grad`: in the buffer an optimizer has given, if one has."""
         if g.node is None and not g.tangents:
             self.add_gradient(g.array)
         elif self._grad is not None:
+            self.keep_grad()
             self._grad = self._grad + g
         else:
             self._grad = ops.astype(g, self.dtype)
@@ -240,7 +253,7 @@ class Tensor(Exchange, Changes, Operators):
         if self._grad is None:
             # A copy: one cotangent may go to several leaves, or be a broadcast view.
             array = g if g is buffer else self.backend.cast(g, self.dtype, out=buffer)
-            self._grad = fresh(array, self.backend) if buffer is None else self._in_buffer()
+            self._grad = fresh(array, self.backend) if buffer is None else self.grad_in_buffer()
         elif buffer is None:
             self._grad = self._grad + fresh(g, self.backend)
         else:
@@ -253,12 +266,18 @@ class Tensor(Exchange, Changes, Operators):
             self._grad_buffer, self._grad_counter = buffer, [0, 0]
         if buffer is not None and self._grad is not None:
             self.backend.cast(self._grad.array, self.dtype, out=buffer)
-            self._grad = self._in_buffer()
+            self._grad = self.grad_in_buffer()
 
-    def _in_buffer(self) -> Tensor:
-        """The gradient that was just written into the buffer, where there may be earlier ones."""
-        self._grad_counter[0] += 1
-        return Tensor.wrap(self._grad_buffer, self.backend, None, self._grad_counter)
+    def grad_in_buffer(self) -> Tensor:
+        """The gradient that was just written there; graphs refuse views of earlier ones."""
+        counter = self._grad_counter
+        counter[0] = counter[1] = counter[0] + 1
+        return Tensor.wrap(self._grad_buffer, self.backend, None, counter)
+
+    @property
+    def grad_is_in_buffer(self) -> bool:
+        """Whether there is a gradient in the buffer that an optimizer has given."""
+        return self._grad is not None and self._grad.array is self._grad_buffer
 
     def free_grad_buffer(self) -> Array | None:
         """The buffer for gradients, where no tensor has a gradient in it, earlier ones neither."""

@@ -75,6 +75,9 @@ class Arrays(Rows):
     def reshape(self, x: Array, shape: Shape) -> Array:
         return x.reshape(shape)
 
+    def shares(self, x: Array, y: Array) -> bool:
+        return bool(x.data.ptr == y.data.ptr)
+
     @on_device
     def permute(self, x: Array, axes: tuple[int, ...]) -> Array:
         return x.transpose(axes)

@@ -151,3 +151,35 @@ def test_memory_falls(again: bool) -> None:
     assert checked < 30 * 8 * size
     for g in gradients[1:]:
         np.testing.assert_array_equal(g, gradients[0])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_running_statistics_follow_a_batch_once(nested: bool) -> None:
+    x = np.random.default_rng(0).normal(2, 3, (16, 4)).astype(np.float32)
+    found = []
+    for checkpointed in (False, True):
+        gn.random.seed(0)
+        layers = gn.nn.Sequential(gn.nn.Linear(4, 4), gn.nn.BatchNorm1d(4))
+        block = gn.checkpoint(layers) if checkpointed else layers
+        if nested and checkpointed:
+            block = gn.checkpoint(lambda x, inner=block: inner(x) * 1)
+        for _ in range(2):
+            y = (block(gn.asarray(x)) ** 3).sum()
+            for retain in (True, False):
+                y.backward(retain_graph=retain)
+        found.append([t.numpy().copy() for t in layers.state_dict().values()])
+        found[-1].extend([p.grad.numpy() for p in layers.parameters()])
+    for plain, ours in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, plain)
+    assert not gn.autodiff.is_recomputing()
+
+
+def test_state_of_a_layer_of_ones_own() -> None:
+    seen: list[bool] = []
+
+    def f(x: Any) -> Any:
+        seen.append(gn.autodiff.is_recomputing())
+        return gn.sin(x)
+
+    gn.checkpoint(f)(leaf(np.ones(2))).sum().backward()
+    assert seen == [False, True]

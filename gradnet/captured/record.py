@@ -179,7 +179,7 @@ class Recorder:
         return call
 
     def _call(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if name in ("synchronize", "window", "compile", "mapper"):
+        if name in ("synchronize", "window", "compile", "mapper", "shares"):
             return method(*args, **kwargs)
         if name == "to_host":
             raise CaptureError(

@@ -57,9 +57,9 @@ class Recording:
             raise
         self._program = recorder.program
         self._program.inputs = recorder.inputs
-        # Gradients that the run leaves behind.
+        # Gradients that the run leaves behind: in an optimizer's buffer (...), or where else.
         self._grads = [
-            (x, None if x._grad is None else recorder.value(x._grad.array, "temporary"))
+            (x, _left(x, recorder))
             for x, before in zip(watched, grads, strict=True)
             if x._grad is not before
         ]
@@ -208,12 +208,14 @@ class Recording:
         arrays: list[Array] = [x.array for x in tensors]
         for output in self.outputs:
             arrays.append(self.backend.empty(output.shape, output.dtype))
+        for x, _ in self._grads:
+            x.keep_grad()
         self._replay(arrays)
         if self._single:
             return Tensor.wrap(arrays[-1], self.backend)
         made = dict(zip(self.program.places(), arrays, strict=True))
         for x, value in self._grads:
-            x._grad = None if value is None else self._tensor(value, made)
+            x._grad = x.grad_in_buffer() if value is ... else self._tensor(value, made)
         return mapped(self._result, lambda v: self._tensor(v, made))
 
     def _tensor(self, value: Any, arrays: dict[Storage, Array]) -> Any:
@@ -223,6 +225,13 @@ class Recording:
         base = arrays.get(value.storage, value.storage.array)
         window = self.backend.window(base, value.offset, value.shape, value.strides, value.dtype)
         return Tensor.wrap(window, self.backend)
+
+
+def _left(x: Tensor, recorder: Recorder) -> Any:
+    """Where a run leaves a gradient: a Value, or `...` for the buffer; None where there is none."""
+    if x.grad is None:
+        return None
+    return ... if x.grad_is_in_buffer else recorder.value(x.grad.array, "temporary")
 
 
 def _backend(function: Callable[..., Any], tensors: list[Tensor], watched: list[Tensor]) -> Backend:

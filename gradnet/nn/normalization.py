@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradnet import dtypes, ops
+from gradnet.autodiff import is_recomputing
 from gradnet.errors import ShapeError
 from gradnet.nn.layers import positive
 from gradnet.nn.module import Module, register
@@ -112,8 +113,9 @@ class BatchNorm1d(_Norm):
         mean = ops.mean(x, axis=0)
         centred = x - mean
         variance = ops.mean(ops.square(centred), axis=0)
-        self._follow(self.running_mean, mean)
-        self._follow(self.running_var, variance * (n / (n - 1)))
+        if not is_recomputing():
+            self._follow(self.running_mean, mean)
+            self._follow(self.running_var, variance * (n / (n - 1)))
         return self._scaled(centred, variance, dtype)
 
     def _follow(self, running: Tensor, batch: Tensor) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import gradnet.ops as _ops
-from gradnet.backends import Shape
+from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import AxisError, DTypeError, ShapeError
 from gradnet.graph import Context
 from gradnet.ops.multilinear import Multilinear
@@ -65,12 +65,30 @@ def tensor_of(x: Any) -> Tensor:
 
 # Reshape
 
-RESHAPE: Multilinear = Multilinear(
-    "reshape",
-    lambda backend, x, shape: backend.reshape(x, shape),
-    (lambda g, context: RESHAPE(g, shape=context.inputs[0].shape),),
-    view=True,
-)
+
+class _Reshape(Multilinear):
+    """A view where strides allow it, and else a copy, which changes of the operand do not reach."""
+
+    def __call__(self, *inputs: Any, **parameters: Any) -> Tensor:
+        y = super().__call__(*inputs, **parameters)
+        (x,) = inputs
+        if not x.backend.shares(x.array, y.array):
+            y.separate()
+            if y.node is not None:
+                y.node[0].op = _RESHAPED_COPY
+        return y
+
+
+def _reshape(backend: Backend, x: Array, shape: Shape) -> Array:
+    return backend.reshape(x, shape)
+
+
+def _reshape_adjoint(g: Tensor, context: Context) -> Tensor:
+    return RESHAPE(g, shape=context.inputs[0].shape)
+
+
+RESHAPE = _Reshape("reshape", _reshape, (_reshape_adjoint,), view=True)
+_RESHAPED_COPY = Multilinear("reshape", _reshape, (_reshape_adjoint,))
 
 
 def as_shape(shape: Any) -> Shape:

@@ -322,12 +322,12 @@ class LineSearch(Optimizer):
 
     # State
 
-    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """As of every optimizer, and the vectors and numbers that directions are made from."""
-        state = super().state_dict(copy=copy)
+        state = super().state_dict()
         state["numbers"] = {name: list(values) for name, values in self.numbers.items()}
         for name, vectors in self.vectors.items():
-            state.update({f"{name}.{i}": x.copy() if copy else x for i, x in enumerate(vectors)})
+            state.update({f"{name}.{i}": self.kept(x) for i, x in enumerate(vectors)})
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ class Optimizer(host.Stateful):
     needs_closure: ClassVar[bool] = False
     counted: ClassVar[bool] = True  # whether scalars depend on the count of steps
     start: ClassVar[Progress] = (0,)
+    _copying: bool = True  # whether state_dict gives copies
 
     groups: list[Group]
 
@@ -259,13 +260,27 @@ class Optimizer(host.Stateful):
 
     # State
 
-    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+    def live_state(self) -> dict[str, Any]:
+        """`state_dict` without copies: Tensors may share memory with what the next step changes.
+
+        A subclass overrides `state_dict` alone, and takes Tensors of its own through `kept`.
+        """
+        self._copying = False
+        try:
+            return self.state_dict()
+        finally:
+            self._copying = True
+
+    def kept(self, x: Tensor) -> Tensor:
+        """A Tensor for `state_dict`: a copy, but in `live_state` itself."""
+        return x.copy() if self._copying else x
+
+    def state_dict(self) -> dict[str, Any]:
         """All that a later step depends on but the parameters: a snapshot, to be stored.
 
         "kind" is the optimizer's name; "groups" has each group's settings, the shapes of its
         parameters, their counts of steps and the names of their moments, all plain numbers and
-        lists; "0.1.m" is the Tensor of the moment m of parameter 1 in group 0. Without `copy`,
-        these Tensors share memory with the moments, which the next step changes.
+        lists; "0.1.m" is the Tensor of the moment m of parameter 1 in group 0.
         """
         state: dict[str, Any] = {"kind": self.name, "groups": []}
         for g, group in enumerate(self.groups):
@@ -283,9 +298,8 @@ class Optimizer(host.Stateful):
             )
             for p, (flat, i) in enumerate(places):
                 for name, buffer in flat.state.items():
-                    part = flat.part(buffer, i)
-                    array = flat.backend.cast(part, flat.dtype) if copy else part
-                    state[f"{g}.{p}.{name}"] = Tensor.wrap(array, flat.backend)
+                    moment = Tensor.wrap(flat.part(buffer, i), flat.backend)
+                    state[f"{g}.{p}.{name}"] = self.kept(moment)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -221,7 +221,7 @@ class Run:
             scale.settle()
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(copy=False),
+            "optimizer": self.optimizer.live_state(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "scale": None if scale is None else scale.state_dict(),
             "order": self._order_before if self.batch else self._order.get_state(),

@@ -116,10 +116,50 @@ def test_moments_may_be_looked_at_without_a_copy(backend: Backend) -> None:
                 return loss
 
             optimizer.step(closure)
-            shared, copied = optimizer.state_dict(copy=False), optimizer.state_dict()
+            shared, copied = optimizer.live_state(), optimizer.state_dict()
             assert shared.keys() == copied.keys()
             for name in (n for n, m in shared.items() if isinstance(m, gn.Tensor)):
                 before = copied[name].tolist()
                 shared[name].assign_(-5.0)
                 assert copied[name].tolist() == before
                 assert set(optimizer.state_dict()[name].tolist()) == {-5.0}
+
+
+class Counting(gn.optim.SGD):
+    """An optimizer of a user's own, with state of its own beside that of every one."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        return super().step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: Any) -> None:
+        super().load_state_dict(state)
+        self.steps = state["steps"]
+
+
+def test_an_optimizer_that_overrides_its_state_trains_and_resumes(tmp_path: Any) -> None:
+    x = np.linspace(-1, 1, 40, dtype=np.float32).reshape(20, 2)
+    steps = []
+    for epochs, resume in ((2, None), (4, tmp_path)):
+        model = gn.nn.MLP((2, 3, 1), output="linear", seed=0)
+        optimizer = Counting(model.parameters(), lr=0.01, momentum=0.9)
+        gn.fit(
+            model,
+            x,
+            x[:, :1],
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=10,
+            validation=None,
+            capture=False,
+            checkpoint=tmp_path,
+            resume=resume,
+            progress=False,
+        )
+        steps.append(optimizer.steps)
+    assert steps == [4, 8]
