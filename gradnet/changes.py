@@ -56,10 +56,6 @@ class Changes:
         copied: Tensor = self.wrap(array, self.backend, self.node, None, self.tangents)
         return copied
 
-    def viewed(self: Any, base: Tensor, index: Index) -> None:
-        """Remember that this tensor is `base[index]`, in the memory of `base`."""
-        self.origin = (base.array, index, self.counter[0])
-
     def take_over(self: Any, v: Tensor, index: Index) -> None:
         """Accept the change that `v`, which is `self[index]` in the same memory, has just made.
 

@@ -22,6 +22,7 @@ from gradnet.numpy_calls import (
     direct,
     empty,
     filled,
+    multiplied,
     order_of_distinct,
     quiet,
     quietly,
@@ -172,9 +173,12 @@ class NumpyBackend:
         if descending:
             order = self.argsort(x, axis, True)
             return filled(np.take_along_axis(x, order, axis), x.shape, x.dtype, out)
-        working = x.astype(np.float32 if is_half(x.dtype) else x.dtype)
+        if is_half(x.dtype):
+            x, half = x.astype(np.float32), x.dtype
+            return filled(self.sort(x, axis, False), x.shape, half, out)
+        working = x.copy()
         working.sort(axis, stable=True)
-        return filled(working, x.shape, x.dtype, out)
+        return working if out is None else filled(working, x.shape, x.dtype, out)
 
     def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
         x = x.astype(np.float32) if is_half(x.dtype) else x
@@ -202,7 +206,9 @@ class NumpyBackend:
         if is_half(a.dtype):
             product = self.matmul(a.astype(np.float32), b.astype(np.float32))
             return filled(product, product.shape, a.dtype, out)
-        blas.prepare(a.size * b.shape[-1])
+        if out is None:
+            return multiplied(a, b)
+        blas.prepare(a.size * b.shape[-1] if a.ndim > 1 else a.size)
         return quiet.call(np.matmul, a, b, out=out)
 
     def take(self, x: Array, index: Index, *, out: Array | None = None) -> Array:

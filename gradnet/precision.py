@@ -58,7 +58,7 @@ class _State(threading.local):
     noted: weakref.ref[Any] | None = None
 
 
-_state = _State()
+state = _State()
 
 
 def named(wanted: Any) -> str:
@@ -93,7 +93,7 @@ def _rounding(name: str) -> Rounding | None:
 
 def current() -> str | None:
     """The precision in use in this thread, if factors are rounded."""
-    return None if _state.rounding is None else _state.rounding.name
+    return None if state.rounding is None else state.rounding.name
 
 
 class use:
@@ -116,11 +116,11 @@ class use:
 
     def __enter__(self) -> None:
         _note()
-        self._previous = _state.rounding
-        _state.rounding = self._wanted
+        self._previous = state.rounding
+        state.rounding = self._wanted
 
     def __exit__(self, *raised: object) -> None:
-        _state.rounding = self._previous
+        state.rounding = self._previous
 
 
 def rounding(op: str, dtype: DType) -> Rounding | None:
@@ -130,7 +130,7 @@ def rounding(op: str, dtype: DType) -> Rounding | None:
     """
     if host.state.recorder is not None:
         _note()
-    found = _state.rounding
+    found = state.rounding
     if found is None or dtype == float32:
         return found
     # NumPy takes None for float64 here.
@@ -145,14 +145,14 @@ def rounding(op: str, dtype: DType) -> Rounding | None:
 def _note() -> None:
     """Have a recording made anew where it is replayed under another precision than this one."""
     recorder = host.state.recorder
-    if recorder is None or (_state.noted is not None and _state.noted() is recorder):
+    if recorder is None or (state.noted is not None and state.noted() is recorder):
         return
-    _state.noted = weakref.ref(recorder)
-    host.run(_unchanged, _state.rounding, several=_all_unchanged)
+    state.noted = weakref.ref(recorder)
+    host.run(_unchanged, state.rounding, several=_all_unchanged)
 
 
 def _unchanged(expected: Rounding | None) -> None:
-    if _state.rounding is not expected:
+    if state.rounding is not expected:
         raise host.Stale
 
 

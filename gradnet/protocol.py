@@ -127,7 +127,7 @@ class Backend(Protocol):
     # Products
 
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
-        """`(..., n, k) @ (..., k, m) -> (..., n, m)`, both at least 2-D, batch axes broadcast.
+        """`(..., n, k) @ (..., k, m) -> (..., n, m)`, batch axes broadcast; or `(k,) @ (k,) -> ()`.
 
         Products of 16-bit floats add up in float32; where `out` is float32, it takes those sums as
         they are. With `tf32`, float32 operands are rounded to the 10 mantissa bits of TF32 (on the

@@ -46,6 +46,10 @@ class Products(Arrays):
 
     @on_device
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
+        if a.ndim == 1:
+            k = a.shape[0]
+            y = self.matmul(self.reshape(a, (1, k)), self.reshape(b, (k, 1)), out=out, tf32=tf32)
+            return self.reshape(y, ())
         flat = a.ndim == b.ndim == 2
         batch = () if flat else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         shape = (*batch, a.shape[-2], b.shape[-1])

@@ -17,7 +17,7 @@ import numpy as np
 from gradnet import binding, blas, philox
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, float32, is_half
-from gradnet.numpy_calls import quiet
+from gradnet.numpy_calls import multiplied, quiet
 
 from . import compiler, tables, threads
 from .compiler import Kernel
@@ -38,6 +38,7 @@ if importlib.util.find_spec("numba") is None:
     raise ModuleNotFoundError("No module named 'numba'", name="numba")
 
 _WORD = 0xFFFFFFFFFFFFFFFF
+_LEAST = choice.LEAST
 
 
 @cache
@@ -197,19 +198,19 @@ class NumbaBackend(Maps, Reductions):
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32:
             return super().matmul(a, b, out=out, tf32=True)
-        if out is None and a.ndim > 1 < b.ndim and a.dtype in FLOATS:
-            rows, columns = a.shape[-2], b.shape[-1]
-            few = a.size * columns < blas.SHARED
-            if few and (rows < choice.LEAST or columns < choice.LEAST):
+        known = a.dtype in FLOATS
+        if known and out is None:
+            shape, columns = a.shape, b.shape[-1]
+            few = len(shape) == 1 or shape[-2] < _LEAST or columns < _LEAST
+            if few and (len(shape) == 1 or a.size * columns < blas.SHARED):
                 # Never our own product: as below, in few steps.
-                blas.prepare(a.size * columns)
-                return quiet.call(np.matmul, a, b)
-        if a.dtype in FLOATS:
+                return multiplied(a, b)
+        if known:
             made = products.matmul(a, b, out)
             if made is not None:
                 return made
         large = a.ndim == b.ndim == 2 and a.size * b.shape[1] >= blas.SHARED
-        if large and a.dtype in FLOATS:
+        if large and known:
             from . import shared_product
 
             made = shared_product.matmul(a, b, out)

@@ -45,9 +45,12 @@ def test_a_limit_set_by_somebody_else_is_kept():
 def test_matmul_asks_by_multiply_adds(monkeypatch):
     asked = []
     monkeypatch.setattr(blas, "prepare", asked.append)
-    BACKEND.matmul(np.ones((3, 4), np.float32), np.ones((4, 5), np.float32))
-    BACKEND.matmul(np.ones((2, 3, 4), np.float32), np.ones((4, 5), np.float32))
-    assert asked == [60, 120]
+    for shape in ((30, 40), (2, 30, 40), (3, 4), (2, 3, 4)):
+        BACKEND.matmul(np.ones(shape, np.float32), np.ones((shape[-1], 5), np.float32))
+    for count in (2000, 20):
+        BACKEND.matmul(np.ones(count, np.float32), np.ones(count, np.float32))
+    # None for those few for which no BLAS wakes threads.
+    assert asked == [6000, 12000, 2000]
 
 
 def test_the_blas_of_numpy_is_found_where_it_is_openblas():

@@ -348,13 +348,6 @@ def subgraph_gradients(
     return gradients
 
 
-def on_arrays(xs: Sequence[Tensor]) -> bool:
-    """Whether what is computed from tensors of one backend needs no place in a graph."""
-    backend = xs[0].backend
-    tied = [x for x in xs if x.node is not None or x.backend is not backend]
-    return not tied and not modes.open_modes
-
-
 def common_backend(name: str, inputs: Sequence[Any]) -> Backend:
     """The backend that all Tensor operands share.
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import backends, dtypes
+from gradnet import backends, dtypes, modes
 from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops.multilinear import CAST, MOVE
 from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, reshape
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 
 def _backend(device: str | None, backend: Backend | None) -> Backend:
@@ -179,13 +179,18 @@ def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:
     """The values as another dtype; gradients flow between floating dtypes."""
-    x = asarray(x)
+    if not isinstance(x, Tensor):
+        x = asarray(x)
     wanted = dtypes.canonical(dtype)
     if device is not None:
         x = x.to(device)
-    own = x.array.dtype
+    array = x.array
+    own = array.dtype
     if not copy and own == wanted:
         return x
+    if own.kind in "fiub" and x.node is None and not modes.open_modes:
+        backend = x.backend
+        return fresh(backend.cast(array, wanted), backend)
     if own.kind == "c" and wanted.kind != "c":
         raise DTypeError(
             f"astype cannot turn {x.dtype.name} into {wanted.name}; take real() or imag() first"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import dtypes
+from gradnet import dtypes, modes
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
@@ -17,9 +17,11 @@ from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import is_sequence, normalize_axis, reshape
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
+
+_wrap = Tensor.wrap
 
 # Basic indices give views, advanced ones copies. The adjoint of both is a scatter into zeros, and
 # the adjoint of that is the index again, so that all of it differentiates to any order.
@@ -138,18 +140,24 @@ def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both."""
     kind = type(index)
-    if (kind is int or (kind is slice and _is_plain(index))) and x.array.shape:
+    array, backend = x.array, x.backend
+    if (kind is int or (kind is slice and _is_plain(index))) and array.shape:
         parsed, basic = (index,), True
     elif isinstance(index, Tensor) and _is_plain_array(x, index):
         parsed, basic = (index.array,), False
     else:
         parsed, basic = _parse(x, index, "getitem")
     try:
-        y = (VIEW if basic else TAKE)(x, index=parsed)
+        if x.node is not None or modes.open_modes:
+            y = (VIEW if basic else TAKE)(x, index=parsed)
+        elif basic:
+            y = _wrap(backend.view(array, parsed), backend, None, x.counter)
+        else:
+            return fresh(backend.take(array, parsed), backend)
     except IndexError as error:
         raise IndexError(f"getitem on a tensor of shape {x.shape}: {error}") from None
     if basic:
-        y.viewed(x, parsed)
+        y.origin = (array, parsed, y.counter[0])  # for `take_over`
     return y
 
 

@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import gradnet.ops as _ops
+from gradnet import modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op, on_arrays, size
+from gradnet.ops.core import Cost, Op, size
 from gradnet.ops.shape import (
     as_shape,
     broadcast_to,
@@ -25,6 +26,8 @@ from gradnet.ops.shape import (
 from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
+
+_LISTS = frozenset((list, tuple))
 
 
 class _Concatenate(Op):
@@ -68,12 +71,25 @@ class _Concatenate(Op):
 CONCATENATE = _Concatenate("concat")
 
 
-def _joined(tensors: Sequence[Tensor], parameters: dict[str, Any]) -> Tensor:
-    if not on_arrays(tensors):
-        return CONCATENATE(*tensors, **parameters)
-    backend = tensors[0].backend
-    arrays = [x.array for x in tensors]
-    return fresh(CONCATENATE.forward(backend, *arrays, **parameters), backend)
+def _alike(tensors: Any) -> tuple[Backend, list[Array]] | None:
+    """The arrays of tensors of one backend, dtype and shape, with an axis, that nobody tracks.
+
+    None for any others.
+    """
+    if modes.open_modes or type(tensors) not in _LISTS or not tensors:
+        return None
+    arrays = []
+    backend: Any = None
+    for x in tensors:
+        if not isinstance(x, Tensor) or x.node is not None:
+            return None
+        array = x.array
+        if backend is None:
+            backend, shape, dtype = x.backend, array.shape, array.dtype
+        elif x.backend is not backend or array.dtype is not dtype or array.shape != shape:
+            return None
+        arrays.append(array)
+    return (backend, arrays) if shape else None
 
 
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
@@ -81,6 +97,10 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
     Raises ShapeError where lengths other than along the axis differ.
     """
+    alike = _alike(arrays)
+    if alike is not None and type(axis) is int and 0 <= axis < len(alike[1][0].shape):
+        backend, parts = alike
+        return fresh(backend.concatenate(parts, axis), backend)
     tensors = ops.creation.operands_of_one_dtype("concat", *arrays)
     if not tensors:
         raise ShapeError("concat got no arrays")
@@ -88,6 +108,8 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
         tensors = [reshape(x, (-1,)) for x in tensors]
         axis = 0
     shape = tensors[0].array.shape
+    if not shape:
+        raise ShapeError("concat joins arrays along an axis, got 0-d ones; stack joins those")
     axis = normalize_axis("concat", axis, len(shape))
     for x in tensors:
         other = x.array.shape
@@ -96,11 +118,17 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
             if len(other) != len(shape) or rest != (shape[:axis], shape[axis + 1 :]):
                 listed = ", ".join(str(t.shape) for t in tensors)
                 raise ShapeError(f"concat along axis {axis} got shapes {listed}")
-    return _joined(tensors, {"axis": axis})
+    return CONCATENATE(*tensors, axis=axis)
 
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     """Arrays of one shape joined along a new axis."""
+    alike = _alike(arrays)
+    if alike is not None and type(axis) is int and axis == 0:
+        # One after the other along their first axis, then apart.
+        backend, parts = alike
+        joined = backend.concatenate(parts, 0)
+        return fresh(backend.reshape(joined, (len(parts), *parts[0].shape)), backend)
     tensors = ops.creation.operands_of_one_dtype("stack", *arrays)
     shape = tensors[0].array.shape if tensors else None
     for x in tensors:
@@ -111,7 +139,7 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
         shapes = {x.array.shape for x in tensors}
         raise ShapeError(f"stack needs arrays of one shape, got {sorted(shapes)}")
     axis = normalize_axis("stack", axis, len(shape) + 1)
-    return _joined(tensors, {"axis": axis, "new": True})
+    return CONCATENATE(*tensors, axis=axis, new=True)
 
 
 def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import precision
+from gradnet import modes, precision
 from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
-from gradnet.ops.core import Cost, Op, on_arrays, size
+from gradnet.ops.core import Cost, Op, size
 from gradnet.precision import Rounding
 from gradnet.tensor import Tensor, fresh
 
@@ -148,6 +147,7 @@ MATMUL = Multilinear(
 
 
 def _dot(backend: Backend, a: Array, b: Array) -> Array:
+    """A product of matrices, which is what a recording of calls is planned for."""
     (n,) = a.shape
     y = backend.matmul(backend.reshape(a, (1, n)), backend.reshape(b, (n, 1)))
     return backend.reshape(y, ())
@@ -172,8 +172,17 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     that the precision in use is not for.
     """
     a, b = x1, x2
-    alike = isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype
-    if not alike:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype:
+        tied = a.node is not None or b.node is not None or modes.open_modes
+        backend = a.backend
+        if not tied and backend is b.backend and precision.state.rounding is None:
+            x, y = a.array, b.array
+            shape, other = x.shape, y.shape
+            # Two matrices, or two vectors.
+            count = len(shape)
+            if count == len(other) < 3 and count and shape[-1] == other[0]:
+                return fresh(backend.matmul(x, y), backend)
+    else:
         a, b = ops.creation.operands_of_one_dtype("matmul", a, b)
     shape, other = a.array.shape, b.array.shape
     if not shape or not other or shape[-1] != other[-2 if len(other) > 1 else 0]:
@@ -183,10 +192,6 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
         )
     rounding = precision.rounding("matmul", a.array.dtype)
     rounded = {} if rounding is None else {"rounding": rounding}
-    if len(shape) == len(other) <= 2 and rounding is None and on_arrays((a, b)):
-        backend = a.backend
-        product = backend.matmul if len(shape) == 2 else partial(_dot, backend)
-        return fresh(product(a.array, b.array), backend)
     if len(shape) == len(other) == 2:
         return MATMUL(a, b, **rounded)
     if len(shape) == len(other) == 1 and not rounded:

@@ -25,7 +25,8 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
 
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The values in order along an axis, NaN last; gradients follow the values."""
-    x = ops.asarray(x)
+    if not isinstance(x, Tensor):
+        x = ops.asarray(x)
     axis = normalize_axis("sort", axis, len(x.array.shape))
     if x.node is not None or x.tangents:
         return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)

@@ -106,8 +106,12 @@ def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = Fal
     x = tensor_of(x)
     array = x.array
     axes = normalize_axes("sum", axis, len(array.shape))
-    if dtype is None and array.dtype in _OWN:
-        return SUM(x, axes=axes, keepdims=keepdims, dtype=array.dtype)
+    own = array.dtype
+    if dtype is None and own in _OWN:
+        if x.node is not None or modes.open_modes:
+            return SUM(x, axes=axes, keepdims=keepdims, dtype=own)
+        backend = x.backend
+        return fresh(backend.reduce("sum", array, axes, keepdims, dtype=own), backend)
     wanted = accumulator(x, dtype)
     return SUM(_accumulated(x, wanted), axes=axes, keepdims=keepdims, dtype=wanted)
 
@@ -145,13 +149,17 @@ MAX, MIN = _Extreme("max"), _Extreme("min")
 
 def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
     x = tensor_of(x)
-    shape = x.array.shape
-    if x.array.dtype.kind == "c":
+    array = x.array
+    shape, dtype = array.shape, array.dtype
+    if dtype.kind == "c":
         raise DTypeError(f"{which.name} has no order for {x.dtype.name}")
     axes = normalize_axes(which.name, axis, len(shape))
     if 0 in shape and builtins.any(shape[a] == 0 for a in axes):
         raise ShapeError(f"{which.name} of no values: shape {x.shape}, axis {axis}")
-    return which(x, axes=axes, keepdims=keepdims)
+    if x.node is not None or modes.open_modes:
+        return which(x, axes=axes, keepdims=keepdims)
+    backend = x.backend
+    return fresh(backend.reduce(which.name, array, axes, keepdims, dtype=dtype), backend)
 
 
 def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -326,21 +334,25 @@ def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Te
 
 
 def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
-    x = asarray(x)
-    if x.array.dtype.kind == "c":
+    x = tensor_of(x)
+    array = x.array
+    shape = array.shape
+    ndim, backend = len(shape), x.backend
+    if array.dtype.kind == "c":
         raise DTypeError(f"arg{kind} has no order for {x.dtype.name}")
-    ndim = x.ndim
+    if ndim == 1 and shape[0] and axis is None and not keepdims:
+        return fresh(backend.argreduce(kind, array, 0), backend)
     if axis is None:
         if ndim != 1:
             x = reshape(x, (-1,) if x.size else (0,))
         axis = 0
-        shape: Shape = (1,) * ndim if keepdims else ()
+        shape = (1,) * ndim if keepdims else ()
     else:
         axis = normalize_axis(f"arg{kind}", axis, ndim)
         shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape) if keepdims or i != axis)
     if not x.shape[axis]:
         raise ShapeError(f"arg{kind} of no values: shape {x.shape}, axis {axis}")
-    found = fresh(x.backend.argreduce(kind, x.array, axis), x.backend)
+    found = fresh(backend.argreduce(kind, x.array, axis), backend)
     return found if found.array.shape == shape else reshape(found, shape)
 
 

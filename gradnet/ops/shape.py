@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import gradnet.ops as _ops
+from gradnet import modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import AxisError, DTypeError, ShapeError
 from gradnet.graph import Context
@@ -19,6 +20,7 @@ from gradnet.tensor import Tensor
 ops: Any = _ops  # what is above this file, looked up when it is used
 
 
+_wrap = Tensor.wrap
 _ALL = [tuple(range(ndim)) for ndim in range(65)]  # all axes; NumPy has 64 at most
 
 
@@ -91,8 +93,23 @@ RESHAPE = _Reshape("reshape", _reshape, (_reshape_adjoint,), view=True)
 _RESHAPED_COPY = Multilinear("reshape", _reshape, (_reshape_adjoint,))
 
 
+def _plain(numbers: Any) -> bool:
+    """Whether they are a tuple of Python's integers, which is the key of what it gives."""
+    if type(numbers) is not tuple:
+        return False
+    for number in numbers:
+        if type(number) is not int:
+            break
+    else:
+        return True
+    return False
+
+
 def as_shape(shape: Any) -> Shape:
     """A shape from an int, a tuple, a list or 0-d tensors."""
+    if _plain(shape):
+        found: Shape = shape
+        return found
     try:
         if isinstance(shape, (tuple, list)):
             return tuple(map(operator.index, shape))
@@ -114,14 +131,22 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
 
     Raises ShapeError where the number of elements differs.
     """
-    x = tensor_of(x)
-    current = x.array.shape
-    wanted = _reshaped(current, as_shape(shape))
+    if not isinstance(x, Tensor):
+        x = ops.asarray(x)
+    array = x.array
+    current = array.shape
+    wanted = _reshaped(current, shape if _plain(shape) else as_shape(shape))
     if copy:
         from gradnet.ops.creation import copy as copied
 
-        x = copied(x)
-    return x if wanted == current and not copy else RESHAPE(x, shape=wanted)
+        return RESHAPE(copied(x), shape=wanted)
+    if wanted == current:
+        return x
+    if x.node is not None or modes.open_modes:
+        return RESHAPE(x, shape=wanted)
+    backend = x.backend
+    made = backend.reshape(array, wanted)
+    return _wrap(made, backend, None, x.counter if backend.shares(array, made) else None)
 
 
 @lru_cache(maxsize=4096)
@@ -153,12 +178,25 @@ PERMUTE = Multilinear(
 
 def permute_dims(x: Any, /, axes: Any) -> Tensor:
     """Axes in another order. Raises ShapeError where `axes` is no permutation of all axes."""
-    x = tensor_of(x)
-    ndim = len(x.array.shape)
-    order = normalize_axes("permute_dims", tuple(axes), ndim)
-    if len(order) != ndim:
-        raise ShapeError(f"permute_dims needs all {x.ndim} axes of {x.shape}, got {tuple(axes)}")
-    return PERMUTE(x, axes=order)
+    if not isinstance(x, Tensor):
+        x = ops.asarray(x)
+    array = x.array
+    order = _order(array.shape, axes) if _plain(axes) else _ordered(array.shape, axes)
+    if x.node is not None or modes.open_modes:
+        return PERMUTE(x, axes=order)
+    backend = x.backend
+    return _wrap(backend.permute(array, order), backend, None, x.counter)
+
+
+def _ordered(shape: Shape, axes: Any) -> tuple[int, ...]:
+    """All axes of a shape, none negative, in the order that is asked for."""
+    order = normalize_axes("permute_dims", tuple(axes), len(shape))
+    if len(order) != len(shape):
+        raise ShapeError(f"permute_dims needs all {len(shape)} axes of {shape}, got {tuple(axes)}")
+    return order
+
+
+_order = lru_cache(maxsize=4096)(_ordered)
 
 
 def matrix_transpose(x: Any, /) -> Tensor:
@@ -254,11 +292,11 @@ def squeeze(x: Any, /, axis: Any = None) -> Tensor:
 def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
     """With new axes of length 1 at the given places of the result."""
     x = tensor_of(x)
-    count = len(axis) if isinstance(axis, tuple | list) else 1
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
     lengths = list(x.array.shape)
-    for place in sorted(normalize_axes("expand_dims", axis, len(lengths) + count)):
+    for place in sorted(normalize_axes("expand_dims", axes, len(lengths) + len(axes))):
         lengths.insert(place, 1)
-    return RESHAPE(x, shape=tuple(lengths)) if count else x
+    return reshape(x, tuple(lengths))
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
