@@ -9,7 +9,7 @@ choice.py   which products are our own, and how each goes
 arrays.py   products of NumPy arrays
 
 A native call is an address and its arguments, so that machine code can make it: `product` gives
-that of one product, `shared` those of its parts for some threads, and `batched` that of a stack.
+that of one product, `shared` and `joint` those for some threads, and `batched` that of a stack.
 Each value of the result is the sum of its products in order, fused, in blocks of k that depend on
 its sizes alone.
 """
@@ -17,17 +17,17 @@ its sizes alone.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradnet.dtypes import DType
 
-from . import choice, driver, tile
+from . import choice, deep, driver, tile
 from .build import Code, code
 from .choice import most_scratch, operand, own
 
-__all__ = ["PARAMETERS", "Call", "Matrix", "batched", "most_scratch", "operand", "own", "product",
-           "shared"]  # fmt: skip
+__all__ = ["PARAMETERS", "Call", "Matrix", "Phase", "batched", "joint", "most_scratch", "operand",
+           "own", "product", "shared"]  # fmt: skip
 
 
 class Matrix(NamedTuple):
@@ -118,6 +118,64 @@ def shared(
         arguments = _arguments(made.shape, part, first, second, target, zone)
         calls.append(Call(made.product, arguments))
     return calls
+
+
+class Phase(NamedTuple):
+    """Calls of all threads, and then others: none begins with those before all have ended these."""
+
+    first: list[Call]
+    then: list[Call]
+
+
+def joint(
+    dtype: DType,
+    sizes: tuple[int, int, int],
+    a: Matrix,
+    b: Matrix,
+    c: Matrix,
+    packed: Callable[[], Any],
+    counters: Callable[[int], Any],
+    zones: Sequence[Any],
+    moved: Moved = operator.add,
+) -> list[Phase] | None:
+    """The calls by which several threads, one with each of `zones`, make a product together.
+
+    Each takes the next panel of C when it is done with one, so that one that is slower makes less.
+    Their rows of A are in `packed()`, of so many bytes as `choice.most_packed()`; `counters` gives
+    that many places for a word, far enough apart. None where `shared` is better.
+    """
+    made = _code(dtype, sizes)
+    (n, k, m), shape = sizes, made.shape
+    plan = choice.joint(shape, n, k, m, len(zones))
+    if plan is None:
+        return None
+    (block, rows, stretch), place = plan.blocks, packed()
+    lines = -(-min(n, rows) // (2 * shape.rows)) * 2 * shape.rows
+    starts = [(q, i) for q in range(0, k, stretch) for i in range(0, n, rows)]
+    phases = []
+    for (q, i), counter in zip(starts, counters(len(starts)), strict=True):
+        given: dict[str, Any] = {
+            "n": min(n - i, rows), "m": m, "k": min(k - q, stretch), "kc": block,
+            "ra": a.strides[0], "ca": a.strides[1], "rb": b.strides[0], "cb": b.strides[1],
+            "rc": c.strides[0], "packed": place, "line": lines * shape.size, "more": q,
+            "b": moved(b.place, q * b.strides[0]), "c": moved(c.place, i * c.strides[0]),
+            "full": plan.full, "each": plan.each, "counter": counter,
+        }  # fmt: skip
+        corner = moved(a.place, i * a.strides[0] + q * a.strides[1])
+        share = -(-given["n"] // (len(zones) * shape.width)) * shape.width
+        first, then = [], []
+        for rank, zone in enumerate(zones):
+            start = min(rank * share, given["n"])
+            part = {**given, "n": min(given["n"] - start, share), "first": start // shape.rows}
+            part["a"] = moved(corner, start * a.strides[0])
+            first.append(Call(made.pack, _typed(deep.PACK, part)))
+            then.append(Call(made.panels, _typed(deep.PANELS, {**given, "scratch": zone})))
+        phases.append(Phase(first, then))
+    return phases
+
+
+def _typed(names: Sequence[str], given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((kind, given[name]) for kind, name in driver.typed(names))
 
 
 def _code(dtype: DType, sizes: tuple[int, int, int]) -> Code:

@@ -32,6 +32,8 @@ class Code:
         self.product, self.stack, self.places, self.objects = map(
             self._engine.address, ("product", "stack", "places", "objects")
         )
+        if shape.deep:
+            self.pack, self.panels = map(self._engine.address, ("pack", "panels"))
 
 
 def shape(dtype: DType, features: str, large: bool = False) -> Shape | None:

@@ -34,6 +34,11 @@ _ROWS, _SUMS, _COLUMNS, _SIDE = 128, 64, 96, 256
 _BLOCK_A = 5 << 19
 _DEPTH = 256
 _STRETCH = 1024
+# Bytes of A that several threads pack together; panels of C that make this worth it for each of
+# them; and into how many pieces of rows the last panels are cut, one of them for each thread.
+_JOINT_A = 4 << 20
+_PANELS = 4
+_PIECES = 4
 
 
 class Blocks(NamedTuple):
@@ -130,13 +135,44 @@ def plan(shape: tile.Shape, n: int, k: int, m: int, a: Strides, b: Strides) -> P
     return planned(shape, made, n, k, m, a, b, _packs(shape, made, n, k, m, a, b))
 
 
-def _deep(shape: tile.Shape, n: int, k: int) -> Plan:
+def _deep(shape: tile.Shape, n: int, k: int, most: int = _BLOCK_A) -> Plan:
     """Blocks of k as even as can be, and of rows that fill the memory there is for A."""
     block = _even(k, _DEPTH, 16)
     stretch = _STRETCH // block * block
     depth = min(stretch, -(-max(k, 1) // block) * block)
-    rows = _even(n, min(_BLOCK_A // (depth * shape.size), _STRETCH), shape.rows)
+    rows = _even(n, min(most // (depth * shape.size), _STRETCH), shape.rows)
     return Plan(Blocks(block, rows, stretch), 0, deep.scratch(shape, rows, depth, block))
+
+
+class Joint(NamedTuple):
+    """A product by several threads: blocks, the bytes of packed A, and of each thread's scratch.
+
+    Of the panels of C `full` are one piece, the others as many as have so many rows as `each`.
+    """
+
+    blocks: Blocks
+    packed: int
+    scratch: int
+    full: int
+    each: int
+
+
+def joint(shape: tile.Shape, n: int, k: int, m: int, threads: int) -> Joint | None:
+    """How several threads make a large product together; None where parts of it are better."""
+    panels = -(-m // shape.columns)
+    if not shape.deep or threads < 2 or panels < _PANELS * threads:
+        return None
+    made = _deep(shape, n, k, _JOINT_A).blocks
+    depth = min(made.columns, -(-k // made.k) * made.k)
+    whole = deep.scratch(shape, made.rows, depth, made.k)
+    scratch = deep.scratch(shape, made.rows, 0, made.k)
+    each = -(-min(n, made.rows) // (_PIECES * shape.rows)) * shape.rows
+    return Joint(made, whole - scratch, scratch, panels - threads, each)
+
+
+def most_packed() -> int:
+    """The bytes that no threads need more than to pack A together."""
+    return _JOINT_A + (1 << 18)
 
 
 def _even(total: int, most: int, step: int) -> int:

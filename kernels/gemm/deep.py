@@ -1,6 +1,8 @@
 """A large product in machine code: where A is read and C is added to far more often than packed.
 
     product(n, m, k, a, ra, ca, b, rb, cb, c, rc, kc, mc, nc, mode, scratch)
+    pack(n, k, a, ra, ca, kc, packed, line, first, counter)
+    panels(n, m, k, b, rb, cb, c, rc, kc, packed, line, more, full, each, counter, scratch)
 
 The arguments are those of driver.py, but that `nc` is of k too: so much of it, a multiple of kc, is
 packed of mc rows of A. Then C goes by in panels of columns. For each block of k, the panel of B is
@@ -30,6 +32,10 @@ _WIDE = 4
 _PACKED_A = ("lines", "k", "place", "ra", "ca", "panel", "za")
 _PACKED_B = ("lines", "k", "place", "rb", "cb", "panel")
 _PANEL = ("n", "k", "pa", "za", "pb", "c", "rc", "buffer", "lanes", "begins", "ends", "more")
+# Of products that several threads make together: their rows of A, then whichever panels are next.
+PACK = ("n", "k", "a", "ra", "ca", "kc", "packed", "line", "first", "counter")
+PANELS = ("n", "m", "k", "b", "rb", "cb", "c", "rc", "kc", "packed", "line", "more", "full", "each",
+          "counter", "scratch")  # fmt: skip
 _TILE = ("k", "a", "b", "c", "rc", "d", "rd", "more")
 _COPY = ("n", "lanes", "a", "ra", "c", "rc")
 
@@ -37,7 +43,8 @@ _COPY = ("n", "lanes", "a", "ra", "c", "rc")
 def text(shape: Shape) -> str:
     """The module of an element type."""
     parts = [_tile(shape, vectors) for vectors in range(1, shape.vectors + 1)]
-    parts += [make(shape) for make in (_copy, _pack_a, _pack_b, _panel, _product, stack, words)]
+    makers = (_copy, _pack_a, _pack_b, _panel, _pack, _panels, _product, stack, words)
+    parts += [make(shape) for make in makers]
     return declarations(shape) + "".join(parts)
 
 
@@ -237,52 +244,110 @@ def _panel(shape: Shape) -> str:
     return function("panel", _PANEL, text)
 
 
+def _pack(shape: Shape) -> str:
+    """So many rows of A, from the tile `first` on, with so much k as stays packed."""
+    text = Writer()
+    with text.when(text.new("icmp eq i64 %first, 0")):
+        text.do("store i64 0, ptr %counter")
+    with text.loop(0, text.more("%k", 1), "%kc") as p:
+        k = text.less(text.binary("sub", "%k", p), "%kc")
+        za = _tile_bytes(text, shape, k)
+        a = place(text, "%a", (p, "%ca"))
+        panel = place(text, "%packed", (p, "%line"), ("%first", za))
+        call(text, "pack_a", _PACKED_A, lines="%n", k=k, place=a, panel=panel, za=za)
+    return function("pack", PACK, text, internal=False)
+
+
+def _panels(shape: Shape) -> str:
+    """Panels of C, from n packed rows of A: whichever are next, as long as there are any.
+
+    Of the first ones, `full`, all rows are one piece of work; of the others so many as `each`.
+    """
+    text, size = Writer(), shape.size
+    buffer = place(text, "%scratch", ("%kc", str(shape.columns * size)))
+    panels = text.binary("add", "%m", shape.columns - 1)
+    panels = text.binary("sdiv", panels, shape.columns)
+    parts = text.binary("sub", text.binary("add", "%n", "%each"), 1)
+    parts = text.more(text.binary("sdiv", parts, "%each"), 1)
+    pieces = text.binary("mul", text.binary("sub", panels, "%full"), parts)
+    pieces = text.binary("add", pieces, "%full")
+    depth = text.more("%k", 1)  # a sum of nothing is 0, and put there
+    text.do("br label %take")
+    text.begin("take")
+    turn = text.new("atomicrmw add ptr %counter, i64 1 monotonic")
+    with text.when(text.new(f"icmp slt i64 {turn}, {pieces}")):
+        beyond = text.binary("sub", turn, "%full")
+        whole = text.new(f"icmp slt i64 {beyond}, 0")
+        number = text.binary("add", "%full", text.binary("sdiv", beyond, parts))
+        j = text.binary("mul", text.choice(whole, "i64", turn, number), shape.columns)
+        i = text.binary("mul", text.binary("srem", beyond, parts), "%each")
+        i = text.choice(whole, "i64", 0, i)
+        rest = text.binary("sub", "%n", i)
+        n = text.choice(whole, "i64", rest, text.less(rest, "%each"))
+        lanes = text.less(text.binary("sub", "%m", j), shape.columns)
+        with text.loop(0, depth, "%kc") as p:
+            k = text.less(text.binary("sub", "%k", p), "%kc")
+            b = place(text, "%b", (p, "%rb"), (j, "%cb"))
+            call(text, "pack_b", _PACKED_B, lines=lanes, k=k, place=b, panel="%scratch")
+            ends = text.new(f"icmp sge i64 {text.binary('add', p, '%kc')}, {depth}")
+            begins = text.new(f"icmp eq i64 {p}, 0")
+            more = text.binary("or", "%more", p)
+            za = _tile_bytes(text, shape, k)
+            tile = text.binary("sdiv", i, shape.rows)
+            call(
+                text,
+                "panel",
+                _PANEL,
+                n=n,
+                k=k,
+                pa=place(text, "%packed", (p, "%line"), (tile, za)),
+                za=za,
+                pb="%scratch",
+                c=place(text, "%c", (i, "%rc"), (j, str(size))),
+                buffer=buffer,
+                lanes=lanes,
+                begins=text.new(f"zext i1 {begins} to i64"),
+                ends=text.new(f"zext i1 {ends} to i64"),
+                more=more,
+            )
+        text.do("br label %take")
+        text.begin(text.name())
+    return function("panels", PANELS, text, internal=False)
+
+
 def _product(shape: Shape) -> str:
     text, size = Writer(), shape.size
     pitch = shape.columns * size
-    most = text.less("%n", "%mc")
-    tiles = text.binary("sdiv", text.binary("add", most, shape.rows - 1), shape.rows)
-    tiles = text.binary("and", text.binary("add", tiles, 1), -2)
-    rows = text.binary("mul", tiles, shape.rows)
+    rows = _lines(text, shape, text.less("%n", "%mc"))
     buffer = place(text, "%scratch", ("%kc", str(pitch)))
     packed = place(text, buffer, (rows, str(pitch)))
-    line = text.binary("mul", rows, size)
-    depth = text.more("%k", 1)  # a sum of nothing is 0, and put there
-    with text.loop(0, depth, "%nc") as q, text.loop(0, "%n", "%mc") as i:
-        end = text.less(text.binary("add", q, "%nc"), depth)
-        n = text.less(text.binary("sub", "%n", i), "%mc")
-        with text.loop(q, end, "%kc") as p:
-            k = text.less(text.binary("sub", "%k", p), "%kc")
-            a = place(text, "%a", (i, "%ra"), (p, "%ca"))
-            panel = place(text, packed, (text.binary("sub", p, q), line))
-            za = text.binary("mul", _padded(text, shape, k), shape.rows * size)
-            call(text, "pack_a", _PACKED_A, lines=n, k=k, place=a, panel=panel, za=za)
-        with text.loop(0, "%m", shape.columns) as j:
-            lanes = text.less(text.binary("sub", "%m", j), shape.columns)
-            with text.loop(q, end, "%kc") as p:
-                k = text.less(text.binary("sub", "%k", p), "%kc")
-                b = place(text, "%b", (p, "%rb"), (j, "%cb"))
-                call(text, "pack_b", _PACKED_B, lines=lanes, k=k, place=b, panel="%scratch")
-                ends = text.new(f"icmp sge i64 {text.binary('add', p, '%kc')}, {end}")
-                begins = text.new(f"icmp eq i64 {p}, {q}")
-                more = text.new(f"icmp ne i64 {p}, 0")
-                call(
-                    text,
-                    "panel",
-                    _PANEL,
-                    n=n,
-                    k=k,
-                    pa=place(text, packed, (text.binary("sub", p, q), line)),
-                    za=text.binary("mul", _padded(text, shape, k), shape.rows * size),
-                    pb="%scratch",
-                    c=place(text, "%c", (i, "%rc"), (j, str(size))),
-                    buffer=buffer,
-                    lanes=lanes,
-                    begins=text.new(f"zext i1 {begins} to i64"),
-                    ends=text.new(f"zext i1 {ends} to i64"),
-                    more=text.new(f"zext i1 {more} to i64"),
-                )
+    counter = text.new("alloca i64")
+    with text.loop(0, text.more("%k", 1), "%nc") as q, text.loop(0, "%n", "%mc") as i:
+        given: dict[str, object] = {
+            "n": text.less(text.binary("sub", "%n", i), "%mc"),
+            "k": text.less(text.binary("sub", "%k", q), "%nc"),
+            "packed": packed,
+            "line": text.binary("mul", rows, size),
+            "counter": counter,
+        }
+        a = place(text, "%a", (i, "%ra"), (q, "%ca"))
+        call(text, "pack", PACK, a=a, first=0, **given)
+        panels = text.binary("sdiv", text.binary("add", "%m", shape.columns - 1), shape.columns)
+        b, c = place(text, "%b", (q, "%rb")), place(text, "%c", (i, "%rc"))
+        call(text, "panels", PANELS, b=b, c=c, more=q, full=panels, each="%mc", **given)
     return function("product", ARGUMENTS, text, internal=False)
+
+
+def _lines(text: Writer, shape: Shape, rows: str) -> str:
+    """So many rows as are packed of some: pairs of tiles."""
+    step = 2 * shape.rows
+    count = text.binary("sdiv", text.binary("add", rows, step - 1), step)
+    return text.binary("mul", count, step)
+
+
+def _tile_bytes(text: Writer, shape: Shape, k: str) -> str:
+    """The bytes from one packed tile of A to the next."""
+    return text.binary("mul", _padded(text, shape, k), shape.rows * shape.size)
 
 
 def _padded(text: Writer, shape: Shape, k: str) -> str:

@@ -31,7 +31,8 @@ _COLUMNS = ("n", "w", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "rb", "cb", "
             "c", "rc", "more", "first", "mode", "new")  # fmt: skip
 _PANEL = ("n", "k", "a", "ra", "ca", "pa", "za", "sa", "b", "sb", "c", "rc", "lanes", "more",
           "first", "mode", "new")  # fmt: skip
-POINTERS = {"a", "b", "c", "d", "pa", "pb", "place", "panel", "buffer", "scratch", "words"}
+POINTERS = {"a", "b", "c", "d", "pa", "pb", "place", "panel", "buffer", "scratch", "words",
+            "packed", "counter"}  # fmt: skip
 
 
 def heights(shape: Shape) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from .. import blas_entry, gemm
 from ..gemm import arrays
 from ..operands import FLOATS
 from ..templates import philox
-from .base import Base, Ranks, Unsupported
-from .machine import Argument, Item, Native, kernel_call, moved
+from .base import BARRIER, Base, Ranks, Unsupported
+from .machine import Argument, Item, Native, Slot, kernel_call, moved
 from .team import ranges
 
 _CHECKED = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"}
@@ -57,6 +57,13 @@ class Products(Base):
         if len(c.shape) == 2:
             self.work += n * k * m / least
             parts = max(min(self.threads, n * k * m // least), 1)
+            if 1 < parts == self.threads:
+                phases = gemm.joint(
+                    *(c.dtype, sizes, first, second, third),
+                    *(arrays.packed, self._counters, zones, moved),
+                )
+                if phases is not None:
+                    return self._in_phases(phases)
             calls = gemm.shared(c.dtype, sizes, first, second, third, zones[:parts], moved)
         else:
             count = c.shape[0]
@@ -69,10 +76,23 @@ class Products(Base):
                     for x in (first, second, third)
                 )
                 calls.append(gemm.batched(c.dtype, stop - start, sizes, left, right, target, zone))
-        ranks: Ranks = [
-            [Native(x.address, "void", tuple(Argument(*y) for y in x.arguments))] for x in calls
-        ]
+        ranks: Ranks = [[_native(x)] for x in calls]
         return [*ranks, *([] for _ in range(self.threads - parts))] if parts > 1 else ranks
+
+    def _counters(self, count: int) -> list[int]:
+        """Places for so many words, each in a line of the cache of its own."""
+        block = self.scratch((count, 16), np.int64)
+        assert not isinstance(block.place, Slot)
+        return [block.place + 128 * i for i in range(count)]
+
+    def _in_phases(self, phases: list[gemm.Phase]) -> Ranks:
+        """Each thread's calls, with barriers between those that wait for others."""
+        ranks: Ranks = [[] for _ in range(self.threads)]
+        for phase in phases:
+            for items, *calls in zip(ranks, phase.first, phase.then, strict=True):
+                first, then = map(_native, calls)
+                items += [*([BARRIER] if items else []), first, BARRIER, then]
+        return ranks
 
     def zones(self) -> list[int]:
         """Memory in which each thread may pack what it multiplies."""
@@ -177,6 +197,10 @@ class Products(Base):
             raise Unsupported
         limits = [int(low), int(high)] if whole else [float(low), float(high)]
         return self.guarded(call, x, limits)
+
+
+def _native(call: gemm.Call) -> Native:
+    return Native(call.address, "void", tuple(Argument(*x) for x in call.arguments))
 
 
 def _matrix(x: Value) -> tuple[bool, int]:

@@ -220,6 +220,10 @@ def test_the_scratch_is_never_more_than_said(large: bool) -> None:
             a = [(k * shape.size, shape.size), (shape.size, n * shape.size)][n % 2]
             b = [(m * shape.size, shape.size), (shape.size, k * shape.size)][m % 2]
             assert choice.plan(shape, n, k, m, a, b).scratch <= gemm.most_scratch()
+            joint = choice.joint(shape, n, k, m, 2)
+            if joint is not None:
+                assert joint.scratch <= gemm.most_scratch()
+                assert joint.packed <= choice.most_packed()
 
 
 # Products of arrays

@@ -20,6 +20,7 @@ from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
 from gradnet.kernels import blas_entry, handles  # noqa: E402
+from gradnet.kernels.gemm import build, choice  # noqa: E402
 from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
 
 Array = np.ndarray[Any, Any]
@@ -138,6 +139,36 @@ def test_products_of_every_layout(sizes: tuple[int, int, int], dtype: str, threa
     for y in found[:4]:
         np.testing.assert_allclose(y.numpy(), a @ b, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(found[4].numpy(), wide[:, :k] @ b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [
+        ((131, 259, 700), "float64"),
+        ((403, 65, 641), "float32"),
+        ((129, 1100, 577), "float32"),
+    ],
+)
+def test_large_products_of_all_threads(
+    sizes: tuple[int, int, int], dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, k, m = sizes
+    a, b = normal(n, k, dtype=dtype), normal(k, m, dtype=dtype)
+    a[3, 4], b[k - 1, 5], a[n - 1, 0] = np.nan, np.inf, np.inf
+    made = build.code(np.dtype(dtype), large=True)
+    # Several blocks of rows.
+    monkeypatch.setattr(choice, "_JOINT_A", 1 << 17)
+    if made is not None:
+        assert choice.large(np.dtype(dtype), n, k, m)
+        assert (choice.joint(made.shape, n, k, m, threads) is None) is (threads == 1)
+    captured = gn.capture(lambda x, y: x @ y)
+    for left in (a, np.asfortranarray(a)):
+        for right in (b, np.asfortranarray(b)):
+            x, y = gn.asarray(left, copy=False), gn.asarray(right, copy=False)
+            expected = gn.backends.get("numba").matmul(x.array, y.array)
+            for _ in range(3):
+                np.testing.assert_array_equal(captured(x, y).numpy(), expected)
+    assert captured.recordings == 4
 
 
 def test_batches_of_matrices(threads: int) -> None:
