@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 
-from gradnet.cli.parser import BadCall
+from gradnet.cli.parser import BadCall, unwritten
 from gradnet.explainer import Expression, explain
 from gradnet.explainer.expression import assignments
 from gradnet.explainer.figures import shown
@@ -33,6 +33,8 @@ def run(options: argparse.Namespace, started: float) -> int:
     expression = Expression(options.expression)
     given = assignments(options.at) if options.at is not None else {}
     _check(expression, options.at, given)
+    if options.out is not None:
+        unwritten("--out", options.out)
     found = explain(expression, *(given[name] for name in expression.variables))
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else WIDTH

@@ -7,6 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 TASKS = ("auto", "classification", "regression")
@@ -63,6 +64,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = {name: make(choices) for name, make in makers.items()}
     if not arguments:
         parser.error(f"there is no command; expected {', '.join(commands)}")
+    close = difflib.get_close_matches(arguments[0], commands, n=1, cutoff=0.6)
+    if close and arguments[0] not in commands:
+        parser.error(f"there is no command {arguments[0]!r}; did you mean {close[0]}?")
     if arguments[0] == "explain":
         # An expression may begin with a minus, which argparse would take for a flag.
         arguments = [f" {a}" if re.match(r"-(?!-|h$)", a) else a for a in arguments]
@@ -71,6 +75,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         command = commands.get(options.command, parser)
         command.error(_unknown(unknown[0], command.flags))
     return options
+
+
+def unwritten(flag: str, name: str) -> Path:
+    """The file that a flag names. Raises BadCall where it exists: nothing is ever overwritten."""
+    path = Path(name).expanduser()
+    if path.exists():
+        raise BadCall(
+            f"{flag} {name}: this exists, and nothing is ever overwritten; give another name, or "
+            "remove it"
+        )
+    return path
 
 
 def _unknown(argument: str, flags: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradnet import ops
 from gradnet.cli.folder import MODEL
-from gradnet.cli.parser import BadCall
+from gradnet.cli.parser import unwritten
 from gradnet.cli.report import counted, figure
 from gradnet.data import Part, Preprocessing
 from gradnet.errors import DataError
@@ -27,9 +27,7 @@ def run(options: argparse.Namespace, started: float) -> int:
     path = model_file(options.model)
     if options.out is not None:
         writer(options.out)
-        for other in (path, Path(options.data)):
-            if Path(options.out).resolve() == other.resolve():
-                raise BadCall(f"--out {options.out} would overwrite {other}")
+        unwritten("--out", options.out)
     model = load(path)
     text = model.extra.get("preprocessing")
     if text is None:
@@ -39,9 +37,11 @@ def run(options: argparse.Namespace, started: float) -> int:
         )
     preprocessing = Preprocessing.from_json(text)
     notes: list[str] = []
-    part = preprocessing.read(options.data, notes)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    try:
+        part = preprocessing.read(options.data, notes)
+    finally:
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
     trainer = Trainer(model, progress=False)
     columns = predictions(trainer, preprocessing, part)
     if options.out is None:
@@ -63,7 +63,9 @@ def model_file(name: str) -> Path:
             raise DataError(f"{path}: there is no {MODEL} in this folder")
         return path / MODEL
     if not path.exists():
-        raise DataError(f"{path}: no such model")
+        raise DataError(
+            f"{path}: no such model; give a folder that gradnet train saved, or a model file"
+        )
     return path
 
 

@@ -205,7 +205,7 @@ class Preprocessing:
         if absent:
             raise DataError(
                 f"no column {listed(absent)}, which the model needs "
-                f"(columns: {listed(features.names, 20) or 'none'})"
+                f"(it has {listed(features.names, 20) or 'none of its columns'})"
             )
         out = np.empty((len(features), len(self.features)), dtype=np.float32)
         place = 0

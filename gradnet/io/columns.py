@@ -29,7 +29,8 @@ def save_columns(columns: Columns, path: str | os.PathLike[str]) -> None:
         with replacing(path) as temporary:
             save(temporary, columns)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or f"there is no folder {Path(path).parent}"
+        raise DataError(f"{path}: cannot be written ({reason})") from error
 
 
 def writer(path: str | os.PathLike[str]) -> Callable[[Path, Columns], None]:

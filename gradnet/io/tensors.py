@@ -117,7 +117,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     if len(start) == 9 and start[8:] != b"{":
         looks = next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None)
         raise DataError(
-            f"{path} is no safetensors file" + (f" but {looks}" if looks is not None else "")
+            f"{path} is no safetensors file{'' if looks is None else f' but {looks}'}; expected "
+            "one, as model.save and gradnet train write"
         )
     try:
         with library.safe_open(path, framework="np") as file:

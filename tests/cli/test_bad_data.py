@@ -85,7 +85,7 @@ BAD_DATA = [
 BAD_PREDICTIONS = [
     ("nowhere good.csv", "nowhere: no such model"),
     ("no_images good.csv", "no_images: there is no model.safetensors in this folder"),
-    ("good.csv good.csv", "good.csv"),
+    ("good.csv good.csv", "good.csv is no safetensors file; expected one, as model.save"),
     ("model.pt good.csv", "a zip archive, as torch.save and numpy.savez write"),
     ("bare.safetensors good.csv", "the model has no preprocessing of tables or images with it"),
     ("m nowhere.csv", "nowhere.csv: no such file or folder"),
@@ -93,8 +93,11 @@ BAD_PREDICTIONS = [
     ("m digits", "the model was trained on a table, but these are images"),
     ("m text_in_x.csv", "'a' is not a number, as it was in training"),
     ("m good.csv --out p.xlsx", "p.xlsx: files named .xlsx cannot be written"),
-    ("m good.csv --out absent/p.csv", "absent/p.csv: cannot be written"),
-    ("m good.csv --out good.csv", "--out good.csv would overwrite good.csv"),
+    (
+        "m good.csv --out absent/p.csv",
+        "cannot be written (there is no folder absent)",
+    ),
+    ("m good.csv --out good.csv", "--out good.csv: this exists, and nothing is ever overwritten"),
 ]
 
 

@@ -42,6 +42,10 @@ def test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*arguments, "--theme", "dark"]) == 0
     assert f"saved {path}" in capsys.readouterr().out
     assert path.read_text().startswith("<svg")
+    path.write_text("mine")
+    assert cli.main(arguments) == 2
+    assert "nothing is ever overwritten" in capsys.readouterr().err
+    assert path.read_text() == "mine"
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

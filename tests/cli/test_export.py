@@ -48,12 +48,12 @@ def test_refusals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = own.read_bytes()
     for line, reason in (
         ([], "there is nothing to write: give --onnx FILE or --torch FILE"),
-        (["--torch", str(own)], "is the model itself: give another name"),
+        (["--torch", str(own)], "exists, and nothing is ever overwritten"),
         (["--onnx", str(model)], "exists, and nothing is ever overwritten"),
     ):
         assert cli.main(["export", str(model), *line]) == 2
         assert reason in capsys.readouterr().err
     assert cli.main(["export", str(model / "none"), "--onnx", "m.onnx"]) == 2
-    assert "no such model" in capsys.readouterr().err
+    assert "no such model; give a folder that gradnet train saved" in capsys.readouterr().err
     assert own.read_bytes() == before
     assert [path.name for path in model.iterdir()] == ["model.safetensors"]

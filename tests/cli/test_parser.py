@@ -13,6 +13,7 @@ from gradnet.cli.parser import BadCall, parse
 
 BAD_LINES = [
     ("", "there is no command; expected train, predict, "),
+    ("trian digits", "there is no command 'trian'; did you mean train?"),
     ("infer tiny", "argument COMMAND: invalid choice: 'infer'"),
     ("--verbose train digits", "there is no flag --verbose (see gradnet train --help)"),
     ("train", "the following arguments are required: DATA (see gradnet train --help)"),

@@ -230,8 +230,8 @@ CALLS: list[tuple[Callable[[Path], object], str]] = [
     (split(embed=0), "embed must be at least 1 category, not 0"),
     (with_file("a,b\n1,2\n"), "test file"),
     (with_file("a,b\n1,2\n"), "no column 'y' for the target"),
-    (with_file("a,y\n1,0\n"), "no column 'b', which the model needs (columns: 'a')"),
-    (with_file("y\n0\n"), "no column 'a', 'b', which the model needs (columns: none)"),
+    (with_file("a,y\n1,0\n"), "no column 'b', which the model needs (it has 'a')"),
+    (with_file("y\n0\n"), "no column 'a', 'b', which the model needs (it has none of its columns)"),
     (
         with_file("a,b,y\n1,2,0\nx,2,1\n"),
         "column 'a', row 2: 'x' is not a number, as it was in tra",
