@@ -250,7 +250,10 @@ class _Loops:
         raise LoweringError(f"a kernel has no `{ast.unparse(node)}`")
 
     def call(self, node: ast.Call) -> list[Operand]:
-        """The results of a conversion, of a formula, or of code that a template writes itself."""
+        """The results of a conversion, of a formula, or of code that a template writes itself.
+
+        That gives a float, or nothing.
+        """
         called = self.scope.get(node.func.id) if isinstance(node.func, ast.Name) else None
         if isinstance(called, Kind):
             (operand,) = node.args
@@ -271,8 +274,11 @@ class _Loops:
                 else self.value(x).value
                 for x in node.args
             ]
-            called(self.b, *taken)
-            return []
+            made = called(self.b, *taken)
+            if made is None:
+                return []
+            bits = 32 if made.type == ir.FloatType() else 64
+            return [Operand(made, KINDS[f"float{bits}"])]
         raise LoweringError(f"a kernel cannot call `{ast.unparse(node.func)}`")
 
     def element(self, node: ast.expr) -> tuple[Value, Kind]:

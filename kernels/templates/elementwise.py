@@ -37,6 +37,11 @@ def helpers(bits: int, *names: str) -> str:
     return "".join(f"{name} = primitive({name!r}, {bits})\n" for name in names)
 
 
+def extreme(bits: int, kind: str) -> str:
+    """The definition of `extreme(x, i, k)`: the "max" or "min" of row i of k columns of x."""
+    return f"wide = True\nfrom gradnet.kernels.templates.extremes import {kind}_{bits} as extreme\n"
+
+
 # How a kernel takes an operand, by a letter. Capitals: the same for arrays of bool.
 #   x  an array of the result's shape     r  a row, repeated along the leading axes
 #   e  an array of one element            c  a column, repeated along the trailing axes

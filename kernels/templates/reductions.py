@@ -6,7 +6,7 @@ the blocks of a row are joined in float64, those of a column by the caller.
 
 from __future__ import annotations
 
-from .elementwise import Text, head, helpers
+from .elementwise import Text, extreme, head, helpers
 
 # Terms of a row added at the precision of the row: 16 in each of a vector's 32 lanes.
 BLOCK = 512
@@ -17,16 +17,12 @@ ROWS = 128
 def rows(bits: int, kind: str, wide: bool = True) -> Text:
     """The "sum" of each row, in float64 or where not `wide` rounded, or its "max" or "min"."""
     if kind in ("max", "min"):
-        keep = {"max": "larger", "min": "smaller"}[kind]
-        text = f"""
+        text = """
 def kernel(x, y):
     for i in range(x.shape[0]):
-        v = x[i, 0]
-        for j in range(1, x.shape[1]):
-            v = {keep}(v, x[i, j])
-        y[i] = v
+        y[i] = extreme(x, i, x.shape[1])
 """
-        return head(bits) + helpers(bits, keep) + text, "In(2), Out(1)"
+        return head(bits) + extreme(bits, kind) + text, "In(2), Out(1)"
     text = f"""
 def kernel(x, y):
     for i in range(x.shape[0]):
@@ -45,16 +41,17 @@ def kernel(x, y):
 
 
 def columns(bits: int) -> Text:
-    """`sums[a, b] = x[a, block b].sum(0)` for each block of rows."""
+    """`sums[a, b] = x[a, block b].sum(0)` for each block of rows, which are added one by one."""
     text = f"""
+wide = True
+from gradnet.kernels.templates.column_sums import sums_{bits} as summed
+
+
 def kernel(x, sums):
     for a in range(sums.shape[0]):
         for b in range(sums.shape[1]):
-            for j in range(sums.shape[2]):
-                sums[a, b, j] = T(0)
-            end = b * {ROWS} + {ROWS}
-            for i in range(b * {ROWS}, end if end < x.shape[1] else x.shape[1]):
-                for j in range(x.shape[2]):
-                    sums[a, b, j] += x[a, i, j]
+            left = x.shape[1] - b * {ROWS}
+            count = left if left < {ROWS} else {ROWS}
+            summed(x, sums, a * x.shape[1] + b * {ROWS}, count, a * sums.shape[1] + b, x.shape[2])
 """
     return head(bits) + text, "In(3), Out(3)"

@@ -39,8 +39,10 @@ def unlike(wrong: Any, s: Any) -> Any:
     return where((s == 0.0) | (wrong == 0.0), s, INFINITY - INFINITY)
 
 
-class _Rows:
+class Vectors:
     """Writes what is done with vectors of floats, one to a row or one to a block of rows."""
+
+    lanes = LANES
 
     def __init__(self, builder: ir.IRBuilder, bits: int) -> None:
         self.builder, self.bits = builder, bits
@@ -131,7 +133,7 @@ class _Rows:
 def _cross_entropy(bits: int, b: ir.IRBuilder, *values: Value) -> None:
     """The losses and gradients of at most LANES rows of k classes, from row `begin` on."""
     logits, targets, scales, losses, gradients, begin, count, k = values
-    rows = _Rows(b, bits)
+    rows = Vectors(b, bits)
     one, every = rows.one, rows.all
     columns, few = rows.below(k), rows.below(count)
     ahead = b.mul(begin, k)

@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 
 from gradnet import binding, formulas
 
-from .elementwise import Text, head, helpers
+from .elementwise import Text, extreme, head, helpers
 
 exp: Any = formulas.exp
 where: Any = formulas.where
@@ -45,7 +45,7 @@ _FORMULAS = {"shifted": shifted, "exponential": exponential, "surprise": surpris
 
 def _kernel(bits: int, text: str) -> str:
     """The definitions that a text uses, and the text."""
-    used = head(bits) + helpers(bits, "log", "exp", "larger", "lane_add")
+    used = head(bits) + extreme(bits, "max") + helpers(bits, "log", "exp", "lane_add")
     for name, formula in _FORMULAS.items():
         if f"{name}(" in text:
             source = binding.source(formula)
@@ -75,9 +75,7 @@ def _sums(names: list[str], term: str) -> str:
 
 
 _TOP = """
-        top = x[i, 0]
-        for j in range(1, k):
-            top = larger(top, x[i, j])
+        top = extreme(x, i, k)
 """
 
 
