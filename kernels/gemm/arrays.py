@@ -121,9 +121,8 @@ _ways: dict[_Key, Way | None] = {}
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array | None:
     """`(n, k) @ (k, m) -> (n, m)`, or stacks of such, or None where it is not our own product."""
     key = a.dtype, b.dtype, a.shape, b.shape, a.strides, b.strides
-    if key in _ways:
-        way = _ways[key]
-    else:
+    way: Any = _ways.get(key, key)
+    if way is key:
         if len(_ways) >= _MOST:
             _ways.clear()
         way = _ways[key] = _found(*key)
