@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from gradnet import host, ops
-from gradnet.captured.quick import Quick, never
+from gradnet.captured.quick import NOTHING, Quick, never
 from gradnet.captured.record import overlaps
 from gradnet.captured.recording import Recording
 from gradnet.errors import CaptureError, ShapeError
@@ -63,16 +63,15 @@ class Captured(host.Stateful, Generic[P, R]):
         self.replays = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not kwargs:
-            with self._lock:
-                try:
-                    result: R | None = self._quick(args)
-                except host.Stale:
-                    self._quick = never
-                else:
-                    if result is not None:
-                        self.replays += 1
-                        return result
+        with self._lock:
+            try:
+                result: R = self._quick(args, kwargs)
+            except host.Stale:
+                self._quick = never
+            else:
+                if result is not NOTHING:
+                    self.replays += 1
+                    return result
         if mode.levels or host.state.recorder is not None:
             return self._function(*args, **kwargs)
         with self._lock:
@@ -93,14 +92,14 @@ class Captured(host.Stateful, Generic[P, R]):
                 pass
             else:
                 self.replays += 1
-                self._use(found)
+                self._use(found, args, kwargs)
                 return result
         return self._record(signature, args, kwargs, tensors)
 
-    def _use(self, recording: Recording) -> None:
-        """Try this recording first from now on."""
+    def _use(self, recording: Recording, args: Any, kwargs: Any) -> None:
+        """Try this recording first from now on; it was made, or found, for these arguments."""
         self._last = recording
-        self._quick = recording.quick()
+        self._quick = recording.quick(args, kwargs)
 
     def each(self, *args: Tensor, rows: int) -> Tensor:
         """The function on one part of so many rows after the other, of all arguments.
@@ -141,7 +140,7 @@ class Captured(host.Stateful, Generic[P, R]):
         while len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
         self._known[signature] = recording
-        self._use(recording)
+        self._use(recording, args, kwargs)
         result: R = recording.first()
         return result
 
@@ -174,6 +173,8 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
             f"a captured function got a NumPy array of shape {x.shape}, whose values a replay "
             "would not see; pass gradnet.asarray(array)"
         )
+    if isinstance(x, float | complex):
+        return (type(x), repr(x))  # 0.0 equals -0.0, and NaN not itself
     try:
         hash(x)
     except TypeError:

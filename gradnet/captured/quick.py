@@ -6,23 +6,31 @@ has a line for each argument and each parameter, in place of loops over lists of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradnet import host
 from gradnet.backends import Replay
 from gradnet.graph import mode
-from gradnet.program.calls import Action
+from gradnet.program.calls import Action, Storage, Value
 from gradnet.tensor import Tensor
 
 if TYPE_CHECKING:
     from gradnet.captured.recording import Recording
 
-Quick = Callable[[tuple[Any, ...]], Any]
+# Takes the arguments, by place and by name.
+Quick = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
+
+# What a quick way gives where it is not for a call: a function's own result may be None.
+NOTHING = object()
+
+# Values that are arguments are compared with those recorded; objects of other types are the same.
+_PLAIN = (bool, int, str, bytes)
 
 
-def never(args: tuple[Any, ...]) -> None:
+def never(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What a function does that has no recording yet."""
+    return NOTHING
 
 
 class Lines:
@@ -51,14 +59,15 @@ class Lines:
         return self.names[function]
 
 
-def quickly(recording: Recording, replay: Replay) -> Quick:
-    """A replay of a recording whose arguments are all tensors, and whose result is a new one.
+def quickly(recording: Recording, replay: Replay, args: Any, kwargs: Any) -> Quick:
+    """A replay of a recording, for arguments like those it was made with.
 
-    Takes the arguments; gives None where they are not such as were recorded, or something else has
-    changed. `replay` runs on their arrays and the result's.
+    Gives NOTHING for others, or where something else has changed. `replay` runs on the arrays of
+    the arguments' tensors and of the results.
     """
-    text, give_up = Lines(), "return None"
-    _look_at_arguments(text, recording, give_up)
+    text, give_up = Lines(), "return nothing"
+    text.names["nothing"] = NOTHING
+    _look_at_arguments(text, recording, args, kwargs, give_up)
     for x, without in recording.watched:
         text.add(f"if {{}}._grad is {'not ' if without else ''}None: {give_up}", x)
     text.add(f"if {{}}[0] != {{}}.version: {give_up}", host.version, recording)
@@ -70,18 +79,53 @@ def quickly(recording: Recording, replay: Replay) -> Quick:
     numbers = _act(text, recording.actions, kept=replay.direct is None)
     for counter, more in recording.counted:
         text.add(f"{{}}[0] += {more}", counter)
-    (output,) = recording.outputs
-    text.add("made = {}({}, {})", recording.backend.empty, output.shape, output.dtype)
-    arrays = ", ".join([*(f"a{i}" for i in range(len(recording.expected))), "made"])
+    made = [f"made{i}" for i in range(len(recording.outputs))]
+    for name, output in zip(made, recording.outputs, strict=True):
+        text.add(f"{name} = {{}}({{}}, {{}})", recording.backend.empty, output.shape, output.dtype)
+    for x, _ in recording.grads:
+        text.add("{}()", x.keep_grad)
+    arrays = [*(f"a{i}" for i in range(len(recording.expected))), *made]
+    given = ", ".join(arrays)
     if replay.direct is None:
-        text.add(f"{{}}([{arrays}])", replay)
+        text.add(f"{{}}([{given}])", replay)
     else:
-        text.add(f"if {{}}({', '.join([arrays, *numbers])}):", replay.direct)
-        text.add(f"    {{}}([{arrays}])", replay.verify)
+        text.add(f"if {{}}({', '.join([*arrays, *numbers])}):", replay.direct)
+        text.add(f"    {{}}([{given}])", replay.verify)
         text.add("    raise AssertionError('a check of values failed, and passes now')")
-    text.add("return {}(made, {})", Tensor.wrap, recording.backend)
-    found: Quick = text.made("def replay(args):", "replay")
+    known = dict(zip(recording.program.places(), arrays, strict=True))
+    for x, value in recording.grads:
+        if value is ...:
+            text.add("{}._grad = {}()", x, x.grad_in_buffer)
+        else:
+            text.add(f"{{}}._grad = {_made(text, recording, value, known)}", x)
+    text.add(f"return {_made(text, recording, recording.result, known)}")
+    found: Quick = text.made("def replay(args, kwargs):", "replay")
     return found
+
+
+def _made(text: Lines, recording: Recording, x: Any, known: Mapping[Storage, str]) -> str:
+    """An expression of a result: tensors over arrays that have names, within what holds them."""
+
+    def several(items: Any) -> str:
+        return "".join(f"{_made(text, recording, item, known)}, " for item in items)
+
+    if isinstance(x, Value):
+        array = known.get(x.storage) or text.name(x.storage.array)
+        if x not in recording.outputs:
+            parts = (x.offset, x.shape, x.strides, x.dtype)
+            given = ", ".join([array, *map(text.name, parts)])
+            array = f"{text.name(recording.backend.window)}({given})"
+        return f"{text.name(Tensor.wrap)}({array}, {text.name(recording.backend)})"
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return f"{text.name(type(x))}({several(x)})"
+    if isinstance(x, tuple):
+        return f"({several(x)})"
+    if isinstance(x, list):
+        return f"[{several(x)}]"
+    if isinstance(x, dict):
+        pairs = [(text.name(key), _made(text, recording, x[key], known)) for key in x]
+        return f"dict(({''.join(f'({key}, {value}), ' for key, value in pairs)}))"
+    return text.name(x)
 
 
 def _act(text: Lines, actions: Sequence[Action], kept: bool) -> list[str]:
@@ -100,21 +144,49 @@ def _act(text: Lines, actions: Sequence[Action], kept: bool) -> list[str]:
     return numbers
 
 
-def _look_at_arguments(text: Lines, recording: Recording, give_up: str) -> None:
-    """Lines that take the arrays a0, a1, ... from `args`, or give up."""
-    records, count = recording.recording, len(recording.expected)
+def _look_at_arguments(
+    text: Lines, recording: Recording, args: Any, kwargs: Any, give_up: str
+) -> None:
+    """Lines that take the arrays a0, a1, ... from `args` and `kwargs`, or give up."""
+    records = recording.recording
     text.add(f"if {{}}.recording is not {records}: {give_up}", mode)
     text.add(f"if {{}}.levels or {{}}.recorder is not None: {give_up}", mode, host.state)
-    text.add(f"if len(args) != {count}: {give_up}")
-    for i, (shape, dtype, strides) in enumerate(recording.expected):
-        text.add(f"x = args[{i}]")
-        text.add(
-            f"if type(x) is not {{}} or x.backend is not {{}}: {give_up}", Tensor, recording.backend
-        )
-        text.add(f"a{i} = x.array")
-        text.add(
-            f"if a{i}.shape != {{}} or a{i}.dtype is not {{}} or a{i}.strides != {{}}: {give_up}",
-            shape, dtype, strides,
-        )  # fmt: skip
-        if records:
-            text.add(f"if x.node is not None: {give_up}")
+    found = 0
+
+    def look(x: Any, name: str) -> None:
+        nonlocal found
+        if isinstance(x, Tensor):
+            array, found = f"a{found}", found + 1
+            text.add(f"if type({name}) is not {{}}: {give_up}", Tensor)
+            text.add(f"if {name}.backend is not {{}}: {give_up}", recording.backend)
+            text.add(f"{array} = {name}.array")
+            text.add(
+                f"if {array}.shape != {{}} or {array}.dtype is not {{}} "
+                f"or {array}.strides != {{}}: {give_up}",
+                x.array.shape, x.array.dtype, x.array.strides,
+            )  # fmt: skip
+            if records:
+                text.add(f"if {name}.node is not None: {give_up}")
+        elif isinstance(x, tuple | list | dict):
+            text.add(f"if type({name}) is not {{}} or len({name}) != {len(x)}: {give_up}", type(x))
+            if isinstance(x, dict):
+                # In that order, which the function may go by.
+                text.add(f"if tuple({name}) != {{}}: {give_up}", tuple(x))
+            keys: Any = x if isinstance(x, dict) else range(len(x))
+            for i, key in enumerate(keys):
+                text.add(f"{name}_{i} = {name}[{{}}]", key)
+                look(x[key], f"{name}_{i}")
+        elif isinstance(x, float | complex):
+            # By their text: 0.0 equals -0.0, and NaN not itself.
+            text.add(f"if {{}}({name}) != {{}}: {give_up}", repr, repr(x))
+            text.add(f"if type({name}) is not {{}}: {give_up}", type(x))
+        elif type(x) in _PLAIN:
+            text.add(f"if type({name}) is not {{}} or {name} != {{}}: {give_up}", type(x), x)
+        else:
+            text.add(f"if {name} is not {{}}: {give_up}", x)
+
+    look(args, "args")
+    if kwargs:
+        look(kwargs, "kwargs")
+    else:
+        text.add(f"if kwargs: {give_up}")

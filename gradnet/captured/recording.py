@@ -48,7 +48,7 @@ class Recording:
                     f"a captured function changes the Python value {name!r}, which its replays "
                     "would not; return the value, or change it outside"
                 )
-            self._result = mapped(result, lambda x: self._output(x, recorder))
+            self.result = mapped(result, lambda x: self._output(x, recorder))
             del result
         except BaseException:
             recorder.undo()
@@ -58,7 +58,7 @@ class Recording:
         self._program = recorder.program
         self._program.inputs = recorder.inputs
         # Gradients that the run leaves behind: in an optimizer's buffer (...), or where else.
-        self._grads = [
+        self.grads = [
             (x, _left(x, recorder))
             for x, before in zip(watched, grads, strict=True)
             if x._grad is not before
@@ -76,12 +76,13 @@ class Recording:
         written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
         apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
         self._flat = not kwargs and len(args) == len(tensors) and apart
+        self._quick: Quick | None = None if apart else never
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self.actions = program.actions
         self._first: Sequence[Tensor] = tensors
         # Nothing but one new tensor comes of a run.
-        self._single = self._result is self.outputs[-1] if len(self.outputs) == 1 else False
-        self._single = self._single and not self._grads and self.outputs[0].whole
+        self._single = self.result is self.outputs[-1] if len(self.outputs) == 1 else False
+        self._single = self._single and not self.grads and self.outputs[0].whole
 
     def _output(self, x: Any, recorder: Recorder) -> Any:
         if not isinstance(x, Tensor):
@@ -102,8 +103,8 @@ class Recording:
     def _returned(self) -> list[Value]:
         """The memory that each run makes anew, for it is the caller's then."""
         values: list[Any] = []
-        mapped(self._result, values.append)
-        values += [value for _, value in self._grads]
+        mapped(self.result, values.append)
+        values += [value for _, value in self.grads]
         found: dict[Storage, Value] = {}
         for value in values:
             if isinstance(value, Value) and value.storage.kind in ("temporary", "output"):
@@ -146,9 +147,11 @@ class Recording:
         self.version = host.version[0]
         return True
 
-    def quick(self) -> Quick:
-        """A replay with as little Python as there can be, for what most calls are."""
-        return quickly(self, self._replay) if self._flat and self._single else never
+    def quick(self, args: Any, kwargs: Any) -> Quick:
+        """A replay with as little Python as there can be, for calls with arguments like those."""
+        if self._quick is None:
+            self._quick = quickly(self, self._replay, args, kwargs)
+        return self._quick
 
     def first(self) -> Any:
         """The recorded run itself, by a replay with the numbers that its actions gave."""
@@ -208,15 +211,15 @@ class Recording:
         arrays: list[Array] = [x.array for x in tensors]
         for output in self.outputs:
             arrays.append(self.backend.empty(output.shape, output.dtype))
-        for x, _ in self._grads:
+        for x, _ in self.grads:
             x.keep_grad()
         self._replay(arrays)
         if self._single:
             return Tensor.wrap(arrays[-1], self.backend)
         made = dict(zip(self.program.places(), arrays, strict=True))
-        for x, value in self._grads:
+        for x, value in self.grads:
             x._grad = x.grad_in_buffer() if value is ... else self._tensor(value, made)
-        return mapped(self._result, lambda v: self._tensor(v, made))
+        return mapped(self.result, lambda v: self._tensor(v, made))
 
     def _tensor(self, value: Any, arrays: dict[Storage, Array]) -> Any:
         """A result as a Tensor."""
