@@ -10,6 +10,7 @@ a * b + c. Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1,
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def random(kind: str, key: int, counter: int, shape: tuple[int, ...], dtype: DTy
     return numbers.reshape(shape)
 
 
+@cache
 def check(kind: str, dtype: DType) -> None:
     """Refuse an unknown kind, or one that does not come in that dtype, with a DTypeError."""
     known = ("uint32", "uint64") if kind == "bits" else tuple(UNIFORM_BITS)

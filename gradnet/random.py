@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradnet import backends, dtypes, host
-from gradnet.backends import Backend, Shape
+from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
 from gradnet.ops.creation import asarray, astype
@@ -73,9 +73,16 @@ class Generator(host.Stateful):
     ) -> Tensor:
         found = backends.for_device(device) if backend is None else backend
         lengths: Shape = as_lengths(shape)
-        count = math.prod(lengths) * words
-        seed, counter = host.run(self._claim, -(-count // _WORDS), several=self._claim_several)
-        return Tensor.wrap(found.random(kind, seed, counter, lengths, dtype), found)
+        array = self._array(kind, lengths, math.prod(lengths), dtype, words, found)
+        return Tensor.wrap(array, found)
+
+    def _array(
+        self, kind: str, shape: Shape, size: int, dtype: DType, words: int, backend: Backend
+    ) -> Array:
+        """An array of a backend, of so many numbers of so many words each."""
+        blocks = -(-size * words // _WORDS)
+        seed, counter = host.run(self._claim, blocks, several=self._claim_several)
+        return backend.random(kind, seed, counter, shape, dtype)
 
     def _claim(self, blocks: int) -> tuple[int, int]:
         """The seed, and the counter of the first of so many blocks that are taken."""
@@ -159,8 +166,10 @@ class Generator(host.Stateful):
         self, n: int, *, device: str | None = None, backend: Backend | None = None
     ) -> Tensor:
         """The integers 0 ... n - 1 in random order, (n,) int64."""
-        keys = self._draw("bits", (n,), dtypes.uint64, 2, device, backend)
-        return Tensor.wrap(keys.backend.argsort(keys.array, 0, False), keys.backend)
+        (n,) = as_lengths(n)
+        found = backends.for_device(device) if backend is None else backend
+        keys = self._array("bits", (n,), n, dtypes.uint64, 2, found)
+        return Tensor.wrap(found.argsort(keys, 0, False), found)
 
     def shuffle(self, x: Any, /, *, axis: int = 0) -> Tensor:
         """The slices of x along an axis in random order."""

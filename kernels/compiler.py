@@ -17,7 +17,16 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import entries, handles, kinds, loops, lowering, objects
-from .templates import column_sums, elementary, extremes, gaussian, philox, short_rows, softmax
+from .templates import (
+    column_sums,
+    elementary,
+    extremes,
+    gather,
+    gaussian,
+    philox,
+    short_rows,
+    softmax,
+)
 
 Kernel = Callable[..., Any]
 
@@ -124,5 +133,5 @@ def _compile(name: str, text: str, signature: str) -> bytes:
 @cache
 def _writers() -> str:
     """The code that a kernel's code depends on beside its text."""
-    own = (column_sums, elementary, extremes, gaussian, philox, short_rows, softmax)
+    own = (column_sums, elementary, extremes, gather, gaussian, philox, short_rows, softmax)
     return objects.texts((lowering, loops, entries, *own))

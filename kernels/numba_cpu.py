@@ -27,6 +27,7 @@ from .maps import Maps, compiles, formula_kernel, placed
 from .operands import FLOATS
 from .tables import Reductions
 from .templates import elementwise, gather, reductions, softmax
+from .templates import order as sorting
 from .templates import philox as philox_kernels
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if importlib.util.find_spec("numba") is None:
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 _LEAST = choice.LEAST
+_UINT32, _UINT64 = np.dtype(np.uint32), np.dtype(np.uint64)
 
 
 @cache
@@ -95,15 +97,27 @@ class NumbaBackend(Maps, Reductions):
         kernel = _kernel(philox_kernels.random, kind, 8 * size)
         y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
         flat, chunk = y.reshape(-1), philox_kernels.CHUNK // size
+        word = _UINT64 if size == 8 else _UINT32
         key &= _WORD
 
         def work(start: int, stop: int) -> None:
             block = counter + start * size // 16
-            words = np.empty(chunk, f"uint{8 * size}")
+            words = np.empty(chunk, word)
             kernel(key, block & _WORD, block >> 64 & _WORD, words, flat[start:stop])
 
         threads.share(work, flat.size, threads.SHARE_HEAVY, chunk)
         return y if out is None else placed(y, shape, dtype, out)
+
+    def argsort(self, x: Array, axis: int, descending: bool, *, out: Array | None = None) -> Array:
+        random = x.dtype == _UINT64 and x.ndim == 1 and x.flags.c_contiguous
+        if random and sorting.FEW <= x.size <= sorting.MANY and not descending:
+            bits = (x.size - 1).bit_length()
+            counts, words = np.empty((2, 1 << bits), _UINT32), np.empty(x.size, _UINT64)
+            order = np.empty(x.size, np.int64)
+            _kernel(sorting.order)(x, bits, counts, words, order)
+            if order[0] >= 0:
+                return order if out is None else placed(order, x.shape, order.dtype, out)
+        return super().argsort(x, axis, descending, out=out)
 
     def bias_activation(
         self,

@@ -157,6 +157,19 @@ def test_integers_that_differ_little_or_not(count: int, dtype: Any, low: int) ->
         np.testing.assert_array_equal(found, np.argsort(keys, stable=True))
 
 
+@pytest.mark.parametrize("alike", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [2048, 4096, 5001, 8192])
+def test_random_integers_some_of_which_are_alike(count: int, alike: int) -> None:
+    """In their first bits, so that sorting by those leaves them as they were, or in all bits."""
+    generator = np.random.default_rng(count)
+    for last in (0, 1, 1 << 20):
+        x = generator.integers(0, 2**64, count, dtype=np.uint64)
+        for start in range(0, count - alike, 200):
+            x[start : start + alike] = x[start] - np.arange(alike).astype(np.uint64) * last
+        x = generator.permutation(x)
+        np.testing.assert_array_equal(gn.argsort(gn.asarray(x)).numpy(), np.argsort(x, stable=True))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, bool])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_sorting_is_stable_in_both_directions(dtype: Any, axis: int) -> None:

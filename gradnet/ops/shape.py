@@ -121,7 +121,7 @@ def as_shape(shape: Any) -> Shape:
 def as_lengths(shape: Any) -> Shape:
     """A shape to make a tensor of. Raises ShapeError where a length is negative."""
     wanted = as_shape(shape)
-    if any(n < 0 for n in wanted):
+    if wanted and min(wanted) < 0:
         raise ShapeError(f"lengths are not negative, got the shape {wanted}")
     return wanted
 

@@ -12,7 +12,7 @@ from gradnet.program.calls import Call, Value
 
 from .. import blas_entry
 from ..operands import FLOATS
-from ..templates import replayed
+from ..templates import gather, replayed
 from .base import Base, Ranks, Unsupported
 from .machine import Argument, Block, Item, Native, kernel_call, moved
 
@@ -84,12 +84,13 @@ class Copies(Base):
         if not isinstance(rows, Value) or rows.dtype != np.int64 or not rows.size:
             raise Unsupported
         assert y is not None
-        size, m = x.dtype.itemsize, math.prod(row)
-        if size not in (1, 2, 4, 8) or not m:
+        width = x.dtype.itemsize * math.prod(row)
+        if not width:
             raise Unsupported
-        kernel = self.kernel(replayed.picked, f"uint{8 * size}")
-        table = self.block(x).reshaped(n, m)
-        parts = [self.block(rows).reshaped(rows.size), self.block(y).reshaped(rows.size, m)]
+        kernel = self.kernel(gather.picked, width)
+        table = Block(self.block(x).place, (n, width), 1)
+        result = Block(self.block(y).place, (rows.size, width), 1)
+        parts = [self.block(rows).reshaped(rows.size), result]
         if (rows, n) not in self.looked_at:
             self.before.append(self.guarded(call, rows, [-n, n - 1]))
             self.looked_at.add((rows, n))

@@ -82,20 +82,6 @@ def kernel(x, y, ni, nj, nk, nl, si, sj, sk, sl):
     return head(64) + text, f"In(1, {kind}), Out(1, {kind}), {counts}"
 
 
-def picked(kind: str) -> Text:
-    """Rows of a table at valid indices; negative ones count from the end."""
-    text = """
-def kernel(x, rows, y):
-    for i in range(rows.size):
-        r = rows[i]
-        if r < 0:
-            r += x.shape[0]
-        for j in range(x.shape[1]):
-            y[i, j] = x[r, j]
-"""
-    return head(64) + text, f"In(2, {kind}), In(1, int64), Out(2, {kind})"
-
-
 def filled(bits: int) -> Text:
     """One number in every element."""
     text = """

@@ -449,6 +449,15 @@ def test_rows_are_taken_by_index(threads: int, dtype: str) -> None:
     assert not captured._last._replay._by_storage  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 13, 16, 31, 32, 33, 56, 64, 65, 130])
+def test_rows_of_any_width_are_taken(width: int) -> None:
+    x = gn.asarray(np.random.default_rng(width).integers(0, 256, (9, width), dtype=np.uint8))
+    captured = gn.capture(lambda rows: x[rows])
+    for rows in ([3, 0, 8, -9], [1, 2, 2, -1]):
+        np.testing.assert_array_equal(captured(gn.asarray(rows)).numpy(), x.numpy()[rows])
+    assert not captured._last._replay._by_storage  # type: ignore[union-attr]
+
+
 def test_an_index_out_of_range_ends_a_step_before_it_changes_anything(threads: int) -> None:
     x, y, total = gn.asarray(normal(9, 3)), gn.arange(9), gn.zeros((4, 3))
 
