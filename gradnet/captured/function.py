@@ -109,7 +109,7 @@ class Captured(host.Stateful, Generic[P, R]):
         Raises ShapeError where the arguments have other numbers of rows.
         """
         total = args[0].shape[0]
-        if rows < 1 or total % rows or any(x.shape[0] != total for x in args):
+        if rows < 1 or total % rows or [x for x in args if x.shape[0] != total]:
             raise ShapeError(
                 f"each takes tensors of equally many rows, a multiple of {rows}, got shapes "
                 f"{', '.join(str(x.shape) for x in args)}"

@@ -162,15 +162,10 @@ class Adam(Optimizer):
         betas: tuple[float, ...] = group["betas"]
         return betas
 
-    def advance(
-        self, group: Group, progress: Progress, decayed: Sequence[float] | None = None
-    ) -> tuple[Progress, tuple[float, ...]]:
-        t = progress[0] + 1
-        if decayed is None:
-            # Both written out: a loop over two numbers takes a twentieth of a small step.
-            beta1, beta2 = group["betas"]
-            decayed = 1 - beta1**t, 1 - beta2**t
-        return (t,), self.scalars(group, t, *decayed)
+    def decayed(self, group: Group, t: float) -> Sequence[float]:
+        # Both written out: a loop over two numbers takes a twentieth of a small step.
+        beta1, beta2 = group["betas"]
+        return 1 - beta1**t, 1 - beta2**t
 
     def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
@@ -266,7 +261,7 @@ class Nadam(Optimizer):
     ) -> tuple[Progress, tuple[float, ...]]:
         t = progress[0] + 1
         if decayed is None:
-            decayed = [1 - b**t for b in self.decays(group)]
+            decayed = self.decayed(group, t)
         lr, (beta1, beta2) = group["lr"], group["betas"]
         power, (ratio, _) = 1 - decayed[0], self.decays(group)
         now, ahead = beta1 * (1 - 0.5 * power), beta1 * (1 - 0.5 * power * ratio)

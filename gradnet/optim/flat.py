@@ -165,6 +165,11 @@ class Flat:
                 if parameter.grad is None:
                     self.backend.full(parameter.shape, 0, self.dtype, out=gradient)
 
+    def total(self) -> float:
+        """The sum of all values."""
+        total = self.backend.reduce("sum", self.values, (0,), False, dtype=self.dtype)
+        return float(self.backend.to_host(total))
+
     def changed(self) -> None:
         """Note that all values were changed in place: graphs that saved them are then refused."""
         for parameter in self.parameters:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradnet.optim.flat import Flat
 from gradnet.optim.settings import Settings, closest
 from gradnet.tensor import Tensor
+
+Scalars = Callable[["Group", Sequence[float]], tuple[Any, ...]]
+
+# Steps whose scalars are computed at a time, but not many times as many as are asked for.
+_AHEAD = 1024
 
 
 class Group(dict[str, Any]):
@@ -21,6 +27,7 @@ class Group(dict[str, Any]):
         self.owner = owner
         self.rules = rules
         self.flats: list[Flat] = []
+        self._ahead: tuple[Any, ...] = ({}, 0, 0, ())
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "params":
@@ -30,6 +37,20 @@ class Group(dict[str, Any]):
         if name not in self.rules:
             raise ValueError(f"{self.owner} has no setting {name!r}: {closest(name, self.rules)}")
         super().__setitem__(name, self.rules[name](self.owner, name, value))
+
+    def ahead(self, first: float, count: int, scalars: Scalars) -> tuple[Any, ...]:
+        """Each scalar for so many steps from the number `first` on: one, or a row.
+
+        `scalars(group, steps)` computes them. That is done for more steps than these, and kept for
+        as long as the settings stay: steps in a row are asked for again and again.
+        """
+        settings, start, length, rows = self._ahead
+        if settings != self or not start <= first <= start + length - count:
+            start, length = first, min(max(count, _AHEAD), 16 * count)
+            rows = scalars(self, [start + i for i in range(length)])
+            self._ahead = dict(self), start, length, rows
+        place = int(first - start)
+        return tuple([x if isinstance(x, int | float) else x[place : place + count] for x in rows])
 
     def initial(self, moment: str) -> float:
         """What a moment starts from: the setting "initial", if there is one, else 0."""

@@ -167,6 +167,10 @@ class Optimizer(host.Stateful):
         """The numbers b for which the scalars of step t depend on 1 - b**t."""
         return ()
 
+    def decayed(self, group: Group, t: float) -> Sequence[float]:
+        """1 - b**t of the `decays`."""
+        return [1 - b**t for b in self.decays(group)]
+
     def scalars(self, group: Group, t: float, *decayed: float) -> tuple[float, ...]:
         """The formula's scalars for the step number t = 1, 2, ..., and 1 - b**t of its `decays`.
 
@@ -183,7 +187,7 @@ class Optimizer(host.Stateful):
         """
         t = progress[0] + 1
         if decayed is None:
-            decayed = [1 - b**t for b in self.decays(group)]
+            decayed = self.decayed(group, t)
         return (t,), self.scalars(group, t, *decayed)
 
     def advance_several(
@@ -191,15 +195,21 @@ class Optimizer(host.Stateful):
     ) -> tuple[Progress, tuple[Any, ...]]:
         """The progress after so many more steps, and each scalar for all of them: one, or a row."""
         if type(self).advance is Optimizer.advance:
-            first = progress[0] + 1
-            steps = [first + i for i in range(count)]
-            decayed = [1 - host.row([b**t for t in steps]) for b in self.decays(group)]
-            return (steps[-1],), self.scalars(group, host.row(steps), *decayed)
+            first, last = progress[0] + 1, progress[0] + count
+            if not type(self).__module__.startswith(f"{__package__}."):
+                # A class of a user's may have more than the settings that changes.
+                return (last,), self._scalars_of(group, [first + i for i in range(count)])
+            return (last,), group.ahead(first, count, self._scalars_of)
         rows = []
         for _ in range(count):
             progress, scalars = self.advance(group, progress)
             rows.append(scalars)
         return progress, tuple(zip(*rows, strict=True))
+
+    def _scalars_of(self, group: Group, steps: Sequence[float]) -> tuple[Any, ...]:
+        """Each scalar for steps of those numbers: one, or a row."""
+        decayed = [1 - host.row([b**t for t in steps]) for b in self.decays(group)]
+        return self.scalars(group, host.row(steps), *decayed)
 
     def step(self, closure: Closure | None = None) -> Any:
         """Change every parameter that has a gradient; one that has none is left as it is.

@@ -35,7 +35,10 @@ class Table:
     def _room(self, count: int) -> None:
         arrays, behind = self._arrays, self._arrays + len(self._kinds)
         self._words: np.ndarray[Any, Any] = np.zeros((count, behind + arrays), np.uint64)
-        self._turns = np.arange(count, dtype=np.uint64)[:, None]
+        self._turns = np.arange(count, dtype=np.uint64)
+        # What is in all rows already: from series to series much stays as it is.
+        self._at: list[tuple[int, int] | None] = [None] * arrays
+        self._constants: dict[int, int | float] = {}
         self._floats = self._words.view(np.float64)
         self._bytes = self._words.reshape(-1).view(np.uint8).data
         self._places = machine.addressed(self._words, arrays, behind)
@@ -50,8 +53,11 @@ class Table:
         """
         if count > len(self._words):
             self._room(count)
-        given = np.array(places, np.uint64)
-        self._places[:count] = given[:, 0] + self._turns[:count] * given[:, 1]
+        for i, found in enumerate(places):
+            if self._at[i] != found:
+                place, step = found
+                self._places[:, i] = self._turns * np.uint64(step) + np.uint64(place)
+                self._at[i] = found
         self._row(0)
         try:
             if self._joint and count > 1:
@@ -75,8 +81,17 @@ class Table:
         for action in self._actions:
             assert action.several is not None
             for column in action.several(count - 1, *action.arguments) or ():
-                if self._kinds[place - self._arrays] == "d":
-                    self._floats[1:count, place] = column
+                rows = slice(1, count)
+                if isinstance(column, int | float):
+                    known = self._constants.get(place)
+                    if known is column or (known == column and column):
+                        place += 1
+                        continue
+                    self._constants[place], rows = column, slice(1, None)
                 else:
-                    self._words[1:count, place] = np.array(column, np.uint64)
+                    self._constants.pop(place, None)
+                if self._kinds[place - self._arrays] == "d":
+                    self._floats[rows, place] = column
+                else:
+                    self._words[rows, place] = np.array(column, np.uint64)
                 place += 1

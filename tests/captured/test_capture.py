@@ -158,6 +158,46 @@ def test_several_steps_in_a_row_are_those_steps_to_the_bit(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["of gradnet", "of a user"])
+def test_settings_change_between_steps_in_a_row(backend: Backend, own: bool) -> None:
+    class Slowing(gn.optim.Adam):
+        pace = 1.0
+
+        def scalars(self, group: Any, t: float, *decayed: float) -> tuple[float, ...]:
+            rate, *rest = super().scalars(group, t, *decayed)
+            return (rate * self.pace, *rest)
+
+    found = []
+    for joint in (False, True):
+        model = gn.nn.MLP((FEATURES, 6, CLASSES), seed=0)
+        made = (Slowing if own else gn.optim.Adam)(model.parameters(), lr=0.01)
+
+        def step(x: gn.Tensor, y: gn.Tensor, made: Any = made, model: Any = model) -> gn.Tensor:
+            loss = gn.nn.cross_entropy(model(x), y)
+            loss.backward()
+            made.step()
+            made.zero_grad()
+            return loss.detach()
+
+        captured = gn.capture(step)
+        (group,) = made.groups
+        for count, changes in (
+            (8, {}), (3, {"lr": 0.02}), (8, {}), (7, {"weight_decay": 0.1}), (9, {}),
+            (8, {"betas": (0.8, 0.99)}), (8, {"eps": 1e-3, "weight_decay": 0.0}),
+        ):  # fmt: skip
+            for name, value in changes.items():
+                group[name] = value
+            made.pace = 1.0 if count > 7 else 0.5
+            x, y = table(rows=count * ROWS)
+            if joint:
+                captured.each(x, y, rows=ROWS)
+            else:
+                for i in range(count):
+                    captured(x[i * ROWS : (i + 1) * ROWS], y[i * ROWS : (i + 1) * ROWS])
+        found.append([w.tolist() for w in weights(model)])
+    assert found[0] == found[1]
+
+
 def test_masks_of_dropout_differ_and_are_those_of_plain_runs(backend: Backend) -> None:
     layer = gn.nn.Dropout(0.5)
     x = gn.ones((40, 30))
