@@ -17,8 +17,6 @@ import numpy as np
 
 # Multiply-adds of a product that is worth more threads: some 150 microseconds of one core's work.
 SHARED = 1 << 23
-# Multiply-adds of a product so small that no BLAS wakes threads for it.
-WOKEN = 1000
 
 # OpenBLAS as NumPy's wheels carry it, with 64-bit or 32-bit integers, and as systems install it.
 _SYMBOLS = tuple(

@@ -52,7 +52,8 @@ UFUNCS: dict[str, np.ufunc] = {
 # Bytes of an array from which on it begins with a line of the cache.
 _LARGE, LINE = 1 << 12, 64
 
-_BLAS, _WOKEN = frozenset((float32, float64)), blas.WOKEN
+# Elements of two matrices, at most, so few that no BLAS wakes threads for their product.
+_BLAS, _FEW = frozenset((float32, float64)), 32
 
 
 # Where an array object has the address of its elements, as NumPy's C API says.
@@ -182,14 +183,12 @@ quiet = _Quiet()
 def multiplied(a: Array, b: Array) -> Array:
     """`np.matmul` of matrices, stacks of them or two vectors, by the threads it is worth."""
     ndim, size = a.ndim, a.size
-    work = size * b.shape[-1] if ndim > 1 else size
-    if work >= _WOKEN:
-        blas.prepare(work)
-    elif 0 < ndim < 3 and a.dtype in _BLAS and size > 1 < b.size and b.ndim == ndim:
+    if 1 < size < _FEW and 1 < b.size < _FEW and b.ndim == ndim < 3 and a.dtype in _BLAS:
         # It calls the same function of the BLAS, in half the time. (But a single element it takes
         # for a factor, and leaves out the product where that is 0.)
         product = quiet.call(a.dot, b)
         return product if ndim == 2 else np.asarray(product)
+    blas.prepare(size * b.shape[-1] if ndim > 1 else size)
     product = quiet.call(np.matmul, a, b)
     return product if ndim > 1 else np.asarray(product)
 

@@ -214,9 +214,12 @@ class NumbaBackend(Maps, Reductions):
             return super().matmul(a, b, out=out, tf32=True)
         known = a.dtype in FLOATS
         if known and out is None:
-            shape, columns = a.shape, b.shape[-1]
-            few = len(shape) == 1 or shape[-2] < _LEAST or columns < _LEAST
-            if few and (len(shape) == 1 or a.size * columns < blas.SHARED):
+            shape = a.shape
+            if len(shape) == 1:
+                return multiplied(a, b)
+            columns = b.shape[-1]
+            least = columns if columns < shape[-2] else shape[-2]
+            if least < _LEAST and a.size * columns < blas.SHARED:
                 # Never our own product: as below, in few steps.
                 return multiplied(a, b)
         if known:

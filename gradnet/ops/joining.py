@@ -71,25 +71,25 @@ class _Concatenate(Op):
 CONCATENATE = _Concatenate("concat")
 
 
-def _alike(tensors: Any) -> tuple[Backend, list[Array]] | None:
+def _alike(tensors: Any) -> tuple[Backend, list[Array], Shape] | None:
     """The arrays of tensors of one backend, dtype and shape, with an axis, that nobody tracks.
 
     None for any others.
     """
-    if modes.open_modes or type(tensors) not in _LISTS or not tensors:
+    first = tensors[0] if type(tensors) in _LISTS and tensors else None
+    if modes.open_modes or not isinstance(first, Tensor):
         return None
+    backend, array = first.backend, first.array
+    shape, dtype = array.shape, array.dtype
     arrays = []
-    backend: Any = None
     for x in tensors:
-        if not isinstance(x, Tensor) or x.node is not None:
+        if not isinstance(x, Tensor) or x.node is not None or x.backend is not backend:
             return None
         array = x.array
-        if backend is None:
-            backend, shape, dtype = x.backend, array.shape, array.dtype
-        elif x.backend is not backend or array.dtype is not dtype or array.shape != shape:
+        if array.dtype is not dtype or array.shape != shape:
             return None
         arrays.append(array)
-    return (backend, arrays) if shape else None
+    return (backend, arrays, shape) if shape else None
 
 
 def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
@@ -98,9 +98,10 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
     Raises ShapeError where lengths other than along the axis differ.
     """
     alike = _alike(arrays)
-    if alike is not None and type(axis) is int and 0 <= axis < len(alike[1][0].shape):
-        backend, parts = alike
-        return fresh(backend.concatenate(parts, axis), backend)
+    if alike is not None:
+        backend, parts, shape = alike
+        if type(axis) is int and 0 <= axis < len(shape):
+            return fresh(backend.concatenate(parts, axis), backend)
     tensors = ops.creation.operands_of_one_dtype("concat", *arrays)
     if not tensors:
         raise ShapeError("concat got no arrays")
@@ -126,9 +127,9 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     alike = _alike(arrays)
     if alike is not None and type(axis) is int and axis == 0:
         # One after the other along their first axis, then apart.
-        backend, parts = alike
+        backend, parts, lengths = alike
         joined = backend.concatenate(parts, 0)
-        return fresh(backend.reshape(joined, (len(parts), *parts[0].shape)), backend)
+        return fresh(backend.reshape(joined, (len(parts), *lengths)), backend)
     tensors = ops.creation.operands_of_one_dtype("stack", *arrays)
     shape = tensors[0].array.shape if tensors else None
     for x in tensors:

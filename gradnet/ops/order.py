@@ -56,7 +56,7 @@ def where(condition: Any, x1: Any = None, x2: Any = None, /) -> Any:
     """x1 where the condition holds, else x2; with a condition alone, where it holds (`nonzero`)."""
     if x1 is None and x2 is None:
         return nonzero(condition)
-    return _WHERE(condition, x1, x2)
+    return _WHERE.direct(condition, x1, x2)
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
