@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ABANDONED = 3600.0  # seconds without a change
 
 
 @contextmanager
@@ -13,8 +17,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to within a `with` block; the file there takes the place of `path` after it.
 
     It is an empty file in the same folder, so that the change is one atomic step, and its bytes are
-    on the disk before. Where the block raises, nothing remains of it. A link stays and what it
-    points to is replaced. Raises FileNotFoundError where the folder does not exist.
+    on the disk before. Where the block raises, nothing remains of it; what a killed process left
+    is removed by a later write of the same file. A link stays and what it points to is replaced.
+    Raises FileNotFoundError where the folder does not exist.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -32,6 +37,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink()
         raise
     _to_disk(target.parent)
+    with suppress(OSError):
+        _clear(target)
+
+
+def _clear(target: Path) -> None:
+    """Remove what processes that were killed while they wrote a file have left beside it."""
+    own = re.compile(rf"\.{re.escape(target.name)}\.\d+\.tmp")
+    for path in target.parent.iterdir():
+        if own.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED:
+            path.unlink()
 
 
 def _to_disk(path: Path) -> None:

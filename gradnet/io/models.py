@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gradnet import dtypes
 from gradnet.errors import DataError
 from gradnet.io.tensors import load_tensors, save_tensors
 from gradnet.nn import Module, Parameter, from_config
@@ -54,6 +55,10 @@ def load(path: str | os.PathLike[str], device: str | None = None) -> Module:
             "them to load_state_dict of a model of that layout"
         )
     shared = metadata.get("shared") or {}
+    if not isinstance(shared, dict) or not isinstance(metadata.get("extra") or {}, dict):
+        raise DataError(
+            f"{path} is no model as gradnet writes it: 'shared' and 'extra' must be mappings"
+        )
     try:
         with blank():
             model = from_config(metadata["model"])
@@ -81,11 +86,19 @@ def _share(model: Module, shared: dict[str, str]) -> None:
 
 
 def _take_dtypes(model: Module, tensors: dict[str, Tensor]) -> None:
-    """Give the parameters and buffers the dtypes that the file has."""
+    """Give the parameters and buffers the dtypes that the file has.
+
+    Raises DataError where floats are to be integers, or the other way round.
+    """
     for name, owner, attribute in model.places():
         member, stored = getattr(owner, attribute), tensors.get(name)
         if stored is None or stored.dtype == member.dtype:
             continue
+        if dtypes.kind(stored.dtype) != dtypes.kind(member.dtype):
+            raise DataError(
+                f"{name} is {stored.dtype.name} in the file, but the model's is "
+                f"{member.dtype.name}: these are not its values"
+            )
         if isinstance(member, Parameter):
             member.move_(stored.dtype)
         else:

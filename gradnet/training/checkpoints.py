@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradnet.errors import DataError
+from gradnet.errors import DataError, GradnetError
 from gradnet.tensor import Tensor
 from gradnet.training import checks
 from gradnet.training.callbacks import Callback
@@ -68,6 +69,20 @@ def write(state: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps({"format": FORMAT, "state": pack(state, "", tensors)})
     save_tensors(tensors, path, {_KEY: text})
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within a `with` block, what is missing or of a wrong kind in a checkpoint is a DataError."""
+    try:
+        yield
+    except GradnetError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file_of(path)} is no whole checkpoint as this version of gradnet writes it "
+            f"({error!r}); leave out resume to start anew, or resume from another one"
+        ) from error
 
 
 def read(path: str | os.PathLike[str], like: Tensor) -> Any:

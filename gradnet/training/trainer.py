@@ -164,7 +164,8 @@ class Trainer:
             },
         )
         if resume is not None:
-            run.load_state_dict(checkpoints.read(resume, like))
+            with checkpoints.reading(resume):
+                run.load_state_dict(checkpoints.read(resume, like))
         return run.go()
 
     def evaluate(self, X: Any, y: Any = None, *, sample_weight: Any = None) -> dict[str, float]:

@@ -41,6 +41,18 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    names = [".a.txt.12.tmp", ".a.txt.13.tmp", ".b.txt.12.tmp", "a.txt.12.tmp", ".a.txt.x.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+        if name != ".a.txt.13.tmp":
+            os.utime(tmp_path / name, (0, 0))
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a.txt", *names[1:]])
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")

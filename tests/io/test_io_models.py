@@ -160,6 +160,7 @@ def write(path: Path, model: Any, tensors: Any = None, **metadata: Any) -> None:
 
 
 LINEAR = nn.Linear(2, 1).config()
+INTEGERS = {"weight": np.ones((2, 1), np.int32), "bias": np.ones(1, np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -177,6 +178,9 @@ LINEAR = nn.Linear(2, 1).config()
         (LINEAR, {"tensors": {"weight": np.ones((2, 1))}}, ["missing: bias"]),
         (LINEAR, {"shared": {"bias": "gone"}}, ["bias is to share gone"]),
         (LINEAR, {"shared": {"forward.__globals__": "bias"}}, ["forward.__globals__"]),
+        (LINEAR, {"shared": "bias"}, ["'shared' and 'extra' must be mappings"]),
+        (LINEAR, {"extra": [1]}, ["'shared' and 'extra' must be mappings"]),
+        (LINEAR, {"tensors": INTEGERS}, ["weight is int32 in the file", "model's is float32"]),
         ({"class": "Sequential"}, {}, ["Sequential cannot be rebuilt"]),
         ({"class": "Sequential", "layers": [1]}, {}, ["Sequential takes modules"]),
     ],
