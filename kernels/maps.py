@@ -7,8 +7,10 @@ they do where they but choose values, does the size decide.
 
 from __future__ import annotations
 
+import ast
+import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -18,17 +20,25 @@ from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Formula, Scalar, Shape
 from gradnet.dtypes import DType, bool_
 from gradnet.numpy_backend import NumpyBackend
-from gradnet.numpy_calls import UFUNCS, quiet, quietly
+from gradnet.numpy_calls import UFUNCS, empty, quiet, quietly
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel
 from .operands import FLOATS
-from .templates import elementwise
+from .templates import elementary, elementwise
 
 # So few elements are computed in less time than it takes to find out how.
 _FEW = 4096
 # So many calls of a loop are worth the 15 milliseconds that its ufunc takes to be made.
 _OFTEN = 64
+
+# So few elements are never shared by threads, nor is it told where they lie in the cache.
+_ALONE = 1 << 14
+# Formulas of so many operations take several times as long as memory does; and those of a function
+# such as exp.
+_MANY, _FUNCTION = 40, 20
+# From so many elements on, memory gives two threads more than one.
+_LARGE = 2 * threads.SHARE
 
 # NumPy's functions that but choose values, as loops do too: faster for few elements.
 _CHOICES: dict[Formula, Callable[..., Any]] = {formulas.FORMULAS["where"]: np.where}
@@ -46,6 +56,17 @@ class Loops(dict[str, Kernel]):
         super().__init__()
         self.formula, self.bits, self.condition = formula, FLOATS[common], dtype == bool_
         self.run = _in_few_steps(self, common, dtype)
+
+    @cached_property
+    def heft(self) -> int:
+        """By how much fewer elements are worth a thread than where memory is the limit."""
+        count = 0
+        for node in ast.walk(ast.parse(binding.source(self.formula).text)):
+            if isinstance(node, ast.BinOp):
+                count += 1
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                count += _FUNCTION if (node.func.id, self.bits) in elementary.FORMULAS else 0
+        return 4 if count > _MANY else 1
 
     def __missing__(self, pattern: str) -> Kernel:
         self[pattern] = kernel = formula_kernel(
@@ -95,14 +116,55 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
     return one if count == 1 else two if count == 2 else by_loop
 
 
+# Formulas that are rounded once, so that a loop gives the bits that NumPy's function does.
+_EXACT = (
+    *("add", "subtract", "multiply", "divide", "negative", "square", "sqrt"),
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+)
+
+
 class Functions:
     """A formula by a function of NumPy's; `run` is that on operands: arrays and floats.
 
-    On one thread, however large: memory is the limit, and a second thread was of no use.
+    On one thread, but for what a loop gives the same bits of: that goes to several where it pays.
     """
 
-    def __init__(self, ufunc: np.ufunc, dtype: DType) -> None:
+    def __init__(self, formula: Formula, ufunc: np.ufunc, common: DType, dtype: DType) -> None:
         self.ufunc, self.run = ufunc, quietly(ufunc, dtype)
+        if formula.__name__ in _EXACT:
+            self.run = _by_loop_where_large(ufunc, Loops(formula, common, dtype), common, dtype)
+
+
+def _by_loop_where_large(
+    ufunc: np.ufunc, loops: Loops, common: DType, dtype: DType
+) -> Callable[..., Array]:
+    """A function of NumPy's as `quietly` gives it, but the loop where threads share that."""
+
+    def shared(x: Array, *others: Any) -> bool:
+        return (
+            all(
+                y.__class__ is _ndarray
+                and y.shape == x.shape
+                and y.dtype is common
+                and y.flags.c_contiguous
+                for y in (x, *others)
+            )
+            and threads.team_for(x.size, threads.SHARE) is not None
+        )
+
+    def one(x: Any) -> Array:
+        if x.size >= _LARGE and shared(x):
+            return _by_loop(loops, (x,), dtype, None)
+        result = quiet.call(ufunc, x)
+        return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
+
+    def two(x: Any, y: Any) -> Array:
+        if x.__class__ is _ndarray and x.size >= _LARGE and shared(x, y):
+            return _by_loop(loops, (x, y), dtype, None)
+        result = quiet.call(ufunc, x, y)
+        return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
+
+    return one if ufunc.nin == 1 else two
 
 
 class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):
@@ -119,7 +181,7 @@ class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):
         if common in FLOATS and dtype in (common, bool_):
             ufunc = _ufunc(formula)
             if ufunc is not None:
-                plan = Functions(ufunc, dtype)
+                plan = Functions(formula, ufunc, common, dtype)
             elif compiles(formula):
                 plan = Loops(formula, common, dtype)
         self[key] = plan
@@ -181,13 +243,14 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
         found = operands.alike(xs)
         if found is not None:
             pattern, parts, rest, shape = found
-            y = np.empty(shape, dtype)
+            size = math.prod(shape)
+            y: Array = np.empty(shape, dtype) if size < _ALONE else empty(shape, dtype)
             parts.append(y.ravel())
-            size = y.size
-            if size < 2 * threads.SHARE:
+            least = threads.SHARE // loops.heft
+            if size < 2 * least:
                 loops[pattern](*parts, *rest)
             else:
-                threads.launch(loops[pattern], parts, rest, size, threads.SHARE)
+                threads.launch(loops[pattern], parts, rest, size, least)
             return y
     shape = operands.joined(*(x.shape for x in xs if isinstance(x, np.ndarray)))
     y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
@@ -198,7 +261,7 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
         xs = tuple(x.copy() if isinstance(x, np.ndarray) and x is not y else x for x in xs)
     if y.size:
         pattern, parts, rest = operands.broadcast(xs, shape, y)
-        threads.launch(loops[pattern], parts, rest, y.size, threads.SHARE)
+        threads.launch(loops[pattern], parts, rest, y.size, threads.SHARE // loops.heft)
     return y if out is None else placed(y, shape, dtype, out)
 
 

@@ -11,7 +11,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .replay.team import Team
 
 # Elements that one thread takes at least: some 100 microseconds of work, twice what it takes to
 # wake another. Random numbers and rows of softmax are ten times the work.
@@ -75,24 +78,34 @@ def _serve(tasks: SimpleQueue[_Task]) -> None:
 _pool = _Pool()
 
 
+def team_for(size: int, least: int) -> Team | None:
+    """The team that work on so many elements goes to, or None where that does not pay.
+
+    Each thread gets at least `least` elements, or a part of that where the team is awake.
+    """
+    if size < 2 * least // _AWAKE or _pool.size == 1:
+        return None
+    from .replay import team
+
+    crew = team.current()
+    if crew is not None and (size >= 2 * least or crew.awake):
+        return crew
+    return None
+
+
 def launch(
     kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any], size: int, least: int
 ) -> None:
     """`kernel(*parts, *rest)`, on several threads if it pays: arrays `parts` cut along axis 0.
 
-    They are equally long. Of the `size` elements of all their rows, each thread gets at least
-    `least`, or a part of that where the team of products is awake.
+    They are equally long, and their rows have `size` elements; `least` is as in `team_for`.
     """
-    if size < 2 * least // _AWAKE or _pool.size == 1:
-        kernel(*parts, *rest)
-        return
-    from . import shared_kernel
-    from .replay import team
-
-    crew = team.current()
-    if crew is None or len(parts[0]) < crew.size or not (size >= 2 * least or crew.awake):
+    crew = team_for(size, least)
+    if crew is None or len(parts[0]) < crew.size:
         kernel(*parts, *rest)
     else:
+        from . import shared_kernel
+
         shared_kernel.run(crew, kernel, parts, rest)
 
 

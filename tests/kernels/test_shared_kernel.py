@@ -107,6 +107,29 @@ def test_large_arrays_on_a_team_are_those_of_numpy(
         np.testing.assert_allclose(np.asarray(one), other, rtol=1e-5, atol=1e-4)
 
 
+def test_what_is_rounded_once_has_the_bits_of_numpy(
+    monkeypatch: pytest.MonkeyPatch, crew: Any
+) -> None:
+    monkeypatch.setattr(team, "current", lambda: crew)
+    monkeypatch.setattr(threads._pool, "size", crew.size)
+    runs = []
+    run = shared_kernel.run
+    monkeypatch.setattr(shared_kernel, "run", lambda *given: runs.append(1) or run(*given))
+    x, y = normal(1030, 1031, dtype="float32"), normal(1030, 1031, dtype="float32")[::-1].copy()
+    x[0, :5] = np.nan, np.inf, -np.inf, -0.0, 1e-45
+    y[0, :4], y[1] = np.inf, x[1]
+    a, b = gn.asarray(x), gn.asarray(y)
+    with np.errstate(all="ignore"), gn.backends.use("numba"):
+        pairs = [(a + b, x + y), (a - b, x - y), (a * b, x * y), (a / b, x / y), (-a, -x)]
+        pairs += [(gn.square(a), np.square(x)), (gn.sqrt(a), np.sqrt(x))]
+        pairs += [(a < b, x < y), (a <= b, x <= y), (a == b, x == y), (a != b, x != y)]
+        assert len(runs) == len(pairs)
+        pairs += [(a + b[:1], x + y[:1]), (a.T + b.T, x.T + y.T), (a + 1.0, x + np.float32(1))]
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found.numpy(), expected)
+        assert found.dtype == expected.dtype
+
+
 def _all(x: Any) -> tuple[Any, ...]:
     return x if isinstance(x, tuple) else (x,)
 
