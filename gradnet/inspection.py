@@ -12,6 +12,7 @@ from gradnet.backends import Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError
 from gradnet.ops.elementwise import broadcast_shape
+from gradnet.ops.shape import as_shape
 from gradnet.tensor import Tensor
 
 __array_api_version__ = "2025.12"
@@ -179,4 +180,4 @@ def can_cast(from_: Any, to: Any, /) -> bool:
 
 def broadcast_shapes(*shapes: Any) -> Shape:
     """The shape that shapes broadcast to. Raises ShapeError where they do not."""
-    return broadcast_shape("broadcast_shapes", [tuple(shape) for shape in shapes])
+    return broadcast_shape("broadcast_shapes", [as_shape(shape) for shape in shapes])

@@ -27,7 +27,7 @@ from gradnet.ops.linear_algebra import vector_norm as vector_norm
 from gradnet.ops.multilinear import CAST
 from gradnet.ops.multilinear import matmul as matmul
 from gradnet.ops.reduce import count_nonzero, max, min, sum
-from gradnet.ops.shape import broadcast_to, expand_dims, moveaxis, normalize_axes
+from gradnet.ops.shape import broadcast_to, expand_dims, moveaxis, normalize_axes, number
 from gradnet.ops.shape import matrix_transpose as matrix_transpose
 from gradnet.tensor import Tensor
 
@@ -264,7 +264,7 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tenso
     largest and smallest one; 1 and inf (-1 and -inf) the largest (smallest) sum of magnitudes over
     a column and a row.
     """
-    x = _matrix("matrix_norm", x)
+    x, ord = _matrix("matrix_norm", x), number(ord)
     if ord in ("fro", None):
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in ("nuc", 2, -2):

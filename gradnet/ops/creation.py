@@ -12,7 +12,7 @@ from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops.multilinear import CAST, MOVE
-from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, reshape
+from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, number, reshape
 from gradnet.tensor import Tensor, fresh
 
 
@@ -227,8 +227,8 @@ def full(
 ) -> Tensor:
     """A tensor of one value."""
     found = _backend(device, backend)
-    if isinstance(fill_value, Tensor):
-        value, natural = fill_value.item(), fill_value.dtype
+    if isinstance(fill_value, Tensor | np.ndarray):
+        value, natural = fill_value.item(), dtypes.canonical(fill_value.dtype)
     else:
         value, natural = fill_value, dtypes.scalar_dtype(fill_value, None)
     wanted = natural if dtype is None else dtypes.canonical(dtype)
@@ -303,10 +303,11 @@ def arange(
     """Numbers from `start` (0 where only a stop is given) to `stop`, exclusive, by `step`."""
     if stop is None:
         start, stop = 0, start
+    start, stop, step = number(start), number(stop), number(step)
     if step == 0:
         raise ValueError("arange got a step of 0")
     if dtype is None:
-        whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
+        whole = all(isinstance(value, int) for value in (start, stop, step))
         dtype = dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
     found = _backend(device, backend)
     count = max(0, math.ceil((stop - start) / step))

@@ -16,7 +16,7 @@ from gradnet.graph import Context, mode
 from gradnet.ops.core import Cost, Op, common_backend, size
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import Multilinear
-from gradnet.ops.shape import is_sequence, normalize_axis, reshape
+from gradnet.ops.shape import is_number, is_sequence, normalize_axis, reshape
 from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
@@ -287,13 +287,13 @@ def pad(x: Any, width: Any, /, mode: str = "constant", *, constant_values: Any =
     Raises ShapeError for other widths, ValueError for another mode than "constant".
     """
     from gradnet.ops.creation import asarray, full
-    from gradnet.ops.shape import is_sequence
 
     x = asarray(x)
     if mode != "constant":
         raise ValueError(f"pad got the mode {mode!r}; there is 'constant'")
     pairs = [width] if not is_sequence(width) or not any(map(is_sequence, width)) else list(width)
-    pairs = [(n, n) if isinstance(n, int) else tuple(n) * (2 if len(n) == 1 else 1) for n in pairs]
+    pairs = [(n, n) if is_number(n) else tuple(n) * (2 if len(n) == 1 else 1) for n in pairs]
+    pairs = [tuple(map(operator.index, pair)) for pair in pairs]
     pairs = pairs * x.ndim if len(pairs) == 1 else pairs
     if len(pairs) != x.ndim or not all(len(p) == 2 and min(p) >= 0 for p in pairs):
         raise ShapeError(

@@ -18,6 +18,7 @@ from gradnet.ops.shape import (
     as_shape,
     broadcast_to,
     expand_dims,
+    is_number,
     normalize_axes,
     normalize_axis,
     reshape,
@@ -143,12 +144,13 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
     return CONCATENATE(*tensors, axis=axis, new=True)
 
 
-def split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
+def split(x: Any, sections: Any, /, *, axis: int = 0) -> list[Tensor]:
     """An array cut along an axis into equal sections, or at the given indices, as in NumPy."""
     x = tensor_of(x)
     axis = normalize_axis("split", axis, x.ndim)
     count = x.shape[axis]
-    if isinstance(sections, int):
+    if is_number(sections):
+        sections = operator.index(sections)
         if sections < 1 or count % sections:
             raise ShapeError(f"split cannot cut {count} rows into {sections} equal sections")
         edges = [i * (count // sections) for i in range(sections + 1)]
@@ -213,10 +215,10 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
     x = tensor_of(x)
     if axis is None:
         return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    axes = (axis,) if is_number(axis) else tuple(axis)
+    shifts = (shift,) * len(axes) if is_number(shift) else tuple(shift)
     for a, s in zip(axes, shifts, strict=True):
-        a = normalize_axis("roll", a, x.ndim)
+        a, s = normalize_axis("roll", a, x.ndim), operator.index(s)
         count = x.shape[a]
         if count and s % count:
             lead, cut = (slice(None),) * a, count - s % count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM, max, root, sum
 from gradnet.ops.reduce import min as least
-from gradnet.ops.shape import normalize_axis, permute_dims, reshape
+from gradnet.ops.shape import is_number, normalize_axis, permute_dims, reshape
 from gradnet.tensor import Tensor
 
 
@@ -51,8 +52,9 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 def tensordot(x1: Any, x2: Any, /, axes: Any = 2) -> Tensor:
     """The sum of products over paired axes: the last n of x1 and first n of x2, or as listed."""
     a, b = operands_of_one_dtype("tensordot", x1, x2)
-    if isinstance(axes, int):
-        left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
+    if is_number(axes):
+        count = operator.index(axes)
+        left, right = tuple(range(a.ndim - count, a.ndim)), tuple(range(count))
     else:
         left, right = (tuple(axis) if isinstance(axis, tuple | list) else (axis,) for axis in axes)
     left = tuple(normalize_axis("tensordot", i, a.ndim) for i in left)
@@ -76,7 +78,7 @@ def diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
     x = asarray(x)
     if x.ndim < 2:
         raise ShapeError(f"diagonal needs at least two axes, got shape {x.shape}")
-    n, m = x.shape[-2:]
+    (n, m), offset = x.shape[-2:], operator.index(offset)
     count = min(n, m - offset) if offset >= 0 else min(n + offset, m)
     steps = arange(0 if count < 0 else count, backend=x.backend)
     below, right = (-offset, 0) if offset < 0 else (0, offset)

@@ -29,6 +29,16 @@ def is_sequence(x: Any) -> bool:
     return isinstance(x, Sequence) and not isinstance(x, str | bytes)
 
 
+def number(x: Any) -> Any:
+    """A number as Python's: that which a 0-d array or a scalar of NumPy's holds, too."""
+    return x.item() if hasattr(x, "item") else x
+
+
+def is_number(x: Any) -> bool:
+    """Whether x is one number, if only as a 0-d array, not several of them."""
+    return not (is_sequence(x) or getattr(x, "ndim", False))
+
+
 def normalize_axis(name: str, axis: Any, ndim: int) -> int:
     """A non-negative axis. Raises AxisError, naming the op, where it is out of range."""
     if type(axis) is int and 0 <= axis < ndim:
