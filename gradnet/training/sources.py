@@ -14,6 +14,9 @@ from gradnet.training.weights import row_weights
 # Batches that are gathered before they are used are so several at a time where they are small, into
 # memory that a cache holds.
 _BLOCK_BYTES = 1 << 20
+# So many orders of rows are drawn one after the other: between an epoch's steps, which take the
+# caches, one alone takes twice as long as it does after another.
+_ORDERS, _ORDER_BYTES = 8, 1 << 18
 
 
 class Rows(NamedTuple):
@@ -158,12 +161,14 @@ class InMemory:
         # The order of rows does not matter to a batch of them all.
         self.shuffle = shuffle and self.steps > 1
         self.table = data if self.shuffle else None
+        # The next orders, the last one first, between the generator's states before and after.
+        self._orders: list[tuple[dict[str, int], Tensor, dict[str, int]]] = []
+        self._drawn = 0
 
     def blocks(self, generator: Generator, epoch: int, start: int) -> Iterator[tuple[Batches, int]]:
         rows: Batches = self.data
         if self.shuffle:
-            order = generator.permutation(self.rows, backend=self.data.x.backend)
-            rows = Picked(self.data, order)
+            rows = Picked(self.data, self._order(generator))
         odd = self.rows != self.steps * self.size
         full = self.steps - 1 if odd else self.steps
         if start < full:
@@ -171,6 +176,25 @@ class InMemory:
         if odd and start < self.steps:
             begin = full * self.size
             yield rows.part(begin, self.rows), self.rows - begin
+
+    def _order(self, generator: Generator) -> Tensor:
+        """The order of the rows that the generator draws next."""
+        state = generator.get_state()
+        if not self._orders or self._orders[-1][0] != state:
+            # More from epoch to epoch, for a run may end at any of them.
+            most = min(_ORDERS, _ORDER_BYTES // (8 * self.rows))
+            self._drawn = max(1, min(2 * self._drawn, most))
+            ahead = Generator(0)
+            ahead.set_state(state)
+            made = []
+            for _ in range(self._drawn):
+                order = ahead.permutation(self.rows, backend=self.data.x.backend)
+                before, state = state, ahead.get_state()
+                made.append((before, order, state))
+            self._orders = made[::-1]
+        _, order, after = self._orders.pop()
+        generator.set_state(after)
+        return order
 
 
 class Streamed:

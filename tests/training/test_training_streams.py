@@ -11,6 +11,7 @@ import pytest
 import gradnet as gn
 from gradnet.backends import Backend
 from gradnet.training import Callback, Run, Trainer, fit
+from gradnet.training.sources import InMemory, Rows
 
 
 def mlp(outputs: int = 3, **options: Any) -> gn.nn.MLP:
@@ -96,3 +97,22 @@ def test_a_run_sees_how_far_it_is_in_a_stream_without_length(classes: Any) -> No
 
     with pytest.raises(gn.errors.DataError, match="gave no batches in epoch 2"):
         fit(mlp(), Once(), **options)
+
+
+@pytest.mark.parametrize("rows", [7, 4099, 40_000])
+def test_orders_are_those_that_are_drawn_one_by_one(backend: Backend, rows: int) -> None:
+    x = gn.zeros((rows, 1))
+    source = InMemory(Rows(x, x, None), 3, True)
+    plain, drawn = gn.random.Generator(5), gn.random.Generator(5)
+    states = []
+    for epoch in range(21):
+        if epoch in (4, 13):  # as a run that is resumed, or looked into, goes back
+            plain.set_state(states[epoch - 3]), drawn.set_state(states[epoch - 3])
+        if epoch == 17:
+            plain.uniform((3,)), drawn.uniform((3,))
+        states.append(drawn.get_state())
+        expected = plain.permutation(rows, backend=x.backend)
+        (block, _), *_ = source.blocks(drawn, epoch, 0)
+        found = block.indices.numpy()  # type: ignore[union-attr]
+        np.testing.assert_array_equal(found, expected.numpy()[: len(found)])
+        assert drawn.get_state() == plain.get_state()
