@@ -26,6 +26,7 @@ from gradnet.numpy_calls import (
     order_of_distinct,
     quiet,
     quietly,
+    windowed,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class NumpyBackend:
 
     name: str = "numpy"
     device: str = "cpu"
+    defers: bool = False
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         return empty(shape, dtype)
@@ -330,41 +332,32 @@ class NumpyBackend:
         for target, value in zip((arrays[0], *arrays[2:]), new, strict=True):
             np.copyto(target, value, casting="same_kind")
 
+    def flag(
+        self,
+        x: Array,
+        low: Scalar,
+        high: Scalar,
+        error: Callable[..., Exception],
+        about: tuple[Any, ...],
+        *,
+        shown: Array | None = None,
+    ) -> None:
+        # NaN fails both comparisons.
+        if not (x.min() >= low and x.max() <= high):
+            i = int(((x >= low) & (x <= high)).reshape(-1).argmin())
+            told = x.reshape(-1, 1) if shown is None else shown.reshape(x.size, -1)
+            raise error(*about, i, *told[i])
+
     def synchronize(self) -> None:
         """Nothing to wait for: every call has finished when it returns."""
 
     def window(
         self, base: Array, offset: int, shape: Shape, strides: tuple[int, ...], dtype: DType
     ) -> Array:
-        if base.flags.c_contiguous:
-            return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)
-        address, read_only = base.__array_interface__["data"]
-        return np.asarray(_Window(base, address + offset, read_only, shape, strides, dtype))
+        return windowed(base, offset, shape, strides, dtype)
 
     def compile(self, program: Program) -> Replay | None:
         return None
-
-
-class _Window:
-    """Memory of an array, as NumPy reads it."""
-
-    def __init__(
-        self,
-        base: Array,
-        address: int,
-        read_only: bool,
-        shape: Shape,
-        strides: tuple[int, ...],
-        dtype: DType,
-    ) -> None:
-        self.base = base
-        self.__array_interface__ = {
-            "version": 3,
-            "data": (address, read_only),
-            "shape": shape,
-            "strides": strides,
-            "typestr": dtype.str,
-        }
 
 
 def _partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:

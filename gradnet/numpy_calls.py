@@ -206,3 +206,35 @@ def quietly(ufunc: np.ufunc, dtype: DType) -> Callable[..., Array]:
         return result if isinstance(result, ndarray) else np.asarray(result, dtype)
 
     return one if ufunc.nin == 1 else two
+
+
+def windowed(
+    base: Array, offset: int, shape: Shape, strides: tuple[int, ...], dtype: DType
+) -> Array:
+    """An array over the memory of another, `offset` and `strides` in bytes."""
+    if base.flags.c_contiguous:
+        return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)
+    address, read_only = base.__array_interface__["data"]
+    return np.asarray(_Window(base, address + offset, read_only, shape, strides, dtype))
+
+
+class _Window:
+    """Memory of an array, as NumPy reads it."""
+
+    def __init__(
+        self,
+        base: Array,
+        address: int,
+        read_only: bool,
+        shape: Shape,
+        strides: tuple[int, ...],
+        dtype: DType,
+    ) -> None:
+        self.base = base
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, read_only),
+            "shape": shape,
+            "strides": strides,
+            "typestr": dtype.str,
+        }

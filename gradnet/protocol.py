@@ -36,6 +36,10 @@ class Backend(Protocol):
     def device(self) -> str:
         """Where arrays live: "cpu", "cuda:0"."""
 
+    @property
+    def defers(self) -> bool:
+        """Whether `flag` raises later: reading values would make the host wait."""
+
     # Storage
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
@@ -235,8 +239,28 @@ class Backend(Protocol):
         `formula(p, g, *state, *scalars)` returns the new `(p, *state)`; `g` is not changed.
         """
 
+    # Checks of values
+
+    def flag(
+        self,
+        x: Array,
+        low: Scalar,
+        high: Scalar,
+        error: Callable[..., Exception],
+        about: tuple[Any, ...],
+        *,
+        shown: Array | None = None,
+    ) -> None:
+        """Raise `error(*about, i, x[i])` for the first element i outside low ... high.
+
+        i counts in row-major order, NaN is outside, and `shown`, of one or two numbers for each
+        element of `x`, is told in place of x[i]. A backend that `defers` raises it at the next
+        `to_host` or `synchronize`, for one of the first elements found since the last. `error` and
+        `about` are hashable. `x` is not empty, and real.
+        """
+
     def synchronize(self) -> None:
-        """Wait until all work given to the device is done."""
+        """Wait until all work given to the device is done. Raises what a `flag` has found."""
 
     # Captured functions, see gradnet/captured
 

@@ -239,7 +239,8 @@ template <int L> static __device__ void forward() {
 }
 
 // Cross-entropy of a block's rows, and its gradient with respect to their logits.
-static __device__ void loss(const Wide* classes, const Wide* order, Wide n) {
+// A class out of range is told in `notes`, unless one has been, as 1 + 2^32 row + its last 32 bits.
+static __device__ void loss(const Wide* classes, const Wide* order, Wide n, Wide* notes) {
     constexpr int OUT = SIZES[LAYERS], PART = AT.sums[(LAYERS - 1) % 2], B = AT.bias[LAYERS - 1];
     constexpr int ROWS = AT.rows, LOSSES = AT.losses;
     const int own = count(BATCH), first = begin(BATCH);
@@ -250,6 +251,9 @@ static __device__ void loss(const Wide* classes, const Wide* order, Wide n) {
         float* z = memory(ROWS) + i * OUT;
         const Wide row = row_of(order, first + i, n);
         const Wide target = row >= 0 && row < n ? classes[row] : -1;
+        const bool odd = row >= 0 && row < n && (target < 0 || target >= OUT);
+        if (odd && notes && *notes == 0)
+            *notes = ((Wide)(first + i) << 32) + (target & 0xFFFFFFFFLL) + 1;
         const float chosen = target >= 0 && target < OUT ? z[target] : nanf("");
         float most = z[0], total = 0.0f;
         for (int j = 1; j < OUT; ++j) most = z[j] > most ? z[j] : most;
@@ -314,11 +318,12 @@ template <int L> static __device__ void backward(const Numbers& numbers, float* 
 // those of the step before; with `order` (steps, BATCH), the rows that it names instead. The
 // optimizer's numbers of a step are at `scalars`, as many apart; its loss, the mean of its rows,
 // goes to `losses`. Parameters p and their moments are changed in place, and the last step's
-// gradient is written where one is wanted. A class that is out of range has the loss NaN.
+// gradient is written where one is wanted. A class that is out of range has the loss NaN, and is told
+// in `notes` where they are given.
 extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1)
     cluster_step(const float* x, const Wide* classes, const Wide* order, const float* scalars,
-                 float* p, float* first, float* second, float* gradient, float* losses, Wide n,
-                 Wide x_apart, Wide classes_apart, Wide scalars_apart, Wide losses_apart,
+                 float* p, float* first, float* second, float* gradient, float* losses,
+                 Wide* notes, Wide n, Wide x_apart, Wide classes_apart, Wide scalars_apart, Wide losses_apart,
                  int steps) {
     constexpr int LOSS = AT.losses + SHARE;
     const Flat flat{p, first, second};
@@ -329,7 +334,7 @@ extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THR
         fetch_rows(x, order, n);
         __syncthreads();  // FETCHED
         forward<0>();
-        loss(classes, order, n);
+        loss(classes, order, n, notes);
         if (rank() == 0 && threadIdx.x == 0) *losses = summed(LOSS) / BATCH;
         backward<LAYERS - 1>(numbers, t == steps - 1 ? gradient : nullptr);
         __syncthreads();  // the weights are the new ones

@@ -36,7 +36,7 @@ CLUSTERS = (1, 2, 4, 8, 16)
 THREADS = 256
 # Bytes of shared memory that a block of compute capability 9.0 can have.
 SHARED = 227 * 1024
-_SIGNATURE = ("f4*", "i8*", "i8*", *("f4*",) * 6, *("i8",) * 5, "i4")
+_SIGNATURE = ("f4*", "i8*", "i8*", *("f4*",) * 6, "i8*", *("i8",) * 5, "i4")
 _MOST_STATES = 2
 _NULL = np.uintp(0)
 
@@ -227,6 +227,7 @@ class Places(NamedTuple):
 
     order     None where each step has its own rows, one after the other
     gradient  where the last step's gradient is written, laid out as p; None for nowhere
+    notes     where a class out of range is told, see the kernel's text; None for nowhere
     """
 
     x: Any
@@ -237,6 +238,7 @@ class Places(NamedTuple):
     losses: Any
     order: Any = None
     gradient: Any = None
+    notes: Any = None
 
 
 class Apart(NamedTuple):
@@ -258,10 +260,11 @@ def give(
 ) -> None:
     """Give so many steps to the device, on arrays that have been looked at; n rows there are."""
     kernel = program(training)
-    order, gradient = (_NULL if x is None else x for x in (places.order, places.gradient))
+    optional = (places.order, places.gradient, places.notes)
+    order, gradient, notes = (_NULL if x is None else x for x in optional)
     moments = (*places.states, *(_NULL,) * (_MOST_STATES - len(places.states)))
     arrays = (places.x, places.classes, order, places.scalars, places.p, *moments)
-    launch(kernel, kernel.cluster, *arrays, gradient, places.losses, n, *apart, steps)
+    launch(kernel, kernel.cluster, *arrays, gradient, places.losses, notes, n, *apart, steps)
 
 
 def flops(training: Training) -> float:

@@ -66,7 +66,7 @@ class Arrays(Rows):
     @on_device
     def to_host(self, x: Array) -> np.ndarray[Any, Any]:
         host: np.ndarray[Any, Any] = self._dense(x).get()
-        self._device.check_faults()
+        self._device.tell()
         return host
 
     # Views
@@ -101,7 +101,7 @@ class Arrays(Rows):
         index = self._here(index)
         rows = self._row_index(x, index)
         if rows is None:
-            found = x[self._checked(x, index)]
+            found = x[self._checked("getitem", x, index)]
             return found.copy() if out is None else self._copied(found, out)
         shape = (*rows.shape, *x.shape[1:])
         whole = out is not None and out.flags.c_contiguous
@@ -129,8 +129,8 @@ class Arrays(Rows):
             return None
         return rows if rows.dtype == int64 else self._cast(rows, int64, None)
 
-    def _checked(self, x: Array, index: Index) -> Index:
-        """An index whose out-of-range integers are refused: CuPy would wrap them around."""
+    def _checked(self, op: str, x: Array, index: Index) -> Index:
+        """An index whose out-of-range integers are flagged: CuPy wraps them around."""
         ndarray = self._device.cupy.ndarray
         axis = 0
         known = sum(
@@ -149,19 +149,13 @@ class Arrays(Rows):
                     )
                 axis += i.ndim
             elif isinstance(i, ndarray):
-                self._refuse_beyond(i, x.shape[axis])
+                if i.size:
+                    count = x.shape[axis]
+                    self.flag(i, -count, count - 1, _beyond, (op, x.shape, axis))
                 axis += 1
             elif i is not None:
                 axis += 1
         return index
-
-    def _refuse_beyond(self, index: Array, count: int) -> None:
-        """Raise IndexError for an index out of range; this waits for the device."""
-        if index.size:
-            low, high = int(index.min()), int(index.max())
-            if low < -count or high >= count:
-                bad = low if low < -count else high
-                raise IndexError(f"index {bad} is out of bounds for an axis of size {count}")
 
     @on_device
     def put(self, x: Array, index: Index, values: Array | Scalar, *, add: bool) -> None:
@@ -172,7 +166,7 @@ class Arrays(Rows):
         if not isinstance(values, cupy.ndarray):
             values = cupy.asarray(values, dtype=x.dtype)
         if not repeats:
-            index = self._checked(x, index)
+            index = self._checked("setitem", x, index)
             if add:
                 x[index] = x[index] + values
             else:
@@ -192,7 +186,7 @@ class Arrays(Rows):
         else:
             # Where each element goes, as a place in the flat array.
             flat = cupy.arange(x.size, dtype=np.int64).reshape(x.shape)
-            places = flat[self._checked(x, index)]
+            places = flat[self._checked("setitem", x, index)]
             shape, m = places.shape, 1
         if not math.prod(shape):
             cupy.broadcast_to(values, shape)
@@ -319,6 +313,13 @@ class Arrays(Rows):
             program = _random(kind, bits, used, code_of(dtype), held)
             self._launch(program, blocks_for(-(-y.size * bits // 128)), y, y.size, *numbers)
         return y if out is None or y is out else self._copied(y, out)
+
+
+def _beyond(op: str, shape: Shape, axis: int, i: int, value: Any) -> IndexError:
+    return IndexError(
+        f"{op} on a tensor of shape {shape}: index {value} is out of bounds for axis {axis} with "
+        f"size {shape[axis]}"
+    )
 
 
 def _moved(dtype: DType) -> tuple[str, int]:

@@ -2,11 +2,10 @@
 
 It is one class in storeys, a file each: elementwise work, work along axes, arrays, products.
 Methods return when the work has been given to the device's current stream; only what brings
-values to the host, or needs them there, waits: `to_host`, `nonzero`, masks, and index arrays that
-are not along the first axis alone. An index array along the first axis is not looked at
-first: what is out of range reads as NaN, or 0 for integers, is not written to, and raises
-IndexError at the next `to_host` or `synchronize`. Captured functions are CUDA graphs: see
-cuda_graph.py.
+values to the host, or needs them there, waits: `to_host`, `nonzero` and masks. An index array is
+not looked at first: what is out of range along the first axis reads as NaN, or 0 for integers, is
+not written to, and raises IndexError at the next `to_host` or `synchronize`, where also checks of
+values raise. Captured functions are CUDA graphs: see cuda_graph.py.
 """
 
 from __future__ import annotations
@@ -60,4 +59,4 @@ class CudaBackend(FullyFused):
     @on_device
     def synchronize(self) -> None:
         self._device.cupy.cuda.get_current_stream().synchronize()
-        self._device.check_faults()
+        self._device.tell()

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gradnet import formulas
-from gradnet.program.calls import Program, Value
+from gradnet.program.calls import Call, Program, Value
 
 from . import cluster_step
 from .cluster_step import Training
+from .cuda_checks import flags, of_classes
 from .cuda_stacks import (
     FLOAT32,
     Backward,
@@ -41,6 +42,7 @@ class Step(NamedTuple):
     """A training step, and its arrays: those of a run, and those that stay.
 
     order  which rows of x and classes, which stay then, a run takes; None where they are its own
+    check  the check of classes that is made on the way, if there is one
     """
 
     training: Training
@@ -51,6 +53,7 @@ class Step(NamedTuple):
     states: tuple[Value, ...]
     gradient: Value
     order: Value | None
+    check: Call | None
 
 
 class Pick(NamedTuple):
@@ -70,6 +73,8 @@ def whole_step(program: Program) -> Step | None:
     """The training step that a program is, or None where it is more, or something else."""
     if len(program.outputs) != 1:
         return None
+    checks = [call for call in program.calls if flags(call)]
+    program = program.with_calls([call for call in program.calls if not flags(call)])
     calls = Calls(program.calls, wide=True)
     found = list(layers(calls))
     following = {layer.x: layer for layer in found}
@@ -82,7 +87,7 @@ def whole_step(program: Program) -> Step | None:
     backward = backward_of(calls, tuple(stack))
     if stack[-1].formula is not None or backward is None:
         return None
-    return _step(program, calls, stack, backward, picks)
+    return _step(program, calls, stack, backward, picks, checks)
 
 
 def _picks(calls: Calls) -> dict[Value, Pick]:
@@ -105,6 +110,7 @@ def _step(
     stack: list[Layer],
     backward: Backward,
     picks: dict[Value, Pick],
+    checks: list[Call],
 ) -> Step | None:
     (loss,) = program.outputs
     used = {i for layer in stack for i in (layer.product, layer.after)} | backward.calls
@@ -112,6 +118,8 @@ def _step(
     if losses is None:
         return None
     classes, ends = losses
+    if any(not of_classes(check, classes, stack[-1].y.shape[1]) for check in checks):
+        return None
     last = len(program.calls) - 1
     given, order = (stack[0].x, classes), None
     if picks:
@@ -149,7 +157,8 @@ def _step(
         return None
     if cluster_step.refusal(training):
         return None
-    return Step(training, *given, loss, p, tuple(states), gradient, order)
+    check = checks[0] if checks else None
+    return Step(training, *given, loss, p, tuple(states), gradient, order, check)
 
 
 def _losses(calls: Calls, z: Value, dz: Value, loss: Value) -> tuple[Value, set[int]] | None:

@@ -61,6 +61,7 @@ class Clustered(Graphs):
         self.faster: dict[bool, bool] = {}
         self._at_once = cuda_cluster.switched() == cuda_cluster.AT_ONCE
         self._made = 0
+        self._flag = None if step.check is None else backend._own_flag(step.check, by_losses=True)
         brought = (step.x, step.classes) if step.order is None else (step.order,)
         self._order = [program.places().index(v.storage) for v in (*brought, step.loss)]
         self._words = MOST_RUNS * self._numbers.words
@@ -112,8 +113,10 @@ class Clustered(Graphs):
             *(x, classes, scalars, p, tuple(states), np.uintp(losses)),
             order=order,
             gradient=gradient,
+            notes=None if self._flag is None else self._flag.notes,
         )
         cluster_step.give(launch, step.training, there, n, apart, len(rows))
+        self._device.flags.expect()
 
     def _array(self, v: Value) -> Array:
         return self._backend.window(v.storage.array, v.offset, v.shape, v.strides, v.dtype)

@@ -18,7 +18,11 @@ from gradnet.dtypes import DType
 from gradnet.errors import DeviceError
 
 from . import cuda_driver
+from .cuda_flags import Flags
 from .launch import Launcher
+
+# The ops of indices by the numbers that kernels know them by.
+_OPS = ("getitem", "setitem")
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -33,6 +37,7 @@ class Device:
         self.index = index
         self.launch = launch
         self.several = cupy.cuda.runtime.getDeviceCount() > 1
+        self.flags = Flags(cupy)
         self._faults: Array | None = None
         self._suspected = False
 
@@ -58,24 +63,32 @@ class Device:
     # Indices out of range: noticed by kernels, told when the host waits for the device anyway
 
     def faults(self) -> Array:
-        """The two numbers that a kernel sets where an index is out of range: index and size."""
+        """What a kernel sets where an index is out of range: index, size, and the op's number."""
         if self._faults is None:
-            self._faults = self.cupy.zeros(2, np.int64)
+            self._faults = self.cupy.zeros(3, np.int64)
         self._suspected = True
         return self._faults
 
-    def check_faults(self) -> None:
-        """Raise IndexError where a kernel met an index out of range since the last look."""
+    def tell(self) -> None:
+        """Raise what kernels have found since the last look: what a check refuses, which says more,
+        else IndexError where one met an index out of range."""
+        index, size, op = self._fault()
+        self.flags.tell()
+        if size:
+            raise IndexError(
+                f"{_OPS[op]}: index {index} is out of bounds for an axis of size {size}, in an "
+                f"operation on cuda:{self.index} before this one"
+            )
+
+    def _fault(self) -> tuple[int, int, int]:
+        """The last index out of range since the last look, as in `faults`; else zeros."""
         if not self._suspected or self._faults is None:
-            return
+            return 0, 0, 0
         self._suspected = False
-        index, size = (int(number) for number in self._faults.get())
+        index, size, op = (int(number) for number in self._faults.get())
         if size:
             self._faults.fill(0)
-            raise IndexError(
-                f"index {index} is out of bounds for an axis of size {size}, in an operation on "
-                f"cuda:{self.index} before this one"
-            )
+        return index, size, op
 
 
 def _size(count: int) -> str:

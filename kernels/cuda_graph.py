@@ -26,6 +26,7 @@ from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
 from gradnet.program.replay import Interpreted
 
+from .cuda_checks import by_losses
 from .cuda_device import on_device
 from .cuda_elementwise import compiles
 from .cuda_epilogues import paired
@@ -81,9 +82,10 @@ class Graphs:
     def __init__(self, backend: CudaBackend, program: Program) -> None:
         self._backend = backend
         self._device = backend._device
-        self._program = program
+        calls, checked = by_losses(program.calls)
+        self._program = program = program.with_calls(calls)
         self._numbers = Numbers(program.calls)
-        self._calls = Calls(backend, program, self._numbers)
+        self._calls = Calls(backend, program, self._numbers, checked)
         self._ins, self._outs = passages(program)
         self._room = Room(self._device.cupy)
         self._alone = {call for call in program.calls if not capturable(call)}
@@ -165,8 +167,14 @@ class Graphs:
             self._launch(frame)
         self._copy(frame, places, None)
         self._frames[count] = frame
+        self._expect()
+
+    def _expect(self) -> None:
+        """Have the host look for what these runs may have found, when it waits next."""
         if self._takes:
             self._device.faults()
+        if self._calls.flags:
+            self._device.flags.expect()
 
     def _launch(self, frame: Frame) -> None:
         for part in frame.parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
 from gradnet.program.plan import extent
 from gradnet.program.replay import Memory
 
+from .cuda_checks import flags
 from .cuda_elementwise import compiles
 from .cuda_graph_numbers import Numbers, code_held
 from .cuda_layout import BITS, code_of
@@ -23,8 +24,8 @@ from .cuda_layout import BITS, code_of
 if TYPE_CHECKING:
     from .cuda_backend import CudaBackend
 
-# Calls that wait for the device, or whose libraries do. A check reads values: layers and losses
-# make none on a GPU, where an index out of range is told at the next wait, and a class gives NaN.
+# Calls that wait for the device, or whose libraries do. A check reads values; those of layers and
+# losses are calls of `flag` on a GPU, which do not.
 _WAITING = frozenset({"check", "linalg", "sort", "argsort", "searchsorted", "nonzero"})
 _ALIGNMENT = 256
 # Arrays of indices that a program has taken from the host: they are brought over at every run.
@@ -128,12 +129,24 @@ class Frame:
 
 
 class Calls:
-    """Makes the calls of a program, on memory planned once."""
+    """Makes the calls of a program, on memory planned once.
 
-    def __init__(self, backend: CudaBackend, program: Program, numbers: Numbers) -> None:
+    `checked` has checks of classes that calls of `softmax_cross_entropy` make on the way.
+    """
+
+    def __init__(
+        self,
+        backend: CudaBackend,
+        program: Program,
+        numbers: Numbers,
+        checked: Mapping[Call, Call] | None = None,
+    ) -> None:
         self.backend = backend
         self.numbers = numbers
         self.memory = Memory(backend, program)
+        self.flags = {call: backend._own_flag(call) for call in program.calls if flags(call)}
+        for losses, check in (checked or {}).items():
+            self.flags[losses] = backend._own_flag(check, by_losses=True)
 
     def _array(self, value: Value, frame: Frame, run: int) -> Array:
         """The array at a place, in that run of a frame's."""
@@ -163,10 +176,14 @@ class Calls:
         if call.method == "check":
             values, *operands = args
             values(*operands)
+        elif flags(call):
+            x, low, high, *_ = args
+            backend._flagged(self.flags[call], x, low, high, kwargs["shown"])
         elif code_held(call):
             self._with_held(call, args, kwargs, outs, frame, run)
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
-            backend._losses(*args, *outs)
+            notes = [flag.notes] if (flag := self.flags.get(call)) else []
+            backend._losses(*args, *outs, *notes)
         elif call.method == "bias_activation_backward" and _slopes(call):
             backend._slope(*args, *outs)
         else:

@@ -11,8 +11,9 @@ from gradnet import binding
 from gradnet.backends import Array, Formula, Scalar
 from gradnet.dtypes import DType, bool_, compute_dtype
 
+from .cuda_checks import Checks
 from .cuda_device import on_device
-from .cuda_elementwise import Elementwise, compiles, floats
+from .cuda_elementwise import compiles, floats
 from .cuda_layout import BITS, code_of
 from .cuda_templates import reductions, softmax
 from .cuda_templates.program import BLOCKS, THREADS
@@ -48,7 +49,7 @@ def _column_lanes(m: int) -> int:
     return lanes
 
 
-class Rows(Elementwise):
+class Rows(Checks):
     """What joins elements along axes. Part of the CUDA backend."""
 
     @on_device
@@ -239,8 +240,12 @@ class Rows(Elementwise):
         smoothing: float,
         losses: Array,
         gradient: Array,
+        notes: Array | None = None,
     ) -> None:
-        """Both results of `softmax_cross_entropy`, in contiguous memory."""
+        """Both results of `softmax_cross_entropy`, in contiguous memory.
+
+        A class out of range is told in `notes`, where they are given.
+        """
         (n, k), code = logits.shape, code_of(logits.dtype)
         if not gradient.size:
             losses.fill(0)
@@ -258,8 +263,13 @@ class Rows(Elementwise):
                 scale = self._cast(scale, logits.dtype, None)
         lanes = reductions.lanes_for(k)
         program = _cross_entropy(
-            BITS[code], code, lanes, classes=classes, smooth=smoothing != 0, weighted=weighted
+            *(BITS[code], code, lanes),
+            classes=classes,
+            smooth=smoothing != 0,
+            weighted=weighted,
+            noted=notes is not None,
         )
         arrays = (self._dense(logits), self._dense(targets), scale, losses, gradient)
         numbers = (1.0 - smoothing, smoothing / k)
-        self._launch(program, _blocks(n, lanes), *arrays, n, k, *numbers)
+        noted = () if notes is None else (notes,)
+        self._launch(program, _blocks(n, lanes), *arrays, n, k, *numbers, *noted)

@@ -70,6 +70,7 @@ class StrictBackend:
 
     name = "strict"
     device = "cpu"
+    defers = False
     float64 = False
 
     def __init__(self) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradnet import dtypes, host, ops
+from gradnet import dtypes, ops
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.nn import init as initializers
 from gradnet.nn.activations import elementwise, operands_of
 from gradnet.nn.module import Module, register
 from gradnet.nn.parameter import Parameter
-from gradnet.nn.targets import readable
 from gradnet.random import Generator, default_generator
 from gradnet.tensor import Tensor
 
@@ -197,23 +196,15 @@ class Embedding(Module):
 
 
 def check_codes(layer: str, codes: Tensor, count: int) -> None:
-    """Raise IndexError, naming value and place, for a code outside 0 ... count - 1.
-
-    Values on an accelerator are not read back for this.
-    """
-    if readable(codes):
-        host.check(_in_codes, codes, layer, count, bounds=(0, count - 1))
+    """Raise IndexError, naming value and place, for a code outside 0 ... count - 1."""
+    ops.refuse_outside(codes, 0, count - 1, _no_code, layer, count, codes.shape)
 
 
-def _in_codes(codes: Tensor, layer: str, count: int) -> None:
-    values = codes.numpy()
-    if values.min() < 0 or values.max() >= count:
-        flat = values.reshape(-1)
-        at = int(((flat < 0) | (flat >= count)).argmax())
-        raise IndexError(
-            f"{layer} has codes 0 to {count - 1}, got {flat[at]} at position {at} of the "
-            f"flattened input of shape {codes.shape}"
-        )
+def _no_code(layer: str, count: int, shape: tuple[int, ...], i: int, value: Any) -> IndexError:
+    return IndexError(
+        f"{layer} has codes 0 to {count - 1}, got {value} at position {i} of the flattened input "
+        f"of shape {shape}"
+    )
 
 
 @register

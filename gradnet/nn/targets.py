@@ -1,6 +1,7 @@
 """Checks of what losses are given: targets, weights and shapes, with errors that name the row.
 
-Values are read only where that is free, on the CPU: an accelerator is not made to wait for them.
+An accelerator is not made to wait for values: what is wrong with them is told when the next ones
+are read, see `ops.refuse_outside`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gradnet import dtypes, host, ops
+from gradnet import dtypes, ops
 from gradnet.errors import DataError, DTypeError, ShapeError
 from gradnet.tensor import Tensor
 
+Shape = tuple[int, ...]
+
 REDUCTIONS = ("mean", "sum", "none")
-
-
-def readable(x: Tensor) -> bool:
-    """Whether reading the values of a tensor costs no wait for a device."""
-    return x.device == "cpu" and x.size > 0
+# How far the sum of probabilities may be from 1.
+_SLACK = 1e-3
 
 
 def outputs(name: str, z: Any, reduction: str) -> Tensor:
@@ -65,54 +65,51 @@ def matched(name: str, z: Tensor, y: Any, check: bool) -> tuple[Tensor, Tensor]:
             )
     if dtypes.kind(y.dtype) == "complex":
         raise DTypeError(f"{name} takes real targets, got {y.dtype.name}")
-    if check and dtypes.is_floating(y.dtype) and readable(y):
-        host.check(_no_nan, y, name, bounds=(-math.inf, math.inf))
+    if check and dtypes.is_floating(y.dtype):
+        ops.refuse_outside(y, -math.inf, math.inf, _missing, name, y.shape)
     return z, (y if y.dtype == z.dtype else ops.astype(y, z.dtype))
 
 
-def _no_nan(y: Tensor, name: str) -> None:
-    values = y.numpy()
-    lowest = values.min()  # NaN if any is NaN
-    if lowest != lowest:
-        at = _first(values != values)
-        raise DataError(f"{name} got NaN as the target of row {at}; drop or fill such rows")
+def _missing(name: str, shape: Shape, i: int, value: Any) -> DataError:
+    return DataError(
+        f"{name} got NaN as the target of row {_row(i, shape)}; drop or fill such rows"
+    )
 
 
 def check_range(name: str, y: Tensor, low: float, high: float) -> None:
     """Raise DataError, naming value and row, for a target outside of low ... high."""
-    if readable(y):
-        host.check(_in_range, y, name, low, high, bounds=(low, high))
+    ops.refuse_outside(y, low, high, _beyond, name, low, high, y.shape)
 
 
-def _in_range(y: Tensor, name: str, low: float, high: float) -> None:
-    values = y.numpy()
-    if values.min() < low or values.max() > high:
-        at = _first((values < low) | (values > high))
-        raise DataError(
-            f"{name} takes targets in {low:g} ... {high:g}, got "
-            f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
-        )
+def _beyond(name: str, low: float, high: float, shape: Shape, i: int, value: Any) -> DataError:
+    return DataError(
+        f"{name} takes targets in {low:g} ... {high:g}, got {value} in row {_row(i, shape)}"
+    )
 
 
 def signs(name: str, y: Tensor, check: bool) -> Tensor:
     """Targets -1 and 1, or 0 and 1, as -1 and 1."""
-    if check and readable(y):
-        host.check(_two_signs, y, name)
+    if check:
+        given = y.detach()
+        size = ops.abs(given)
+        # 0 for -1, 0 and 1 alone.
+        odd = size * (size - 1)
+        ops.refuse_outside(odd, 0, 0, _no_sign, name, y.shape, shown=given, made=True)
+        # Below 0 where the smallest is -1 and one is 0.
+        both = ops.min(given) + ops.min(size)
+        ops.refuse_outside(both, 0, math.inf, _three_signs, name, made=True)
     found: Tensor = ops.where(ops.greater(y, 0), ops.ones_like(y), -1)
     return found
 
 
-def _two_signs(y: Tensor, name: str) -> None:
-    values = y.numpy()
-    odd = (values != 1) & (values != -1) & (values != 0)
-    if odd.any():
-        at = _first(odd)
-        raise DataError(
-            f"{name} takes targets -1 and 1 (or 0 and 1), got "
-            f"{values.reshape(len(values), -1)[at].tolist()} in row {at}"
-        )
-    if (values == 0).any() and (values == -1).any():
-        raise DataError(f"{name} takes targets -1 and 1, or 0 and 1, got -1, 0 and 1 mixed")
+def _no_sign(name: str, shape: Shape, i: int, value: Any) -> DataError:
+    return DataError(
+        f"{name} takes targets -1 and 1 (or 0 and 1), got {value} in row {_row(i, shape)}"
+    )
+
+
+def _three_signs(name: str, i: int, value: Any) -> DataError:
+    return DataError(f"{name} takes targets -1 and 1, or 0 and 1, got -1, 0 and 1 mixed")
 
 
 def classes(name: str, z: Tensor, y: Any, check: bool) -> Tensor:
@@ -135,19 +132,16 @@ def classes(name: str, z: Tensor, y: Any, check: bool) -> Tensor:
             f"{name} takes classes as integers, got {y.dtype.name} of shape {y.shape}; cast them "
             "with astype(gradnet.int64)"
         )
-    if check and readable(y):
-        host.check(_in_classes, y, name, z.shape, bounds=(0, k - 1))
+    if check:
+        ops.refuse_outside(y, 0, k - 1, _no_class, name, z.shape)
     return y if y.dtype == dtypes.int64 else ops.astype(y, dtypes.int64)
 
 
-def _in_classes(y: Tensor, name: str, outputs_shape: tuple[int, ...]) -> None:
-    values, k = y.numpy(), outputs_shape[1]
-    if values.min() < 0 or values.max() >= k:
-        at = _first((values < 0) | (values >= k))
-        raise DataError(
-            f"{name} has classes 0 to {k - 1} for outputs of shape {outputs_shape}, got class "
-            f"{values[at]} in row {at}"
-        )
+def _no_class(name: str, outputs_shape: Shape, row: int, value: Any) -> DataError:
+    return DataError(
+        f"{name} has classes 0 to {outputs_shape[1] - 1} for outputs of shape {outputs_shape}, got "
+        f"class {value} in row {row}"
+    )
 
 
 def probabilities(name: str, z: Tensor, y: Tensor, check: bool) -> Tensor:
@@ -155,21 +149,22 @@ def probabilities(name: str, z: Tensor, y: Tensor, check: bool) -> Tensor:
 
     Raises DataError, naming the row, for a negative or NaN entry, or a sum other than 1.
     """
-    if check and readable(y):
-        host.check(_sum_to_one, y, name)
+    if check:
+        given = ops.astype(y.detach(), z.dtype, copy=False)
+        sums, lowest = ops.sum(given, axis=1), ops.min(given, axis=1)
+        # Far from 1 as well where an entry is negative.
+        measure = ops.where(ops.greater_equal(lowest, 0), sums, -1)
+        told = ops.stack([sums, lowest], axis=1)
+        low, high = 1 - _SLACK, 1 + _SLACK
+        ops.refuse_outside(measure, low, high, _no_probabilities, name, shown=told, made=True)
     return y if y.dtype == z.dtype else ops.astype(y, z.dtype)
 
 
-def _sum_to_one(y: Tensor, name: str) -> None:
-    values = y.numpy()
-    sums = values.sum(axis=1, dtype="float64")
-    odd = ~(abs(sums - 1) <= 1e-3) | ~(values.min(axis=1) >= 0)
-    if odd.any():
-        at = int(odd.argmax())
-        raise DataError(
-            f"{name} takes soft targets that are probabilities, got row {at} with sum "
-            f"{sums[at]:.6g} and smallest entry {values[at].min():.6g}; divide by the sums"
-        )
+def _no_probabilities(name: str, row: int, whole: Any, lowest: Any) -> DataError:
+    return DataError(
+        f"{name} takes soft targets that are probabilities, got row {row} with sum {whole:.6g} "
+        f"and smallest entry {lowest:.6g}; divide by the sums"
+    )
 
 
 def smoothing(name: str, label_smoothing: float) -> float:
@@ -214,28 +209,30 @@ def sample_weights(name: str, sample_weight: Any, z: Tensor, check: bool) -> Ten
         raise ShapeError(
             f"{name} takes a sample_weight per row, shape ({n},), got shape {weights.shape}"
         )
+    weights = ops.astype(weights, z.dtype, copy=False)
     if check:
         _check_weights(name, "sample_weight", weights)
-    return weights if weights.dtype == z.dtype else ops.astype(weights, z.dtype)
+    return weights
 
 
 def _check_weights(name: str, which: str, weights: Tensor) -> None:
-    if readable(weights):
-        host.check(_usable_weights, weights, name, which)
+    given = weights.detach()
+    if not given.size:
+        return
+    usable = ops.where(ops.elementwise("isinf")(given), -1, given)
+    ops.refuse_outside(usable, 0, math.inf, _unusable, name, which, shown=given, made=True)
+    some = ops.sign(ops.max(given))
+    ops.refuse_outside(some, 1, 1, _no_weight, name, which, made=True)
 
 
-def _usable_weights(weights: Tensor, name: str, which: str) -> None:
-    values = weights.numpy()
-    odd = ~(values >= 0) | (values == float("inf"))
-    if odd.any():
-        at = _first(odd)
-        raise DataError(
-            f"{name} takes a {which} that is finite and not negative, got {values[at]} at {at}"
-        )
-    if not values.any():
-        raise DataError(f"{name} got a {which} that is zero everywhere; at least one must count")
+def _unusable(name: str, which: str, i: int, value: Any) -> DataError:
+    return DataError(f"{name} takes a {which} that is finite and not negative, got {value} at {i}")
 
 
-def _first(odd: Any) -> int:
-    """The first row with a True in it."""
-    return int(odd.reshape(len(odd), -1).any(axis=1).argmax())
+def _no_weight(name: str, which: str, i: int, value: Any) -> DataError:
+    return DataError(f"{name} got a {which} that is zero everywhere; at least one must count")
+
+
+def _row(i: int, shape: Shape) -> int:
+    """The row of an element that is counted in row-major order."""
+    return i // math.prod(shape[1:])

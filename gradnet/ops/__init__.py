@@ -107,6 +107,7 @@ from gradnet.ops.joining import (
     tile,
 )
 from gradnet.ops.sets import isin, unique_all, unique_counts, unique_inverse, unique_values
+from gradnet.ops.values import refuse_outside
 # isort: on
 
 concatenate = concat

@@ -49,7 +49,7 @@ def _alive(calls: list[Call]) -> list[Call]:
     kept = []
     for call in reversed(calls):
         lasting = any(v.storage.kind != "temporary" or v.storage in needed for v in call.writes)
-        if lasting or call.method == "check":
+        if lasting or call.method in ("check", "flag"):
             kept.append(call)
             needed.update(value.storage for value in call.reads)
     return kept[::-1]

@@ -13,8 +13,8 @@ def take_rows(code: str) -> Program:
     """`y[i] = x[index[i]]` for rows of m elements.
 
     Parameters: x, index, y, fault, n, count, m, fill.
-    Indices count from the end where negative. One out of range fills its row and sets `fault[0]`
-    to what it was. Elements are moved as they are; `code` says how wide they are.
+    Indices count from the end where negative. One out of range fills its row and sets `fault` to
+    what it was, the count, and 0. Elements are moved as they are; `code` says how wide they are.
     """
     lines = [
         "step = cuda.gridsize(1)",
@@ -28,6 +28,7 @@ def take_rows(code: str) -> Program:
         "    if r < 0 or r >= count:",
         "        fault[0] = index[row]",
         "        fault[1] = count",
+        "        fault[2] = 0",
         "        y[i] = fill",
         "    else:",
         "        y[i] = x[r * m + j]",
@@ -42,7 +43,7 @@ def place_rows(code: str, bits: int, add: bool) -> Program:
     """`x[places[i]] = values[order[i]]` for rows of m elements, or a sum in which they add up.
 
     `places` are sorted, equal ones in the order in which they count: without `add` the last wins.
-    One below 0 or from `count` on is skipped and noted in `fault`, as the index and the count.
+    One below 0 or from `count` on is skipped and noted in `fault`: the index, the count, and 1.
     Parameters: x, places, order, values, fault, n, count, m.
     """
     if add:
@@ -70,6 +71,7 @@ def place_rows(code: str, bits: int, add: bool) -> Program:
         "    if p < 0 or p >= count:",
         "        fault[0] = p if p > 0 else p - count",
         "        fault[1] = count",
+        "        fault[2] = 1",
         "    else:",
         *(f"        {line}" for line in work),
         "    i = i + step",

@@ -89,9 +89,19 @@ def softmax(bits: int, code: str, log: bool, lanes: int) -> Program:
 
 
 def cross_entropy(
-    bits: int, code: str, lanes: int, *, classes: bool, smooth: bool, weighted: bool
+    bits: int,
+    code: str,
+    lanes: int,
+    *,
+    classes: bool,
+    smooth: bool,
+    weighted: bool,
+    noted: bool = False,
 ) -> Program:
     """Each row's loss and its gradient; parameters: x, target, scale, loss, dx, n, k, kept, spread.
+
+    With `noted`, a further parameter is where a row whose class is out of range is told, unless one
+    has been: 1 + 2**32 row + the last 32 bits of the class.
 
     `target` holds classes, or a probability for each class; `scale` is an array where `weighted`,
     else a number. For class probabilities p, mixed as kept p + spread, whose sum is the mass, and
@@ -105,6 +115,10 @@ def cross_entropy(
     if classes and smooth:
         terms["depth"] = f"f_shifted({x}, top)"
     lines += [*_sums(lanes, terms, []), "    log_total = log(total)"]
+    note = (
+        "        if lane == 0 and notes[0] == 0:",
+        "            notes[0] = (I(item) << 32) + (c & 0xFFFFFFFF) + 1",
+    )
     if classes:
         # A class out of range gives NaN, which nobody can overlook.
         lines += [
@@ -112,6 +126,7 @@ def cross_entropy(
             "    if item < n:",
             "        c = target[item]",
             "    if c < 0 or c >= k:",
+            *(note if noted else ()),
             "        if s != T(0):",
             "            s = T(np.nan)",
             "        c = I(0)",
@@ -145,4 +160,6 @@ def cross_entropy(
     signature = [f"{code}*", "i8*" if classes else f"{code}*", f"{code}*" if weighted else number]
     signature += [f"{code}*", f"{code}*", "i8", "i8", number, number]
     names = "x, target, scale, loss, dx, n, k, kept, spread"
+    if noted:
+        names, signature = f"{names}, notes", [*signature, "i8*"]
     return _program("cross_entropy", lines, names, signature, bits)

@@ -76,9 +76,9 @@ def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, 
 def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
     """A launch of the kernel."""
     training = Training(*program.choice)
-    *arrays, n, steps = (*arguments[:10], arguments[-1])
-    x, classes, order, scalars, flat, first, second, gradient, losses = arrays
-    apart = dict(zip(("x", "classes", "scalars", "losses"), arguments[10:14], strict=True))
+    *arrays, n, steps = (*arguments[:11], arguments[-1])
+    x, classes, order, scalars, flat, first, second, gradient, losses, notes = arrays
+    apart = dict(zip(("x", "classes", "scalars", "losses"), arguments[11:15], strict=True))
     moments = [one for one in (first, second) if isinstance(one, np.ndarray)]
     p, *states = (one.astype(np.float64) for one in (flat, *moments))
     count, k = len(cluster_step.rule(training).scalars), training.sizes[0]
@@ -89,6 +89,10 @@ def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
         if isinstance(order, np.ndarray):
             chosen = order.reshape(-1)[t * training.batch :][: training.batch]
         numbers = scalars.reshape(-1)[t * apart["scalars"] :][:count]
+        wrong = np.flatnonzero((targets[chosen] < 0) | (targets[chosen] >= training.sizes[-1]))
+        if wrong.size and isinstance(notes, np.ndarray) and not notes[0]:
+            notes[0] = (wrong[0] << 32) + (targets[chosen][wrong[0]] & 0xFFFFFFFF) + 1
+        targets = targets.clip(0, training.sizes[-1] - 1)  # and the loss is not NaN, as there
         loss, g = step(training, p, states, rows[chosen], targets[chosen], numbers)
         losses.reshape(-1)[t * apart["losses"]] = loss
     for old, new in zip((flat, *moments), (p, *states), strict=True):

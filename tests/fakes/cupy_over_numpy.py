@@ -7,7 +7,6 @@ takes back, and what it gives out, with bytes that make every float NaN.
 from __future__ import annotations
 
 import math
-import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,10 +144,31 @@ class Ndarray:
         plain = index if isinstance(index, tuple) else (index,)
         if not any(i is Ellipsis for i in plain):
             plain = (*plain, ...)  # so that one element is a view, as it is on a GPU
-        return self.cupy.made("", operator.getitem, self, plain)
+        return self.cupy.made("", lambda x, i: x[_wrapped(x, i)], self, plain)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.cupy.do("assign", operator.setitem, self, index, value)
+        plain = index if isinstance(index, tuple) else (index,)
+        self.cupy.do("assign", _assign, self, plain, value)
+
+
+def _assign(x: Host, index: tuple[Any, ...], value: Any) -> None:
+    x[_wrapped(x, index)] = value
+
+
+def _wrapped(x: Host, index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An index as CuPy takes it: out of range, an array of integers begins anew."""
+
+    def axes(i: Any) -> int:
+        masks = isinstance(i, np.ndarray) and i.dtype == np.bool_
+        return 0 if i is None or i is Ellipsis else i.ndim if masks else 1
+
+    found, axis = [], 0
+    for i in index:
+        if isinstance(i, np.ndarray) and i.dtype.kind in "iu":
+            i = i % max(x.shape[axis], 1)
+        found.append(i)
+        axis += x.ndim - sum(map(axes, index)) if i is Ellipsis else axes(i)
+    return tuple(found)
 
 
 def _method(name: str) -> Callable[..., Any]:

@@ -17,13 +17,14 @@ import ml_dtypes
 import numpy as np
 from gradnet.kernels import (
     cuda_arrays,
+    cuda_checks,
     cuda_elementwise,
     cuda_graph,
     cuda_names,
     cuda_rows,
     launch,
 )
-from gradnet.kernels.cuda_templates import program, reductions, softmax
+from gradnet.kernels.cuda_templates import flags, program, reductions, softmax
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
 
@@ -186,12 +187,13 @@ def _in_step(
             return
 
 
-_PARTS = (program, reductions, softmax, cuda_rows)
+_PARTS = (program, reductions, softmax, flags, cuda_rows)
 _BUILDERS = (
     *(cuda_elementwise.map_program, cuda_elementwise.bias_program, cuda_elementwise.update_program),
     *(cuda_rows._rows, cuda_rows._columns, cuda_rows._argreduce, cuda_rows._scan),
     *(cuda_rows._softmax, cuda_rows._cross_entropy),
     *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random, cuda_graph._copies),
+    cuda_checks._outside,
 )
 
 

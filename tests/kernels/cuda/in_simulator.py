@@ -11,6 +11,7 @@ import numpy as np
 from gradnet.kernels import launch
 from gradnet.kernels.cuda_templates import (
     elementwise,
+    flags,
     gather,
     program,
     reductions,
@@ -22,7 +23,7 @@ from gradnet.kernels.cuda_templates import philox as philox_programs
 from gradnet import backends, binding, formulas, philox
 
 THREADS = 8
-for module in (program, reductions, softmax):
+for module in (program, reductions, softmax, flags):
     module.THREADS = THREADS  # type: ignore[attr-defined]
 NUMPY = backends.get("numpy")
 F32 = np.dtype(np.float32)
@@ -136,16 +137,37 @@ def rows() -> None:
 
 def gathering() -> None:
     x, index = normal(6, 3), np.array([5, -1, 0, 7])
-    y, fault = empty(4, 3), np.zeros(2, np.int64)
+    y, fault = empty(4, 3), np.zeros(3, np.int64)
     one = gather.take_rows("u4")
     run(one, 1, x.view(np.uint32), index, y.view(np.uint32), fault, 4, 6, 3, 0)
     np.testing.assert_array_equal(y, np.concatenate([x[[5, 5, 0]], np.zeros((1, 3), F32)]))
-    assert fault.tolist() == [7, 6]
+    assert fault.tolist() == [7, 6, 0]
     places, values, expected = np.array([2, 0, 2, 2]), normal(4, 3), x.copy()
     np.add.at(expected, places, values)
     order = np.argsort(places, kind="stable")
     run(gather.place_rows("f4", 32, True), 2, x, places[order], order, values, fault, 4, 6, 3)
     near(x, expected)
+
+
+def checks() -> None:
+    x, told = np.arange(70) % 7, normal(70, 2)
+    for bad in (69, 33, 5):
+        x[bad] = 9
+        notes, values = np.zeros((3, flags.BLOCKS), np.int64), np.zeros((flags.BLOCKS, 2), F32)
+        words = told.view(np.uint32), notes, values.view(np.uint32)
+        blocks = flags.blocks_of(70)
+        for _ in range(2):
+            run(flags.outside("i8", 64, 4, 2), blocks, x, *words, 70, 0, 6)
+        (block,) = [b for b in range(blocks) if notes[1, b] == bad]
+        assert notes[0, block] == 1
+        assert values[block].tolist() == told[bad].tolist()
+    logits, classes = normal(4, 5), np.array([0, 4, -2, 1])
+    losses, dx, note = empty(4), empty(4, 5), np.zeros(1, np.int64)
+    one = softmax.cross_entropy(
+        *(32, "f4", 4), classes=True, smooth=False, weighted=False, noted=True
+    )
+    run(one, 1, logits, classes, 1.0, losses, dx, 4, 5, 1.0, 0.0, note)
+    assert int(note[0]) - 1 == (2 << 32) + (1 << 32) - 2
 
 
 def numbers() -> None:
@@ -177,6 +199,6 @@ def staged() -> None:
     assert not parts[7:10].any()
 
 
-for check in (elements, axes, rows, gathering, numbers, staged):
+for check in (elements, axes, rows, gathering, checks, numbers, staged):
     check()
 print(launches)
