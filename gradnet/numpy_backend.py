@@ -26,6 +26,7 @@ from gradnet.numpy_calls import (
     order_of_distinct,
     quiet,
     quietly,
+    softmax_parts,
     windowed,
 )
 
@@ -288,7 +289,7 @@ class NumpyBackend:
 
     def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
         working = x.astype(compute_dtype(x.dtype), copy=False)
-        shifted, exponentials, total = _softmax_parts(working)
+        shifted, exponentials, total = softmax_parts(working)
         with np.errstate(all="ignore"):
             result = shifted - np.log(total) if log else exponentials / total
         return filled(result, x.shape, x.dtype, out)
@@ -299,7 +300,7 @@ class NumpyBackend:
         working = logits.astype(compute_dtype(logits.dtype), copy=False)
         n, k = working.shape
         scale = np.broadcast_to(np.asarray(scale, working.dtype), (n,))
-        shifted, exponentials, total = _softmax_parts(working)
+        shifted, exponentials, total = softmax_parts(working)
         with np.errstate(all="ignore"):
             log_probabilities = shifted - np.log(total)
             if targets.ndim == 1:
@@ -331,6 +332,31 @@ class NumpyBackend:
             new = bound(formula, working)(*operands, *(working.type(s) for s in scalars))
         for target, value in zip((arrays[0], *arrays[2:]), new, strict=True):
             np.copyto(target, value, casting="same_kind")
+
+    def finite(self, x: Array, numbers: Array) -> tuple[Array, Array]:
+        with np.errstate(all="ignore"):
+            return np.isfinite(x * (1 / numbers[0])).all(keepdims=True), numbers.copy()
+
+    def scaled_update(
+        self,
+        formula: Formula,
+        advance: Formula,
+        arrays: tuple[Array, ...],
+        finite: Array,
+        numbers: Array,
+        scalars: tuple[float, ...],
+        *,
+        out: Array,
+    ) -> Array:
+        fine, count = bool(finite.all()), len(numbers)
+        given = [*numbers, *(numbers.dtype.type(s) for s in scalars)]
+        with np.errstate(all="ignore"):
+            values = bound(advance, numbers.dtype)(fine, *given)
+            out[:] = values[:count]
+            if fine:
+                p, g, *state = arrays
+                self.update(formula, (p, g * values[count], *state), values[count + 1 :])
+        return out
 
     def flag(
         self,
@@ -374,18 +400,6 @@ def _partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:
             tail = rest.sum(axis=axis, keepdims=True, dtype=dtype)
             x = _partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,), dtype)
     return x
-
-
-def _softmax_parts(x: Array) -> tuple[Array, Array, Array]:
-    """Rows with their maximum taken off, their exponentials, and the sums of those."""
-    if x.shape[1] == 0:
-        return x, x, np.ones((x.shape[0], 1), x.dtype)
-    with np.errstate(all="ignore"):
-        highest = x.max(axis=1, keepdims=True)
-        # The limit at +inf: entries that reach it share the mass, the others have none.
-        shifted = np.where((x == highest) & (highest > 0), x.dtype.type(0), x - highest)
-        exponentials = np.exp(shifted)
-        return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
 
 
 BACKEND: Backend = NumpyBackend()

@@ -238,3 +238,15 @@ class _Window:
             "strides": strides,
             "typestr": dtype.str,
         }
+
+
+def softmax_parts(x: Array) -> tuple[Array, Array, Array]:
+    """Rows with their maximum taken off, their exponentials, and the sums of those."""
+    if x.shape[1] == 0:
+        return x, x, np.ones((x.shape[0], 1), x.dtype)
+    with np.errstate(all="ignore"):
+        highest = x.max(axis=1, keepdims=True)
+        # The limit at +inf: entries that reach it share the mass, the others have none.
+        shifted = np.where((x == highest) & (highest > 0), x.dtype.type(0), x - highest)
+        exponentials = np.exp(shifted)
+        return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)

@@ -239,6 +239,30 @@ class Backend(Protocol):
         `formula(p, g, *state, *scalars)` returns the new `(p, *state)`; `g` is not changed.
         """
 
+    def finite(self, x: Array, numbers: Array) -> tuple[Array, Array]:
+        """Whether the elements of `x (n,)` over numbers[0] are finite; and a copy of `numbers`.
+
+        The first is bool, of any length: of so many parts of `x`. See `scaled_update`.
+        """
+
+    def scaled_update(
+        self,
+        formula: Formula,
+        advance: Formula,
+        arrays: tuple[Array, ...],
+        finite: Array,
+        numbers: Array,
+        scalars: tuple[float, ...],
+        *,
+        out: Array,
+    ) -> Array:
+        """`update` by numbers that are not the host's, in one pass, where all of `finite` holds.
+
+        `advance(fine, *numbers, *scalars)`, of whether it does, returns the new numbers, which go
+        to `out`, a factor for the gradient, and the scalars of `formula`. Where it does not hold,
+        (p, *state) stay. All have the dtype of p, float32 or float64.
+        """
+
     # Checks of values
 
     def flag(

@@ -184,6 +184,8 @@ class Calls:
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
             notes = [flag.notes] if (flag := self.flags.get(call)) else []
             backend._losses(*args, *outs, *notes)
+        elif call.method == "finite" and _contiguous(call):
+            backend._are_finite(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):
             backend._slope(*args, *outs)
         else:
@@ -197,6 +199,10 @@ class Calls:
         held = self.numbers.array(backend, call, frame.table, run)
         if call.method == "update":
             backend._update(args[0], args[1], (held,), held=True)
+        elif call.method == "scaled_update":
+            formula, advance, arrays, finite, before, _ = args
+            given = (formula, advance, arrays, finite, before, (held,), kwargs["out"])
+            backend._scaled(*given, held=True)
         elif call.method == "random":
             kind, _, _, shape, dtype = args
             backend._random(kind, (held,), shape, dtype, outs[0], held=True)

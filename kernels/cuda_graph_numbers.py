@@ -20,6 +20,8 @@ from gradnet.program.calls import Call, Live, Value
 from .cuda_layout import BITS, code_of
 
 _WORD = (1 << 64) - 1
+# The methods whose last argument is scalars, and the place of the arrays.
+_UPDATES = {"update": 1, "scaled_update": 2}
 _ALIGNMENT = 8
 
 Number = Callable[[], Any]
@@ -48,8 +50,8 @@ def code_held(call: Call) -> str:
     """The type, as `struct` has it, of the numbers that a call takes from memory; else nothing."""
     if call.method == "random":
         return "Q"
-    if call.method == "update":
-        return "d" if BITS.get(code_of(call.args[1][0].dtype)) == 64 else "f"
+    if call.method in _UPDATES:
+        return "d" if BITS.get(code_of(call.args[_UPDATES[call.method]][0].dtype)) == 64 else "f"
     if call.method not in ("full", "map") or not any(isinstance(x, Live) for x in call.args):
         return ""
     # The dtype of the computation, which numbers take: that of 16-bit floats is another.
@@ -61,8 +63,8 @@ def code_held(call: Call) -> str:
 
 def _numbers(call: Call) -> list[Number]:
     """What a call takes from memory, in that order."""
-    if call.method == "update":
-        return [_number(x) for x in call.args[2]]
+    if call.method in _UPDATES:
+        return [_number(x) for x in call.args[-1]]
     if call.method != "random":
         return [_number(x) for x in call.args if isinstance(x, Live)]
     key, counter = _number(call.args[1]), _number(call.args[2])

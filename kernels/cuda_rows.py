@@ -11,10 +11,10 @@ from gradnet import binding
 from gradnet.backends import Array, Formula, Scalar
 from gradnet.dtypes import DType, bool_, compute_dtype
 
-from .cuda_checks import Checks
 from .cuda_device import on_device
 from .cuda_elementwise import compiles, floats
 from .cuda_layout import BITS, code_of
+from .cuda_scaled import Scaled
 from .cuda_templates import reductions, softmax
 from .cuda_templates.program import BLOCKS, THREADS
 from .operands import fold
@@ -49,7 +49,7 @@ def _column_lanes(m: int) -> int:
     return lanes
 
 
-class Rows(Checks):
+class Rows(Scaled):
     """What joins elements along axes. Part of the CUDA backend."""
 
     @on_device

@@ -231,8 +231,8 @@ class Recorder:
         """What a call changes of the memory that was there before it."""
         args, kwargs = taken
         found = [args[i] for i in _IN_PLACE.get(name, ())]
-        if name == "update":
-            p, _, *moments = args[1]
+        if name in ("update", "scaled_update"):
+            p, _, *moments = args[1 if name == "update" else 2]
             found += [p, *moments]
         if name == "bias_activation":
             found.append(args[0])

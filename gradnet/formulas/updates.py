@@ -5,8 +5,8 @@ from the hyperparameters and t, everything that is the same for all elements bei
 rate1 = 1 - beta1 and the like are passed as such: 1 - 0.999 in float32 would have four digits.
 """
 
-from gradnet.formulas.arithmetic import maximum, sign
-from gradnet.formulas.primitives import sqrt
+from gradnet.formulas.arithmetic import maximum, minimum, sign
+from gradnet.formulas.primitives import sqrt, where
 from gradnet.formulas.rows import Update
 
 
@@ -94,6 +94,22 @@ def lion_update(p, g, m, lr, rate1, rate2, decay):
     """p - decay p - lr sign(m + rate1 (g - m)); m = m + rate2 (g - m); decay = lr weight_decay."""
     direction = sign(m + rate1 * (g - m))
     return p - decay * p - lr * direction, m + rate2 * (g - m)
+
+
+def next_scale(finite, scale, good, interval):
+    """The scale of a loss: doubled after `interval` finite steps in a row, halved after another."""
+    doubled = where(good + 1 >= interval, minimum(scale * 2, 4294967296.0), scale)
+    return where(finite, doubled, maximum(scale * 0.5, 5.960464477539063e-08))
+
+
+def next_good(finite, good, interval):
+    """How many finite steps there were since the scale has changed."""
+    return where(finite, where(good + 1 >= interval, 0, good + 1), 0)
+
+
+def next_skipped(finite, skipped):
+    """How many steps were not finite."""
+    return where(finite, skipped, skipped + 1)
 
 
 UPDATES: dict[str, Update] = {

@@ -81,10 +81,11 @@ class Step:
 
     def update(self) -> None:
         """Change the weights by the gradients that are there, and forget those."""
-        finite = None if self.scale is None else self.scale.unscale()
+        finite = None
         if self.clip_norm is not None:
+            finite = None if self.scale is None else self.scale.unscale()
             optim.clip_grad_norm(self.parameters, self.clip_norm)
-        if self.scale is None or finite is None:
+        if self.scale is None:
             self.optimizer.step()
         else:
             self.scale.step(finite)

@@ -20,7 +20,7 @@ def scalar_code(bits: int) -> str:
     return f"f{bits // 8}"
 
 
-def _flat(
+def loop(
     width: int, count: str, body: Callable[[int, str], list[str]], before: Sequence[str] = ()
 ) -> str:
     """A loop over `count` elements, `width` at a time; `body` writes the work at index i.
@@ -39,7 +39,7 @@ def _flat(
     return indented(lines, 1)
 
 
-def _load(name: str, code: str, width: int, place: str = "i") -> list[str]:
+def brought(name: str, code: str, width: int, place: str = "i") -> list[str]:
     """Lines that bring elements of an array as `<name>_<lane>`."""
     if width == 1:
         return [f"{name}_0 = {loaded(code, f'{name}[{place}]')}"]
@@ -47,7 +47,7 @@ def _load(name: str, code: str, width: int, place: str = "i") -> list[str]:
     return [f"{lanes} = load{width}({name}, {place})"]
 
 
-def _store(name: str, code: str, values: Sequence[str], place: str = "i") -> str:
+def put(name: str, code: str, values: Sequence[str], place: str = "i") -> str:
     if len(values) == 1:
         return f"{name}[{place}] = {stored(code, values[0])}"
     return f"store{len(values)}({name}, {place}, ({', '.join(values)}))"
@@ -108,14 +108,14 @@ def map_program(
     def body(lanes: int, place: str) -> list[str]:
         lines = list(coordinates)
         for name, kind, where in loads:
-            lines += _load(name, kind, lanes, where)
+            lines += brought(name, kind, lanes, where)
         calls = [
             f"{source.name}({', '.join(v.format(lane=k) for v in values)})" for k in range(lanes)
         ]
-        return [*lines, _store("y", code, calls, "y_at" if layout == "t" else place)]
+        return [*lines, put("y", code, calls, "y_at" if layout == "t" else place)]
 
     text = definitions(source) + f"def kernel({', '.join(names)}):\n"
-    return Program("map", text + _flat(width, "n", body, before), signature, bits)
+    return Program("map", text + loop(width, "n", body, before), signature, bits)
 
 
 def wide_enough(source: binding.Source, code: str, aligned: bool) -> int:
@@ -140,23 +140,23 @@ def bias_activation(
     signature = [*[f"{code}*"] * arrays, "i8", "i8", *[scalar_code(bits)] * count]
 
     def body(lanes: int, place: str) -> list[str]:
-        lines = _load("z", code, lanes)
+        lines = brought("z", code, lanes)
         if bias:
             unsigned = "W" if small else "U"
-            lines += [f"j = I({unsigned}(i) % {unsigned}(m))", *_load("bias", code, lanes, "j")]
+            lines += [f"j = I({unsigned}(i) % {unsigned}(m))", *brought("bias", code, lanes, "j")]
             lines += [f"z_{k} = z_{k} + bias_{k}" for k in range(lanes)]
         sums = [f"z_{k}" for k in range(lanes)]
         values = sums
         if source:
             values = [f"{source.name}({', '.join([v, *scalars])})" for v in sums]
         if in_place:
-            return [*lines, _store("z", code, values)]
+            return [*lines, put("z", code, values)]
         if bias:
-            lines.append(_store("z", code, sums))
-        return [*lines, _store("y", code, values)]
+            lines.append(put("z", code, sums))
+        return [*lines, put("y", code, values)]
 
     text = definitions(source) if source else ""
-    text += f"def kernel({', '.join(names)}):\n" + _flat(width, "n", body)
+    text += f"def kernel({', '.join(names)}):\n" + loop(width, "n", body)
     return Program("bias_activation", text, signature, bits)
 
 
@@ -180,12 +180,12 @@ def update(
     def body(lanes: int, place: str) -> list[str]:
         lines = []
         for name in every:
-            lines += _load(name, code, lanes)
+            lines += brought(name, code, lanes)
         for k in range(lanes):
             taken = ", ".join([*(f"{name}_{k}" for name in every), *scalars])
             lines.append(f"new = {source.name}({taken})")
             lines += [f"{name}_{k} = new[{r}]" for r, name in enumerate(kept)]
-        return lines + [_store(name, code, [f"{name}_{k}" for k in range(lanes)]) for name in kept]
+        return lines + [put(name, code, [f"{name}_{k}" for k in range(lanes)]) for name in kept]
 
     text = definitions(source) + f"def kernel({', '.join(names)}):\n"
-    return Program("update", text + _flat(width, "n", body, before), signature, bits)
+    return Program("update", text + loop(width, "n", body, before), signature, bits)

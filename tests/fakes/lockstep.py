@@ -22,9 +22,10 @@ from gradnet.kernels import (
     cuda_graph,
     cuda_names,
     cuda_rows,
+    cuda_scaled,
     launch,
 )
-from gradnet.kernels.cuda_templates import flags, program, reductions, softmax
+from gradnet.kernels.cuda_templates import flags, program, reductions, scaled, softmax
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
 
@@ -187,13 +188,13 @@ def _in_step(
             return
 
 
-_PARTS = (program, reductions, softmax, flags, cuda_rows)
+_PARTS = (program, reductions, softmax, flags, scaled, cuda_rows)
 _BUILDERS = (
     *(cuda_elementwise.map_program, cuda_elementwise.bias_program, cuda_elementwise.update_program),
     *(cuda_rows._rows, cuda_rows._columns, cuda_rows._argreduce, cuda_rows._scan),
     *(cuda_rows._softmax, cuda_rows._cross_entropy),
     *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random, cuda_graph._copies),
-    cuda_checks._outside,
+    *(cuda_checks._outside, cuda_scaled._finite, cuda_scaled._scaled_update),
 )
 
 

@@ -116,6 +116,7 @@ def mixed(cuda: CudaBackend, precision: str) -> None:
         if precision == "float16":
             scale = optim.LossScale(made)
             scale(loss).backward()
+            scale.step()
             scale.step(scale.unscale())
         else:
             loss.backward()
