@@ -3,9 +3,11 @@
     with gradnet.precision.use("bfloat16"):
         loss = nn.cross_entropy(model(x), y)
 
-Weights, gradients, activations, losses and optimizers stay in float32, and so do the sums of the
-products: they alone take most of the time, and less in fewer bits. A model that has a `precision`
-uses it for its own forward pass; a backward pass goes by the precision of its forward pass.
+Weights, their gradients, losses and optimizers stay in float32, and so do the sums of the products:
+they take most of the time, and less in fewer bits. In a precision of 16 bits, so are the results of
+linear layers with an activation (`ops.linear`) and their cotangents, which are factors of the next
+products: half as much is kept and moved. A model that has a `precision` uses it for its own forward
+pass, whose result is float32; a backward pass goes by the precision of its forward pass.
 Micikevicius et al. 2018, arXiv:1710.03740.
 """
 
@@ -42,12 +44,13 @@ class Rounding:
         """An array as a factor of products."""
         return x if self.dtype is None or x.dtype == self.dtype else backend.cast(x, self.dtype)
 
-    def product(self, backend: Backend, a: Array, b: Array) -> Array:
+    def product(self, backend: Backend, a: Array, b: Array, *, out: Array | None = None) -> Array:
         """`(..., n, k) @ (..., k, m) -> (..., n, m)` of two factors, in float32."""
         if self.dtype is None:
-            return backend.matmul(a, b, tf32=True)
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        out = backend.empty((*batch, a.shape[-2], b.shape[-1]), float32)
+            return backend.matmul(a, b, out=out, tf32=True)
+        if out is None:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            out = backend.empty((*batch, a.shape[-2], b.shape[-1]), float32)
         return backend.matmul(a, b, out=out)
 
 
@@ -121,6 +124,23 @@ class use:
 
     def __exit__(self, *raised: object) -> None:
         state.rounding = self._previous
+
+
+def is_factor(x: Any, weight: Any) -> bool:
+    """Whether a tensor has been rounded as this thread's precision rounds it for a weight."""
+    found = _state.rounding
+    if found is None or found.dtype is None:
+        return False
+    dtype = getattr(x, "dtype", None)
+    return dtype == found.dtype and getattr(weight, "dtype", None) == float32
+
+
+def widened(y: Any) -> Any:
+    """A model's result in float32, where it has the 16 bits of its precision."""
+    found = _state.rounding
+    if found is None or found.dtype is None or getattr(y, "dtype", None) != found.dtype:
+        return y
+    return y.astype(float32)
 
 
 def rounding(op: str, dtype: DType) -> Rounding | None:

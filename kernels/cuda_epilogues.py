@@ -226,7 +226,7 @@ class _Pairing:
         (out,) = call.outs
         if kind != "sum" or axes != (0,) or keepdims or len(x.shape) != 2 or x.shape[0] < 2:
             return
-        if out is None or out.dtype != x.dtype or not x.contiguous:
+        if out is None or not x.contiguous:
             return
         turned = Value(x.storage, x.offset, x.shape[::-1], x.strides[::-1], x.dtype)
         for j, product in enumerate(self._before):
@@ -242,7 +242,7 @@ class _Pairing:
             (y,) = product.outs
             if (
                 y is None
-                or y.dtype != x.dtype
+                or y.dtype != out.dtype
                 or overlap(y, out)
                 or self._touching(out if i < j else y, first, last)
                 or self._touching(x, first, last, writing=True)

@@ -120,7 +120,8 @@ class Products(Arrays):
         "sum_a"  a @ b, and the sum of each row of `a` in `dbias`
         "sum_b"  a @ b, and the sum of each column of `b` in `dbias`
 
-        `mask` is shared by "relu" and "drelu", which takes `saved` where no mask was written.
+        Vectors and `aux` have the dtype of the result, but for ReLU's mask. `mask` is shared by
+        "relu" and "drelu", which takes `saved` where no mask was written.
         """
         shape = (a.shape[0], b.shape[1])
         y = self._device.empty(shape, a.dtype) if out is None else out
@@ -156,7 +157,8 @@ class Products(Arrays):
         if kind in ("sum_a", "sum_b"):
             self.matmul(a, b, out=y, tf32=tf32)
             x, axis = (a, 1) if kind == "sum_a" else (b, 0)
-            self.reduce("sum", x, (axis,), False, dtype=x.dtype, out=dbias)
+            assert dbias is not None
+            self.reduce("sum", x, (axis,), False, dtype=dbias.dtype, out=dbias)
         elif kind in DERIVATIVES:
             assert saved is not None
             self.matmul(a, b, out=y, tf32=tf32)

@@ -224,6 +224,9 @@ def backward_of(calls: Calls, stack: tuple[Layer, ...]) -> Backward | None:
             if done is None:
                 return None
             i, g, dbias = done
+            if dbias is None:
+                used.add(i)
+                i, dbias = _column_sums(calls, g)
         else:
             i, dbias = _column_sums(calls, g)
         product = _product(calls, turned(layer.x), g)
@@ -271,7 +274,7 @@ def _column_sums(calls: Calls, g: Value) -> tuple[int, Value | None]:
 def _activation_backward(
     calls: Calls, layer: Layer, g: Value
 ) -> tuple[int, Value, Value | None] | None:
-    """The gradients of a layer's product and of its bias, from that of its output."""
+    """The gradients of a layer's product and, if that call has it, of its bias."""
     slopes = [
         row.derivatives[0]
         for row in fused_mlp.activations().values()

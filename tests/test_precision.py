@@ -1,31 +1,21 @@
-"""Precision: the factors of products are rounded, the rest is float32, and gradients show it."""
+"""Precision: what is rounded to it, and what stays in float32; gradients show it."""
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from strict_backend import StrictBackend
+from precisions import HALVES, RNG, ROUNDOFF, B, G, W, X, leaves
 
 import gradnet as gn
-from gradnet import autodiff, backends, nn, ops, precision
+from gradnet import autodiff, nn, ops, precision
 from gradnet.array_functions import round_to_tf32
 from gradnet.backends import Backend
-from gradnet.dtypes import bfloat16
 from gradnet.errors import DTypeError
-
-# The unit roundoff of each.
-ROUNDOFF = {"tf32": 2.0**-11, "bfloat16": 2.0**-8, "float16": 2.0**-11}
-HALVES = {"bfloat16": bfloat16(), "float16": gn.float16}
-RNG = np.random.default_rng(3)
-X, W, B = (RNG.normal(size=shape).astype(np.float32) for shape in ((9, 6), (6, 4), (4,)))
-G = RNG.normal(size=(9, 4)).astype(np.float32)
-
 
 # TF32
 
@@ -97,10 +87,6 @@ def test_sums_of_16_bit_products_go_to_float32_unrounded(
 # Ops in a precision
 
 
-def leaves(*arrays: Any) -> list[gn.Tensor]:
-    return [gn.asarray(x, requires_grad=True) for x in arrays]
-
-
 def within(found: Any, exact: Any, bound: Any, rounded: bool) -> None:
     error = np.abs(found.numpy().astype(np.float64) - exact)
     assert found.dtype == gn.float32
@@ -125,16 +111,6 @@ def test_gradients_are_within_the_unit_roundoff(backend: Backend, name: str, op:
     within(x.grad, G8 @ W8.T, two * (abs(G8) @ abs(W8).T), rounded)
     # The sum of the bias's gradients is no product.
     np.testing.assert_allclose(b.grad.numpy(), G8.sum(0), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "softplus"])
-@pytest.mark.parametrize("name", ROUNDOFF)
-def test_activations_are_float32(backend: Backend, name: str, activation: str) -> None:
-    with precision.use(name):
-        z = ops.linear(gn.asarray(X), gn.asarray(W), gn.asarray(B))
-        y = ops.linear(gn.asarray(X), gn.asarray(W), gn.asarray(B), activation=activation)
-    exact = ops.elementwise(activation)(gn.astype(z, gn.float64)).numpy()
-    np.testing.assert_allclose(y.numpy(), exact, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ROUNDOFF)
@@ -194,68 +170,6 @@ def test_linear_and_bfloat16_as_in_torch() -> None:
         expected = theirs.float().numpy()
         np.testing.assert_allclose(found.numpy(), expected, rtol=1.01 * u, atol=4 * u)
         assert np.abs(found.numpy() - expected).mean() < u * np.abs(expected).mean()
-
-
-# What backends are given
-
-
-@pytest.fixture
-def strict() -> Iterator[StrictBackend]:
-    chosen = StrictBackend()
-    with backends.use(chosen):
-        yield chosen
-
-
-@pytest.mark.parametrize("name", HALVES)
-def test_products_and_nothing_else_have_16_bits(
-    name: str, strict: StrictBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    products: list[Any] = []
-    others: set[str] = set()
-
-    def spied(method: str, call: Any) -> Any:
-        def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
-            given = [x.dtype for x in (*args, *kwargs.values()) if hasattr(x, "dtype")]
-            if method == "matmul":
-                products.append((*given, kwargs["out"].dtype))
-            elif HALVES[name] in given and method != "permute":
-                others.add(method)
-            return call(self, *args, **kwargs)
-
-        return spy
-
-    for method in ("matmul", "map", "reduce", "update", "softmax_cross_entropy", "permute",
-                   "bias_activation", "bias_activation_backward", "cast", "put"):  # fmt: skip
-        monkeypatch.setattr(StrictBackend, method, spied(method, getattr(StrictBackend, method)))
-    model = nn.MLP((6, 8, 8, 3), norm="layer", output="softmax", seed=1, precision=name)
-    gn.fit(model, X, np.arange(9) % 3, epochs=2, batch_size=3, progress=False, capture=False)
-    # Three products forward, and two backward of each but the first.
-    assert len(products) >= 2 * 3 * (3 + 5)
-    assert set(products) == {(HALVES[name], HALVES[name], gn.float32, gn.float32)}
-    assert not others
-
-
-def test_weights_get_their_gradients_by_one_product(
-    monkeypatch: pytest.MonkeyPatch, backend: Backend
-) -> None:
-    x, w = leaves(X, W)
-    calls: list[str] = []
-    for method in ("cast", "matmul"):
-        call = getattr(type(backend), method)
-
-        def spy(self: Any, *args: Any, call: Any = call, method: str = method, **kw: Any) -> Any:
-            if method == "cast" or args[0].dtype == gn.bfloat16:
-                calls.append(method)
-            return call(self, *args, **kw)
-
-        monkeypatch.setattr(type(backend), method, spy)
-    with precision.use("bfloat16"):
-        y = ops.linear(x, w)
-    assert calls.count("cast") == 2  # x and w, once each for forward and backward
-    calls.clear()
-    y.backward(gn.asarray(G))
-    assert calls.count("matmul") == 2
-    assert calls.count("cast") <= 1 + 2  # of g, and those by which leaves keep their gradients
 
 
 # Where a precision holds

@@ -31,7 +31,8 @@ class Module:
 
     Parameters and Modules are registered when they are assigned to an attribute, buffers by
     `register_buffer`. `module(x)` calls `forward(x)`, with the factors of its matrix products
-    rounded to `product_precision`, if it has one ("tf32", "bfloat16", "float16").
+    rounded to `product_precision`, if it has one ("tf32", "bfloat16", "float16"); what it gives is
+    float32 then.
     """
 
     training: bool
@@ -55,7 +56,7 @@ class Module:
             y = self.forward(*args, **kwargs)
         else:
             with precision.use(self.product_precision):
-                y = self.forward(*args, **kwargs)
+                y = precision.widened(self.forward(*args, **kwargs))
         if self._hooks:
             for hook in self._hooks:
                 replaced = hook(self, args, y)

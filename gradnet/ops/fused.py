@@ -12,12 +12,13 @@ from typing import Any
 
 from gradnet import binding, dtypes, precision
 from gradnet.backends import Array, Backend, Scalar, Shape
+from gradnet.dtypes import float32
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, Edge, Node, Pending, mode
 from gradnet.ops.core import Composed, Cost, size
 from gradnet.ops.creation import operands_of_one_dtype
 from gradnet.ops.elementwise import Elementwise, op
-from gradnet.ops.multilinear import CAST, MATMUL, matmul
+from gradnet.ops.multilinear import CAST, MATMUL, cast_back, matmul
 from gradnet.ops.reduce import SUM
 from gradnet.ops.shape import (
     matrix_transpose,
@@ -34,7 +35,8 @@ class _LinearBackward(Composed):
     """The cotangents of x, w and the bias, those that are needed, from `g` and what was saved.
 
     dz = g * derivative(saved), dx = dz @ w.T, dw = x.T @ dz, dbias the sum of the rows of dz.
-    With a rounding, x and w are factors already, and dz becomes one for the products.
+    With a rounding, x and w are factors already, and dz becomes one for the products. With one to
+    16 bits dw and dbias are float32, as the weights are, and dx is with `wide`, as x was.
     """
 
     multiple = True
@@ -47,32 +49,32 @@ class _LinearBackward(Composed):
         scalars: Scalars,
         needs: tuple[bool, ...],
         rounding: Rounding | None = None,
+        wide: bool = True,
         into: Array | None = None,
     ) -> tuple[Array, ...]:
         """The cotangents; that of w may be made at once in the array `into`."""
         dz, saved, x, w = xs
         dbias = None
+        halved = _halved(rounding)
         if activation is not None:
             derivative = activation.row.derivatives[0]
             assert derivative is not None  # `_fusible` sees to it
+            # A sum over rows of 16 bits is of as many: those of float32 are summed by themselves.
             dz, dbias = backend.bias_activation_backward(
-                dz, saved, derivative, scalars, with_bias=True
+                dz, saved, derivative, scalars, with_bias=not halved
             )
-        elif needs[2:] == (True,):
-            dbias = backend.reduce("sum", dz, (0,), False, dtype=dz.dtype)
+        if needs[2:] == (True,) and dbias is None:
+            dtype = float32 if halved else dz.dtype
+            dbias = backend.reduce("sum", dz, (0,), False, dtype=dtype)
         found = []
         product = backend.matmul
         if rounding is not None:
             product = partial(rounding.product, backend)
             dz = rounding.factor(backend, dz)
         if needs[0]:
-            found.append(product(dz, backend.permute(w, (1, 0))))
+            found.append((product if wide else backend.matmul)(dz, backend.permute(w, (1, 0))))
         if needs[1]:
-            transposed = backend.permute(x, (1, 0))
-            if into is None or rounding is not None:
-                found.append(product(transposed, dz))
-            else:
-                found.append(backend.matmul(transposed, dz, out=into))
+            found.append(product(backend.permute(x, (1, 0)), dz, out=into))
         if needs[2:] == (True,):
             found.append(dbias)
         return tuple(found)
@@ -83,16 +85,22 @@ class _LinearBackward(Composed):
         activation: Elementwise | None,
         scalars: Scalars,
         needs: tuple[bool, ...],
-        **rounded: Any,
+        rounding: Rounding | None = None,
+        wide: bool = True,
     ) -> tuple[Tensor, ...]:
         from gradnet.ops.traced import bind_to_tensors
 
         dz, saved, x, w = inputs
         if activation is not None:
             dz = dz * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
+        rounded, narrow = _rounded(rounding), x.dtype
+        if _halved(rounding):
+            # Exactly what they were: the products round them again.
+            dz, x, w = (cast_back(t, float32) for t in (dz, x, w))
         found = []
         if needs[0]:
-            found.append(MATMUL(dz, matrix_transpose(w), **rounded))
+            dx = MATMUL(dz, matrix_transpose(w), **rounded)
+            found.append(dx if wide else cast_back(dx, narrow))
         if needs[1]:
             found.append(MATMUL(matrix_transpose(x), dz, **rounded))
         if needs[2:] == (True,):
@@ -116,7 +124,8 @@ class _Linear(Composed):
     """`activation(x @ w + b)`: the product, then bias and activation in one pass over it.
 
     The second output is what the activation's derivative takes: its output, or its input. Where
-    factors are rounded to 16 bits, two more are x and w so rounded, for the backward's products.
+    factors are rounded to 16 bits, two more are x and w so rounded, for the backward's products;
+    what an activation gives has 16 bits as well, and may be x. Without one the result is float32.
     """
 
     multiple = True
@@ -134,11 +143,15 @@ class _Linear(Composed):
         factors: tuple[Array, ...] = ()
         if rounding is None:
             z = backend.matmul(x, w)
-        elif rounding.dtype is None:
-            z = rounding.product(backend, x, w)
         else:
-            factors = rounding.factor(backend, x), rounding.factor(backend, w)
-            z = rounding.product(backend, *factors)
+            x, w = rounding.factor(backend, x), rounding.factor(backend, w)
+            if _halved(rounding):
+                factors = x, w
+            if factors and activation is not None:
+                z = backend.matmul(x, w)
+                bias = None if bias is None else rounding.factor(backend, bias)
+            else:
+                z = rounding.product(backend, x, w)
         if activation is None:
             y = z if bias is None else backend.bias_activation(z, bias, None, (), out=z)
             return y, y, *factors
@@ -154,14 +167,17 @@ class _Linear(Composed):
         scalars: Scalars,
         rounding: Rounding | None = None,
     ) -> tuple[Tensor, ...]:
-        z = MATMUL(*inputs[:2], **_rounded(rounding))
+        x, w = cast_back(inputs[0], inputs[1].dtype), inputs[1]
+        z = MATMUL(x, w, **_rounded(rounding))
         if len(inputs) > 2:
             z = z + inputs[2]
         y = z if activation is None else activation(z, *scalars)
         saved = z if activation is not None and not _takes_output(activation) else y
         if rounding is None or rounding.dtype is None:
             return y, saved
-        return y, saved, *(CAST(x, dtype=rounding.dtype) for x in inputs[:2])
+        if activation is not None:
+            y, saved = (CAST(t, dtype=rounding.dtype) for t in (y, saved))
+        return y, saved, *(CAST(t, dtype=rounding.dtype) for t in (x, w))
 
     def saves(self, needs: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
         # A bias is kept for the expression alone, and costs nothing: it is a parameter.
@@ -174,12 +190,12 @@ class _Linear(Composed):
         # Where it is differentiated again, its steps are ops of their own: none is computed twice.
         again = mode.recording or mode.levels
         backward = _LINEAR_BACKWARD.expression if again else _LINEAR_BACKWARD
+        wide, needs = x.dtype == w.dtype, context.needs
         if len(g) > 2 and not again:
             x, w = context.output_at(2), context.output_at(3)
         # Where the derivative takes the input of the activation, that is the second output.
-        found = iter(
-            backward(g[0], context.output_at(1), x, w, needs=context.needs, **context.parameters)
-        )
+        saved, parameters = context.output_at(1), context.parameters
+        found = iter(backward(g[0], saved, x, w, needs=needs, wide=wide, **parameters))
         return [next(found) if need else None for need in context.needs]
 
     def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
@@ -189,15 +205,21 @@ class _Linear(Composed):
         inputs: Any = node.inputs
         parents = node.parents
         x, w = inputs[0].array, inputs[1].array
-        if len(node.outputs) > 2:
-            x, w = node.output(2), node.output(3)
         to = parents[1]
         into = None if to is None else destination(to, pending)
         if into is not None and into.dtype != w.dtype:
             into = None
+        wide = True
+        if len(node.outputs) > 2:
+            wide = x.dtype == w.dtype
+            x, w = node.output(2), node.output(3)
         needs = tuple([edge is not None for edge in parents])
         found = _LINEAR_BACKWARD.forward(
-            backend, g, node.output(1), x, w, needs=needs, into=into, **node.parameters
+            *(backend, g, node.output(1), x, w),
+            needs=needs,
+            wide=wide,
+            into=into,
+            **node.parameters,
         )
         return [*zip([edge for edge in parents if edge is not None], found, strict=True)]
 
@@ -216,6 +238,11 @@ class _Linear(Composed):
 
 
 LINEAR = _Linear("linear")
+
+
+def _halved(rounding: Rounding | None) -> bool:
+    """Whether what lies between layers has the 16 bits of a rounding."""
+    return rounding is not None and rounding.dtype is not None
 
 
 def _takes_output(activation: Elementwise) -> bool:
@@ -239,14 +266,18 @@ def linear(
 ) -> Tensor:
     """`activation(x @ weight + bias)`: (..., k) @ (k, m) + (m,) -> (..., m).
 
-    `operands` are the activation's further ones, such as alpha. Raises ShapeError where the
-    shapes do not fit, KeyError for an unknown activation, and DTypeError for floats that the
-    precision in use is not for.
+    In a precision of 16 bits, x may have those beside a float32 weight, and has the result of an
+    activation. `operands` are the activation's further ones, such as alpha. Raises ShapeError
+    where the shapes do not fit, KeyError for an unknown activation, and DTypeError for floats that
+    the precision in use is not for.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
-    tensors = operands_of_one_dtype("linear", *given)
+    if precision.is_factor(x, weight):
+        tensors = [x, *operands_of_one_dtype("linear", *given[1:])]
+    else:
+        tensors = operands_of_one_dtype("linear", *given)
     x, weight = tensors[:2]
-    shape, dtype, lengths = x.array.shape, x.array.dtype, weight.array.shape
+    shape, dtype, lengths = x.array.shape, weight.array.dtype, weight.array.shape
     if not dtypes.is_inexact(dtype):
         raise DTypeError(f"linear needs floating tensors, got {dtype.name}")
     if len(lengths) != 2 or not shape or shape[-1] != lengths[0]:

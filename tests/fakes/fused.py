@@ -18,6 +18,7 @@ from gradnet.kernels.nvrtc import CudaProgram
 from gradnet import binding
 from gradnet.numpy_calls import UFUNCS
 
+SMALL = Network(5, 16, 3, 2, "relu", "float16")
 _NUMPY = {**UFUNCS, "where": np.where}
 
 
@@ -122,3 +123,16 @@ def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
     else:
         parts, gradient, _ = arrays
         gradient[...] = parts.reshape(-1)[: gradient.size]
+
+
+def values(network: Network, n: int, seed: int = 0) -> tuple[Any, Any, Any]:
+    """x, the flat parameters and dy of a network."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for rows, columns in network.shapes:
+        parts.append(rng.normal(size=rows * columns) * (1.5 / rows) ** 0.5)
+        parts.append(rng.normal(size=columns) * 0.3)
+    x = rng.normal(size=(n, network.inputs))
+    dy = rng.normal(size=(n, network.outputs))
+    flat = np.concatenate(parts)
+    return x.astype(np.float32), flat.astype(np.float32), dy.astype(np.float32)

@@ -6,22 +6,17 @@ what rounding may have done to it, through products and activations.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import fused
+from fakes.fused import SMALL, values
 from fakes.shim import Shim, altered, built, poisoned
-from gradnet.kernels import c_formulas, fused_mlp, nvrtc
+from gradnet.kernels import fused_mlp
 from gradnet.kernels.fused_mlp import Kernels, Network
-from gradnet.kernels.launch import Launcher
-
-from gradnet import binding, formulas
-from gradnet.errors import DeviceError
 
 # One executable runs them all: width, activation, type, warps.
 TEXTS = (
@@ -56,18 +51,6 @@ def device(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = Shim(built(folder, "address", all_of_them, "-fsanitize=address"), all_of_them)
     yield made
     assert made.close() == (0, "")
-
-
-def values(network: Network, n: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(seed)
-    parts = []
-    for rows, columns in network.shapes:
-        parts.append(rng.normal(size=rows * columns) * (1.5 / rows) ** 0.5)
-        parts.append(rng.normal(size=columns) * 0.3)
-    x = rng.normal(size=(n, network.inputs))
-    dy = rng.normal(size=(n, network.outputs))
-    flat = np.concatenate(parts)
-    return x.astype(np.float32), flat.astype(np.float32), dy.astype(np.float32)
 
 
 def unit(network: Network) -> tuple[float, float]:
@@ -213,9 +196,6 @@ def test_the_cases_cover_what_there_is() -> None:
     assert {one.dtype for one, _, _ in CASES} == set(fused_mlp.FLOATS)
 
 
-SMALL = Network(5, 16, 3, 2, "relu", "float16")
-
-
 def test_blocks_that_take_several_rounds(device: Shim, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = Kernels(SMALL, 2)
     one = run(device, kernels, 100)
@@ -306,127 +286,3 @@ def test_a_missing_barrier_is_found(raced: Callable[[str], tuple[int, str]], bar
     status, said = raced(barrier)
     assert "ThreadSanitizer: data race" in said
     assert status == 66
-
-
-# What is compiled for the device: registers and shared memory of (width, kernel), upper bounds.
-
-LIMITS = {
-    (16, "forward"): (64, 48 * 1024),
-    (16, "backward"): (96, 48 * 1024),
-    (32, "forward"): (80, 48 * 1024),
-    (32, "backward"): (96, 48 * 1024),
-    (64, "forward"): (104, 48 * 1024),
-    (64, "backward"): (128, 64 * 1024),
-    (128, "forward"): (168, 80 * 1024),
-    (128, "backward"): (192, 116 * 1024),
-}
-
-
-@pytest.mark.parametrize(
-    ("width", "activation", "dtype", "architecture"),
-    [(16, "tanh", "float16", (9, 0)), (32, "relu", "bfloat16", (8, 0)),
-     (64, "relu", "float16", (8, 0)), (128, "relu", "bfloat16", (9, 0))],
-)  # fmt: skip
-def test_machine_code(
-    width: int, activation: str, dtype: str, architecture: tuple[int, int]
-) -> None:
-    pytest.importorskip("cuda.core")
-    kernels = Kernels(Network(5, width, 3, 2, activation, dtype))
-    try:
-        code, log = nvrtc.machine_code(kernels.forward, architecture)
-    except DeviceError as error:
-        pytest.skip(str(error))
-    assert code[:4] == b"\x7fELF"
-    found = dict(
-        re.findall(r"entry function 'fused_mlp_(\w+)'.*?Used (\d+) registers", log, re.DOTALL)
-    )
-    assert set(found) == {"forward", "backward", "reduce"}
-    assert log.count("0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads") == 3, log
-    for kind in ("forward", "backward"):
-        registers, shared = LIMITS[width, kind]
-        assert int(found[kind]) <= registers, (kind, found)
-        assert getattr(kernels, kind).shared <= shared
-    assert kernels.reduce.shared == 0
-
-
-# The host's side
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"width": 48}, "its width is 48, not one of 16, 32, 64, 128"),
-        ({"depth": 9}, "it has 9 hidden layers, not 1 to 8"),
-        ({"inputs": 0}, "it has 0 inputs and 3 outputs"),
-        ({"dtype": "float32"}, "its products are in float32"),
-        ({"activation": "add"}, "'add' is no activation"),
-        ({"activation": "heaviside"}, "'heaviside' has no derivative"),
-    ],
-)
-def test_networks_that_it_cannot_compute(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(DeviceError, match=reason):
-        Kernels(Network(5, 16, 3, 2)._replace(**change))
-
-
-def test_arrays_that_do_not_fit() -> None:
-    network = SMALL
-    x, parameters, dy = values(network, 4)
-    kernels = Kernels(network)
-    launch: Any = None
-    with pytest.raises(DeviceError, match=r"x has shape \(4, 4\)"):
-        fused_mlp.forward(launch, kernels, x[:, :4], parameters, None, dy)
-    with pytest.raises(DeviceError, match=r"x has .* dtype float64"):
-        fused_mlp.forward(launch, kernels, x.astype(np.float64), parameters, None, dy)
-    kept = np.zeros((1, 4, 16), np.uint16)
-    with pytest.raises(DeviceError, match=r"kept has .* uint16 array of shape \(2, 4, 16\)"):
-        fused_mlp.backward(launch, kernels, x, parameters, kept, dy, None, None, parameters)
-
-
-def test_loading() -> None:
-    done: list[Any] = []
-
-    class Kernel:
-        max_dynamic_shared_size_bytes = 0
-        kernel = SimpleNamespace(ptr=17)
-
-        def __call__(self, *arguments: Any, shared_mem: int) -> None:
-            done.append((arguments, shared_mem, self.max_dynamic_shared_size_bytes))
-
-    def module(code: str, options: tuple[str, ...], backend: str) -> Any:
-        done.append((code, options[0], backend))
-        return SimpleNamespace(get_function=lambda name: done.append(name) or Kernel())
-
-    driver = SimpleNamespace(funcSetAttribute=lambda *given: done.append(given))
-    cupy = SimpleNamespace(RawModule=module, cuda=SimpleNamespace(driver=driver))
-    launcher = Launcher(cupy, (9, 0))
-    program = Kernels(SMALL).reduce
-    launcher(program, 3, *"ab", 1, 2, 3, 4)
-    launcher(program, 3, *"ab", 1, 2, 3, 4)
-    call = (((3,), (256,), ("a", "b", 1, 2, 3, 4)), 0, 0)
-    loaded = [(program.text, "-std=c++17", "nvrtc"), "fused_mlp_reduce"]
-    assert done == [*loaded, call, call]
-    done.clear()
-    # A cluster of more than 8 blocks has to be asked for.
-    large = nvrtc.CudaProgram("one", "text", ("f4*",), 32, 1 << 16, (), 16)
-    launcher(large, 16, "a")
-    assert done[2:] == [(17, 14, 1), (((16,), (32,), ("a",)), 1 << 16, 1 << 16)]
-
-
-def test_every_activation_has_its_text() -> None:
-    for row in formulas.ROWS:
-        if row.activation and row.derivatives[0] is not None:
-            written = fused_mlp.text(16, row.name, "float16")
-            assert "float value(float x)" in written
-            assert "float slope(float x)" in written
-
-
-def test_formulas_in_c() -> None:
-    written, name = c_formulas.define(formulas.FORMULAS["relu"])
-    assert written.endswith(f"float {name}(float x) {{\n    return f_maximum(x, (0.0f));\n}}\n")
-    assert "return (((a > b) | (a != a)) ? a : b);" in written
-
-    def unknown(x: Any) -> Any:
-        return x // 2
-
-    with pytest.raises(binding.FormulaError, match="C\\+\\+ has no"):
-        c_formulas.define(unknown)
