@@ -2,64 +2,35 @@
 
     python -m benchmarks.gpu.prebuilt FOLDER [--architecture 9.0] [--all]
 
-Needs no GPU: the kernels of training in every precision, the fused networks and the trainings by a
-cluster that `python -m benchmarks.gpu_check --kernels FOLDER` takes; with --all also those of its
-comparisons, as far as tiny sizes have the same. What is in the folder already stays. Compilers of
-the CUDA version that the GPU's driver has, or of an older one, must be installed.
+Needs no GPU: the kernels of the races, the comparisons, the fused networks and the trainings by a
+cluster that `python -m benchmarks.gpu_check --kernels FOLDER` takes; with --all also
+those of the tests' samples of training. What is in the folder already stays, so that an interrupted
+run goes on where it was. Compilers of the CUDA version that the GPU's driver has, or of an older
+one, must be installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import runpy
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.stages import ROOT, SITE
-
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-# This checkout's kernels, also in the processes that compile.
-runpy.run_path(str(SITE / "sitecustomize.py"))
+from benchmarks.gpu import programs
 
 Architecture = tuple[int, int]
-FULL_BLOCK = 256
 
 
 def numba_programs(everything: bool) -> list[Any]:
-    """The programs that Numba compiles, with blocks of the size that a GPU is given."""
-    from fakes import training
-
-    training.EVERY = True
-    found = {one.key: one for one in training.programs(FULL_BLOCK)}
+    """The programs that Numba compiles, each once."""
+    found = {one.key: one for one in programs.of_races()}
+    found |= {one.key: one for one in programs.of_comparisons()}
     if everything:
-        found |= {one.key: one for one in _compared()}
+        found |= {one.key: one for one in programs.of_training()}
     return list(found.values())
-
-
-def _compared() -> Iterator[Any]:
-    """The programs of the comparisons in the stage `correctness`."""
-    from fakes import lockstep
-    from gradnet.kernels.nvrtc import CudaProgram
-
-    from benchmarks.gpu.comparisons import FLOATS
-    from benchmarks.gpu.device import Bench
-    from benchmarks.gpu.notes import NotThere, Wrong
-    from benchmarks.gpu.shards import WORK
-
-    bench = Bench("fake")
-    lockstep.use_blocks(FULL_BLOCK)
-    for work in WORK.values():
-        for precision in FLOATS:
-            try:
-                work(bench, precision)
-            except (NotThere, Wrong) as error:
-                print(error, file=sys.stderr)
-    for one in bench.device.launch.programs:
-        if not isinstance(one, CudaProgram):
-            yield one
 
 
 def written_programs() -> list[Any]:
@@ -126,33 +97,49 @@ def _captured(work: Any) -> Any:
     return steps[0].training if steps[0] is not None else None
 
 
-def compile_one(program: Any, architecture: Architecture, folder: Path) -> str:
-    """Compile a program into the folder; what was done."""
+def compile_alike(alike: Sequence[Any], architecture: Architecture, folder: Path) -> dict[str, int]:
+    """Compile programs of one text into the folder, once; how many were compiled, or there."""
     from gradnet.kernels import launch, nvrtc
 
-    start, end = launch.place_of(program, architecture)
-    by_nvrtc = isinstance(program, nvrtc.CudaProgram)
-    path = folder / f"{start}{end}{'.cubin' if by_nvrtc else '.ptx'}"
-    if launch.whole(path):
-        return "there"
-    if by_nvrtc:
-        text = nvrtc.machine_code(program, architecture)[0]
-    else:
-        text = launch.compiled(program, architecture)
-    launch.written(text, path)
-    return "compiled"
+    by_nvrtc = isinstance(alike[0], nvrtc.CudaProgram)
+    names = ("".join(launch.place_of(one, architecture)) for one in alike)
+    paths = [folder / f"{name}{'.cubin' if by_nvrtc else '.ptx'}" for name in names]
+    missing = [path for path in paths if not launch.whole(path)]
+    if missing:
+        if by_nvrtc:
+            text = nvrtc.machine_code(alike[0], architecture)[0]
+        else:
+            text = launch.compiled(alike[0], architecture)
+        for path in missing:
+            launch.written(text, path)
+    return {"compiled": len(missing), "there": len(paths) - len(missing)}
 
 
-def build(programs: Sequence[Any], architecture: Architecture, folder: Path) -> dict[str, int]:
+def grouped(chosen: Sequence[Any]) -> list[list[Any]]:
+    """Programs that one compilation serves: kernels of one text in CUDA C++, others alone."""
+    from gradnet.kernels.nvrtc import CudaProgram
+
+    found: dict[Any, list[Any]] = {}
+    for one in chosen:
+        found.setdefault(one.text if isinstance(one, CudaProgram) else one.key, []).append(one)
+    return list(found.values())
+
+
+def build(chosen: Sequence[Any], architecture: Architecture, folder: Path) -> dict[str, int]:
     """Compile programs, several at a time; how many were compiled, and how many there."""
     folder.mkdir(parents=True, exist_ok=True)
     told = {"compiled": 0, "there": 0}
+    started = time.monotonic()
     with ProcessPoolExecutor() as processes:
-        jobs = [processes.submit(compile_one, one, architecture, folder) for one in programs]
-        for i, job in enumerate(jobs):
-            told[job.result()] += 1
-            if i % 50 == 49 or i == len(jobs) - 1:
-                print(f"{i + 1} of {len(jobs)}", file=sys.stderr, flush=True)
+        jobs = [processes.submit(compile_alike, x, architecture, folder) for x in grouped(chosen)]
+        for job in jobs:
+            done = sum(told.values())
+            for name, count in job.result().items():
+                told[name] += count
+            now = sum(told.values())
+            if now // 50 > done // 50 or now == len(chosen):
+                seconds = time.monotonic() - started
+                print(f"{now} of {len(chosen)}, {seconds:.0f} s", file=sys.stderr, flush=True)
     return told
 
 
@@ -161,11 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.prebuilt")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--architecture", default="9.0", metavar="N.N", help="of the GPU")
-    parser.add_argument("--all", action="store_true", help="those of the comparisons too")
+    parser.add_argument("--all", action="store_true", help="those of the tests' samples too")
     options = parser.parse_args(arguments)
     major, _, minor = options.architecture.partition(".")
-    programs = [*numba_programs(options.all), *written_programs()]
-    told = build(programs, (int(major), int(minor)), options.folder.resolve())
+    # The longest first, that no process is left alone with one.
+    chosen = [*written_programs(), *numba_programs(options.all)]
+    told = build(chosen, (int(major), int(minor)), options.folder.resolve())
     print(", ".join(f"{count} {what}" for what, count in told.items()))
 
 

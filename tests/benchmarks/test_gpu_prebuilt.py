@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gradnet.kernels import launch, nvrtc
 from gradnet.kernels.cuda_templates import reductions
+from gradnet.kernels.fused_mlp import Kernels, Network
 
-from benchmarks.gpu import prebuilt
+import gradnet as gn
+from benchmarks.gpu import prebuilt, programs, races
+from gradnet import backends
 
 PTX = b".visible .entry some_kernel(\n)\n{ ret; }\n"
 CUBIN = b"\x7fELF and so on"
@@ -38,9 +42,10 @@ def test_what_is_compiled_is_what_is_launched(
 ) -> None:
     ours = reductions.rows("sum", 32, "f4", "f4", 32)
     theirs = next(one for one in prebuilt.written_programs() if one.kind == "cluster_step")
-    for _ in range(2):
-        for one in (ours, theirs):
-            prebuilt.compile_one(one, (9, 0), tmp_path)
+    assert prebuilt.compile_alike([ours], (9, 0), tmp_path) == {"compiled": 1, "there": 0}
+    prebuilt.compile_alike([theirs], (9, 0), tmp_path)
+    for one in (ours, theirs):
+        assert prebuilt.compile_alike([one], (9, 0), tmp_path) == {"compiled": 0, "there": 1}
     assert compiled == [("rows", (9, 0)), ("cluster_step", (9, 0))]
     monkeypatch.setenv(launch.FOLDER, str(tmp_path))
     assert launch.kept(ours, (9, 0)).parent == tmp_path
@@ -72,6 +77,42 @@ def test_networks_of_the_races_are_among_them() -> None:
     mnist = [one[4] for one in clusters if one[0] == (784, 128, 10) and one[4]]
     assert mnist == [(0, 100352, 100480, 101760)]
     assert len({one.key for one in kernels}) == len(kernels)
+
+
+def test_kernels_of_one_text_are_compiled_once(
+    compiled: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = Kernels(Network(5, 16, 3, 2))
+    alike = [kernels.forward, kernels.backward, kernels.reduce]
+    others = [reductions.rows("sum", 32, "f4", "f4", lanes) for lanes in (2, 4)]
+    assert prebuilt.grouped([*alike, *others]) == [alike, *([one] for one in others)]
+    assert prebuilt.compile_alike(alike, (9, 0), tmp_path) == {"compiled": 3, "there": 0}
+    assert compiled == [("fused_mlp_forward", (9, 0))]
+    monkeypatch.setenv(launch.FOLDER, str(tmp_path))
+    found = [launch.elsewhere(one, (9, 0), ".cubin") for one in alike]
+    assert all(path is not None and path.read_bytes() == CUBIN for path in found)
+    assert len(set(found)) == 3
+
+
+def test_what_a_race_launches_is_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step at its real sizes, and of a graph of several."""
+    raced = next(race for race in races.RACES if race.name == "tabular, bfloat16")
+    monkeypatch.setattr(races, "RACES", (raced,))
+    found = {one.key: one.kind for one in programs.of_races()}
+    work = dataclasses.replace(raced.workload, batches=1)
+    with programs._recorded() as (cuda, recorder), backends.use(cuda):
+        data = [gn.asarray(x) for x in work.data()]
+        model = gn.nn.MLP(work.sizes, output="softmax", precision="bfloat16", seed=0)
+        optimizer = gn.optim.Adam(model.parameters(), lr=work.lr)
+        gn.nn.cross_entropy(model(data[0][0]), data[1][0]).backward()
+        optimizer.step()
+    launched = {one.key: one for one in recorder.programs}
+    # Weights are drawn here, and given there.
+    left = [one for key, one in launched.items() if key not in found and one.kind != "random"]
+    assert {one.kind for one in left} <= {"map"}
+    assert len(launched) - len(left) > 8
+    kinds = {"stage", "update", "cross_entropy", "rows", "columns", "bias_activation"}
+    assert kinds <= set(found.values())
 
 
 def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

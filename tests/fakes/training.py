@@ -101,16 +101,15 @@ def steps(cuda: CudaBackend) -> None:
         for norm in ("batch", "layer") if whole else ():
             trained(cuda, precision, norm=norm)
     for products in ("tf32", "bfloat16", "float16"):
-        mixed(cuda, products)
+        for norm in ("batch", None):
+            mixed(cuda, products, norm)
     replayed(cuda)
 
 
-def mixed(cuda: CudaBackend, precision: str) -> None:
+def mixed(cuda: CudaBackend, precision: str, norm: str | None) -> None:
     """A step on weights of float32 whose products have factors of fewer bits."""
     with backends.use(cuda):
-        model = nn.MLP(
-            (6, 8, 4), "gelu", output="softmax", norm="batch", precision=precision, seed=0
-        )
+        model = nn.MLP((6, 8, 4), "gelu", output="softmax", norm=norm, precision=precision, seed=0)
         made = optim.Adam(model.parameters(), lr=0.01)
         loss = nn.cross_entropy(model(gn.zeros((8, 6))), gn.zeros((8,), dtype=gn.int64))
         if precision == "float16":
