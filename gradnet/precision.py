@@ -128,7 +128,7 @@ class use:
 
 def is_factor(x: Any, weight: Any) -> bool:
     """Whether a tensor has been rounded as this thread's precision rounds it for a weight."""
-    found = _state.rounding
+    found = state.rounding
     if found is None or found.dtype is None:
         return False
     dtype = getattr(x, "dtype", None)
@@ -137,7 +137,7 @@ def is_factor(x: Any, weight: Any) -> bool:
 
 def widened(y: Any) -> Any:
     """A model's result in float32, where it has the 16 bits of its precision."""
-    found = _state.rounding
+    found = state.rounding
     if found is None or found.dtype is None or getattr(y, "dtype", None) != found.dtype:
         return y
     return y.astype(float32)
