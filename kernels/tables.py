@@ -15,7 +15,7 @@ from . import compiler, operands, threads
 from .compiler import Kernel
 from .maps import placed
 from .operands import FLOATS
-from .templates import reductions
+from .templates import reductions, replayed
 
 _JOIN = {"max": np.maximum, "min": np.minimum}
 _KINDS = frozenset(("sum", *_JOIN))
@@ -24,9 +24,16 @@ _KINDS = frozenset(("sum", *_JOIN))
 _LONG_ROW = 1 << 19
 
 
+# Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
+_FEW = 1 << 12
+
+
 @cache
 def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
-    build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind, wide)
+    if kind == "joined":
+        build = replayed.joined(bits)
+    else:
+        build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind, wide)
     return compiler.entry(compiler.compiled(*build))
 
 
@@ -72,8 +79,13 @@ def of_columns(table: Array, bits: int) -> Array:
 
 def joined(sums: Array) -> Array:
     """The sums of blocks of rows, (a, blocks, m) -> (a, m), added in float64."""
-    if sums.shape[1] == 1:
+    a, blocks, m = sums.shape
+    if blocks == 1:
         return sums[:, 0]
+    if a == 1 < m and blocks * m <= _FEW:
+        y = np.empty((1, m), sums.dtype)
+        _kernel(FLOATS[sums.dtype], "joined")(sums[0], y[0])
+        return y
     total = quiet.call(np.add.reduce, sums, axis=1, dtype=float64)
     return quiet.call(total.astype, sums.dtype)
 

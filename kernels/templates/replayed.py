@@ -1,4 +1,4 @@
-"""Loops that only replays need: sums that end in the array they are for, checks of values."""
+"""Loops that replays need: sums that end in the array they are for, checks of values."""
 
 from __future__ import annotations
 
