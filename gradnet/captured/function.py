@@ -38,6 +38,10 @@ def capture(function: Callable[P, R]) -> Captured[P, R]:
     reads, such as globals and attributes, are looked at before each replay: where one has changed,
     the function is recorded anew.
 
+    On the CPU, plain runs take functions such as exp, log and tanh from NumPy, and recorded ones
+    are compiled with what is around them. Both keep to the bound of the formula's row, its `ulp` in
+    float32, but not to the same last bits.
+
     Raises CaptureError for what a replay could not follow: values of tensors that Python code
     reads, shapes that depend on values, Python values that the function itself changes, and
     results that still have a graph.
