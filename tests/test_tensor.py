@@ -12,7 +12,7 @@ import pytest
 
 import gradnet as gn
 from gradnet.backends import Backend
-from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
+from gradnet.errors import DTypeError, GraphError, ShapeError
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -262,35 +262,7 @@ def test_methods_are_the_functions() -> None:
     np.testing.assert_array_equal(x.take([5, 0]).numpy(), a.take([5, 0]))
 
 
-# NumPy and DLPack
-
-
-def test_numpy_shares_memory_on_the_cpu(backend: Backend) -> None:
-    host = np.zeros(3, np.float32)
-    x = gn.asarray(host)
-    host[0] = 5
-    shared = backend.device == "cpu"
-    assert float(x[0]) == (5 if shared else 0)
-    assert np.shares_memory(x.numpy(), host) == shared
-    assert not np.shares_memory(gn.asarray(host, copy=True).numpy(), host)
-    assert not np.shares_memory(x.copy().numpy(), host)
-
-
-def test_array_protocol(backend: Backend) -> None:
-    x = gn.asarray([1.0, 2.0])
-    if backend.device != "cpu":
-        with pytest.raises(DeviceError, match=r"use x\.numpy\(\) to copy it to the CPU"):
-            np.asarray(x)
-        return
-    np.testing.assert_array_equal(np.asarray(x), [1, 2])
-    assert np.asarray(x, dtype=np.float64).dtype == np.float64
-    assert np.array(x, copy=True) is not x.numpy()
-    np.testing.assert_array_equal(np.concatenate([x, x]), [1, 2, 1, 2])
-    np.testing.assert_array_equal(np.sin(x), np.sin(x.numpy()))
-    with pytest.raises(GraphError, match=r"use x\.detach\(\)\.numpy\(\)"):
-        np.asarray(gn.asarray([1.0], requires_grad=True))
-    with pytest.raises(ValueError, match="copy"):
-        np.array(x, dtype=np.float64, copy=False)
+# Arrays of NumPy
 
 
 def test_arithmetic_with_arrays_of_numpy_gives_tensors() -> None:
@@ -301,42 +273,6 @@ def test_arithmetic_with_arrays_of_numpy_gives_tensors() -> None:
         assert y.dtype == gn.float32
     (a * x).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), a)
-
-
-def test_dlpack(backend: Backend) -> None:
-    x = gn.asarray([1.0, 2.0, 3.0])
-    assert gn.from_dlpack(x).tolist() == x.tolist()
-    if backend.device != "cpu":
-        return
-    host = np.from_dlpack(x)
-    assert np.shares_memory(host, x.numpy())
-    back = gn.from_dlpack(host)
-    assert back.dtype == gn.float32
-    with pytest.raises(GraphError, match=r"export x\.detach\(\)"):
-        np.from_dlpack(gn.asarray([1.0], requires_grad=True))
-
-
-def test_memory_of_torch_is_shared() -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no DLPack partner")
-    theirs = torch.arange(3, dtype=torch.float32)
-    x = gn.asarray(theirs)
-    theirs[1] = 7
-    if x.device != "cpu":
-        assert x.tolist() == [0, 1, 2]
-        return
-    assert x.tolist() == [0, 7, 2]
-    ours = torch.from_dlpack(gn.asarray([1.0, 2.0]))
-    assert ours.tolist() == [1, 2]
-
-
-def test_no_cuda_interface_on_the_cpu(backend: Backend) -> None:
-    there = hasattr(gn.ones((2,)), "__cuda_array_interface__")
-    assert there == (backend.device != "cpu")
-
-
-def test_array_namespace() -> None:
-    assert gn.ones((2,)).__array_namespace__() is gn
-    assert gn.ones((2,)).to_device("cpu").tolist() == [1, 1]
 
 
 # Copies

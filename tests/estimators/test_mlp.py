@@ -8,7 +8,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-import sklearn
 from scipy import sparse
 from sklearn import neural_network
 from sklearn.base import clone
@@ -379,54 +378,3 @@ def test_bad_calls(classes: Arrays, values: Arrays) -> None:
     model = MLPRegressor(hidden_layer_sizes=3, max_iter=2).fit(*values)
     with pytest.raises(ValueError, match="columns"):
         model.partial_fit(values[0], np.c_[values[1], values[1]])
-
-
-# scikit-learn's callbacks
-
-
-@pytest.mark.skipif(
-    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="callbacks came with 1.9"
-)
-@pytest.mark.parametrize("partial", [True, False])
-def test_callbacks_see_every_epoch(classes: Arrays, partial: bool) -> None:
-    X, y = classes
-
-    class Watch:
-        """Notes what it is told, and asks for the end after the fourth epoch."""
-
-        def __init__(self) -> None:
-            self.scores: list[float] = []
-            self.turns: list[str] = []
-
-        def setup(self, estimator: Any, context: Any) -> None:
-            self.turns.append("setup")
-
-        def teardown(self, estimator: Any, context: Any) -> None:
-            self.turns.append("teardown")
-
-        def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-            self.turns.append(f"{context.task_name} begins")
-
-        def on_fit_task_end(
-            self, estimator: Any, context: Any, *, X: Any, y: Any, fitted_estimator: Any
-        ) -> bool:
-            self.turns.append(f"{context.task_name} ends")
-            if context.task_name == "epoch":
-                self.scores.append(fitted_estimator.score(X, y))
-            return len(self.scores) == 4
-
-    watch = Watch()
-    model = MLPClassifier(5, max_iter=30, learning_rate_init=0.05, random_state=0)
-    model.set_callbacks(watch)
-    if partial:
-        model.partial_fit(X, y, classes=["a", "b", "c"])
-    else:
-        model.fit(X, y)
-    count = 1 if partial else 4
-    assert model.n_iter_ == count
-    assert watch.scores[-1] == model.score(X, y)
-    assert watch.turns == [
-        *("setup", "fit begins"),
-        *["epoch begins", "epoch ends"] * count,
-        *("fit ends", "teardown"),
-    ]
