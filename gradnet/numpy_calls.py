@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -172,12 +173,25 @@ class _Quiet(threading.local):
     """
 
     def __init__(self) -> None:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore")
-        self.call = context.run
+        self.call = quiet_context().run
+
+
+def quiet_context() -> contextvars.Context:
+    """A context in which NumPy gives no floating-point warnings."""
+    context = contextvars.Context()
+    context.run(np.seterr, all="ignore")
+    return context
 
 
 quiet = _Quiet()
+
+# Of functions on arrays and floats, what machine code may call in their place where NumPy gives no
+# warnings: a ufunc, None before there is one; and for what: any operands (False), those of few
+# elements each (None), or few elements of arrays of one shape and dtype (True).
+WITHIN: WeakKeyDictionary[Callable[..., Array], list[Any]] = WeakKeyDictionary()
+FEW = 4096  # elements
+# What makes ops on such arrays machine code, from the classes of tensors and of nodes; a backend's.
+machine_code: Callable[[type, type], Any] | None = None
 
 
 def multiplied(a: Array, b: Array) -> Array:
@@ -205,7 +219,9 @@ def quietly(ufunc: np.ufunc, dtype: DType) -> Callable[..., Array]:
         result = quiet.call(ufunc, x, y)
         return result if isinstance(result, ndarray) else np.asarray(result, dtype)
 
-    return one if ufunc.nin == 1 else two
+    found = one if ufunc.nin == 1 else two
+    WITHIN[found] = [ufunc, False]
+    return found
 
 
 def windowed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,11 @@ from gradnet.ways import Ways
 if TYPE_CHECKING:
     from gradnet.tensor import Tensor
 
-_ADD = Ways(formulas.FORMULAS["add"])
+ADD = Ways(formulas.FORMULAS["add"])
+# A turn of the loop of `_carry_arrays`, or several, in machine code, where there is any. Takes a
+# node, the cotangent of its one output, the leaves, whether the graph is kept, and whether no other
+# node waits; gives what is to be sorted in next, or None where it has done nothing.
+advance: Callable[..., Sequence[Any] | None] | None = None
 
 
 def _useful(roots: Sequence[Node], targets: set[int], floor: int) -> set[int]:
@@ -46,7 +50,7 @@ def backpropagate(
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
     if targets is None and floor < 0 and not differentiable and not mode.levels:
-        _carry_arrays(outputs, keep)
+        _carry_arrays(outputs, bool(keep))
         return []
     # By the negative of a node's id, so that the heap gives the newest first.
     pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
@@ -120,7 +124,7 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
             for (source, index), g in pairs:
                 op = source.op
                 if op is None:
-                    _collect(leaves, source.id, source, 0, g)
+                    collect(leaves, source.id, source, 0, g)
                 elif node is None and not heap:
                     node, gs = source, [g]
                     if index or len(source.outputs) > 1:
@@ -130,12 +134,17 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                         pending[-node.id] = node, gs
                         heap.append(-node.id)
                         node = None
-                    if _collect(pending, -source.id, source, index, g):
+                    if collect(pending, -source.id, source, index, g):
                         heappush(heap, -source.id)
             if node is None:
                 if not heap:
                     break
                 node, gs = pending.pop(heappop(heap))
+            if advance is not None and len(gs) == 1:
+                done = advance(node, gs[0], leaves, keep, not heap)
+                if done is not None:
+                    pairs, node = done, None
+                    continue
             if node.hooks is not None:
                 _call_hooks(node, gs)
             if node.inputs is None:
@@ -168,7 +177,7 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
                 tensor.add_gradient(gs[0])
 
 
-def _collect(pending: Pending, number: int, node: Node, index: int, g: Any) -> bool:
+def collect(pending: Pending, number: int, node: Node, index: int, g: Any) -> bool:
     """Add a cotangent to those of a node. Whether it is the node's first."""
     held = pending.get(number)
     if held is None:
@@ -177,7 +186,7 @@ def _collect(pending: Pending, number: int, node: Node, index: int, g: Any) -> b
     slots = held[1]
     earlier = slots[index]
     if earlier is not None:
-        g = _ADD.of(_backend(node, index), g.dtype)(earlier, g)
+        g = ADD.of(_backend(node, index), g.dtype)(earlier, g)
     slots[index] = g
     return False
 

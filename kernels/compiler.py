@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
 from . import entries, handles, kinds, loops, lowering, objects
@@ -114,14 +113,7 @@ def _compile(name: str, text: str, signature: str) -> bytes:
     module = ir.Module()
     arguments = loops.lower(module, f"kernel_{name}", text, signature)
     whole = f"{module}\n{entries.text(f'entry_{name}', f'kernel_{name}', arguments)}"
-    parsed = llvm.parse_assembly(whole)
-    parsed.triple = llvm.get_process_triple()
-    parsed.data_layout = str(machine.target_data)
-    parsed.verify()
-    options = llvm.create_pipeline_tuning_options()
-    options.speed_level, options.loop_vectorization = 3, True
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(parsed, builder)
+    parsed = objects.optimized(machine, whole, 3)
     symbols = [
         x.name for x in parsed.functions if x.is_declaration and not x.name.startswith("llvm.")
     ]

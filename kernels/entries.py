@@ -91,9 +91,9 @@ def _taken(kind: Kind) -> tuple[str, str]:
 
 
 @cache
-def prepare() -> None:
-    """Tell LLVM where Python's functions are."""
-    for name in _PYTHON:
+def prepare(names: tuple[str, ...] = _PYTHON) -> None:
+    """Tell LLVM where functions of Python's are."""
+    for name in names:
         function = getattr(ctypes.pythonapi, name)
         llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
 
@@ -109,8 +109,9 @@ class _Definition(ctypes.Structure):
     )
 
 
-# A call with objects side by side, and how many (METH_FASTCALL of CPython's methodobject.h).
-_SIDE_BY_SIDE = 0x0080
+# A call with objects side by side, and how many; with names of the last ones (METH_FASTCALL and
+# METH_KEYWORDS of CPython's methodobject.h).
+_SIDE_BY_SIDE, _NAMED = 0x0080, 0x0002
 _held: list[Any] = []
 
 
@@ -121,6 +122,20 @@ def function(name: bytes, address: int, itself: list[Any] | None = None) -> Entr
     """
     definition = _Definition(name, address, _SIDE_BY_SIDE, None)
     (_held if itself is None else itself).append(definition)
+    return _made(definition, itself)
+
+
+def bound(name: bytes, address: int, itself: tuple[Any, ...]) -> Entry:
+    """One of the functions whose code is at an address, which never ends: it may be given names."""
+    return _made(_definition(name, address), itself)
+
+
+@cache
+def _definition(name: bytes, address: int) -> _Definition:
+    return _Definition(name, address, _SIDE_BY_SIDE | _NAMED, None)
+
+
+def _made(definition: _Definition, itself: Any) -> Entry:
     make = ctypes.PYFUNCTYPE(
         ctypes.py_object, ctypes.POINTER(_Definition), ctypes.py_object, ctypes.py_object
     )(("PyCFunction_NewEx", ctypes.pythonapi))

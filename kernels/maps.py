@@ -20,15 +20,13 @@ from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Formula, Scalar, Shape
 from gradnet.dtypes import DType, bool_
 from gradnet.numpy_backend import NumpyBackend
-from gradnet.numpy_calls import UFUNCS, empty, quiet, quietly
+from gradnet.numpy_calls import FEW, UFUNCS, WITHIN, empty, quiet, quietly
 
 from . import compiler, lowering, operands, threads
 from .compiler import Kernel
 from .operands import FLOATS
 from .templates import elementary, elementwise
 
-# So few elements are computed in less time than it takes to find out how.
-_FEW = 4096
 # So many calls of a loop are worth the 15 milliseconds that its ufunc takes to be made.
 _OFTEN = 64
 
@@ -80,13 +78,14 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
     count = len(binding.arguments(loops.formula))
     numpys = _CHOICES.get(loops.formula)
     ufunc: np.ufunc | None = None
+    within: list[Any] = [None, True]
     calls = 0
 
     def by_loop(*xs: Any) -> Array:
         nonlocal ufunc, calls
         if numpys is not None:
             for x in xs:
-                if isinstance(x, _ndarray) and x.size > _FEW:
+                if isinstance(x, _ndarray) and x.size > FEW:
                     break
             else:
                 y = quiet.call(numpys, *xs)
@@ -96,11 +95,11 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
         if calls == _OFTEN and count < 3:
             from . import ufuncs
 
-            ufunc = ufuncs.made(loops["x" * count], given, count, dtype)
+            ufunc = within[0] = ufuncs.made(loops["x" * count], given, count, dtype)
         return _by_loop(loops, xs, dtype, None)
 
     def one(x: Any) -> Array:
-        if ufunc is None or x.size > _FEW:
+        if ufunc is None or x.size > FEW:
             return by_loop(x)
         y = quiet.call(ufunc, x)
         return y if isinstance(y, _ndarray) else np.asarray(y, dtype)
@@ -108,12 +107,14 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
     def two(x: Any, z: Any) -> Array:
         if ufunc is None or not isinstance(x, _ndarray) or not isinstance(z, _ndarray):
             return by_loop(x, z)
-        if x.size * z.size > _FEW and (x.size > _FEW or x.shape != z.shape):
+        if x.size * z.size > FEW and (x.size > FEW or x.shape != z.shape):
             return by_loop(x, z)
         y = quiet.call(ufunc, x, z)
         return y if isinstance(y, _ndarray) else np.asarray(y, dtype)
 
-    return one if count == 1 else two if count == 2 else by_loop
+    found = one if count == 1 else two if count == 2 else by_loop
+    WITHIN[found] = within
+    return found
 
 
 # Formulas that are rounded once, so that a loop gives the bits that NumPy's function does.
@@ -164,7 +165,9 @@ def _by_loop_where_large(
         result = quiet.call(ufunc, x, y)
         return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
 
-    return one if ufunc.nin == 1 else two
+    found = one if ufunc.nin == 1 else two
+    WITHIN[found] = [ufunc, None]
+    return found
 
 
 class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradnet import binding, blas, philox
+from gradnet import binding, blas, numpy_calls, philox
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, float32, is_half
 from gradnet.numpy_calls import multiplied, quiet
@@ -246,4 +246,11 @@ def _numbers(scalars: Sequence[Any]) -> list[float]:
     return [float(value) for value in scalars]
 
 
+def _eager(tensor: type, node: type) -> Any:
+    from .eager import Code
+
+    return Code(tensor, node)
+
+
 BACKEND: Backend = NumbaBackend()
+numpy_calls.machine_code = _eager

@@ -58,6 +58,19 @@ def machine(processor: Processor, optimization: int) -> Any:
     )
 
 
+def optimized(machine: Any, text: str, level: int) -> Any:
+    """LLVM's module of a text, made as fast as it knows how to for a machine."""
+    parsed = llvm.parse_assembly(text)
+    parsed.triple = llvm.get_process_triple()
+    parsed.data_layout = str(machine.target_data)
+    parsed.verify()
+    options = llvm.create_pipeline_tuning_options()
+    options.speed_level, options.loop_vectorization = level, level > 2
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
 class Engine:
     """Loaded machine code, for as long as this object lives."""
 
@@ -96,10 +109,8 @@ def kept(kind: str, words: Iterable[object], make: Callable[[], bytes]) -> bytes
 
     The version of LLVM and Python's layout of objects are among them without being told.
     """
-    whole = (llvmlite.__version__, llvm.llvm_version_info, object.__basicsize__, *words)
-    name = hashlib.sha256(repr(whole).encode()).hexdigest()[:24]
     try:
-        path = cache_directory() / f"gradnet_{kind}_{name}.bin"
+        path = _place(kind, words)
     except RuntimeError as error:
         _warn_once("a cache folder", str(error))
         return make()
@@ -111,6 +122,21 @@ def kept(kind: str, words: Iterable[object], make: Callable[[], bytes]) -> bytes
         except OSError as error:
             _warn_once(str(path.parent), str(error))
     return found
+
+
+def there(kind: str, words: Iterable[object]) -> bool:
+    """Whether `kept` has it, and need not make it."""
+    try:
+        return _read(_place(kind, words)) is not None
+    except RuntimeError:
+        return False
+
+
+def _place(kind: str, words: Iterable[object]) -> Path:
+    """The file of what depends on words. Raises RuntimeError where there is no folder for it."""
+    whole = (llvmlite.__version__, llvm.llvm_version_info, object.__basicsize__, *words)
+    name = hashlib.sha256(repr(whole).encode()).hexdigest()[:24]
+    return cache_directory() / f"gradnet_{kind}_{name}.bin"
 
 
 def _read(path: Path) -> bytes | None:

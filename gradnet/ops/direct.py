@@ -7,10 +7,12 @@ one for ops of one operand and one for those of two.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradnet import dtypes, formulas, modes
+from gradnet import dtypes, formulas, modes, numpy_calls
 from gradnet.backends import Array, Shape
 from gradnet.graph import Edge, Node, Pending, Spec, mode, node_of
 from gradnet.ops.mapped import broadcast_shape, sum_to
@@ -23,14 +25,49 @@ if TYPE_CHECKING:
 # Python's numbers that stand beside floats as a float.
 SIMPLE = frozenset((int, float))
 
-# The cotangent of an operand, from a node and the cotangent of its output.
-Part = Callable[[Node, Array], Array]
 Pair = tuple[Edge, Array]
 Pull = Callable[[Node, Array, Pending], Sequence[Pair]]
+
+
+class Part(NamedTuple):
+    """The cotangent of an operand, from a node and the cotangent of its output.
+
+    `ways` are those of its formula, of that cotangent and `beside` it: an operand by its place, the
+    output for -1, a float, or nothing for None. Without `ways` it is that cotangent itself, or what
+    only `call` can say.
+    """
+
+    call: Callable[[Node, Array], Array]
+    ways: Ways | None = None
+    beside: int | float | None = None
+
 
 _COMPLEX = frozenset((dtypes.complex64, dtypes.complex128))
 
 _spec = tuple.__new__
+
+
+# Whether ops are done by machine code where a backend brings it (see quick.py): "0" never, "1" from
+# the first call, and otherwise once they have been called so often that it gains.
+SWITCH = os.environ.get("GRADNET_EAGER", "")
+_OFTEN = 1000
+_left = itertools.count(1 if SWITCH == "1" else _OFTEN, -1)
+
+
+def counted(op: Elementwise) -> Callable[..., Tensor]:
+    """The op in Python, which counts the calls of all until they have been often enough."""
+
+    def counting(*operands: Any) -> Tensor:
+        if next(_left) <= 0:
+            if op.direct is counting:
+                op.direct = op.pair = op.in_python
+            if numpy_calls.machine_code is not None:
+                from gradnet.ops import quick
+
+                quick.begin()
+        return op.in_python(*operands)
+
+    return op.in_python if SWITCH == "0" else counting
 
 
 def one(op: Elementwise) -> Callable[[Any], Tensor]:
@@ -190,7 +227,7 @@ def part(formula: Any, places: Sequence[int]) -> Part:
         return ways.of(backend, g.dtype)(g, *arrays)
 
     if len(places) != 1:
-        return several
+        return Part(several)
     (place,) = places
 
     def of_output(node: Node, g: Array) -> Array:
@@ -209,7 +246,7 @@ def part(formula: Any, places: Sequence[int]) -> Part:
         x = node.inputs[place]  # type: ignore[index]  # the walk has seen that it is there
         return run(g, x.array if isinstance(x, Tensor) else float(x))
 
-    return of_output if place < 0 else of_operand
+    return Part(of_output if place < 0 else of_operand, ways, place)
 
 
 def multiple(factor: float) -> Part | None:
@@ -223,12 +260,11 @@ def multiple(factor: float) -> Part | None:
 
     if not factor:
         return None
-    return same if factor == 1 else times
+    return SAME if factor == 1 else Part(times, ways, *factors)
 
 
-def same(node: Node, g: Array) -> Array:
-    """`part` for a derivative of 1."""
-    return g
+# `part` for a derivative of 1.
+SAME = Part(lambda node, g: g)
 
 
 def pull(parts: Sequence[Part | None], on_complex: Pull) -> Pull:
@@ -250,7 +286,7 @@ def pull(parts: Sequence[Part | None], on_complex: Pull) -> Pull:
             y = g if first is same else first(node, g)
             into = a.array.shape if isinstance(a, Tensor) else a.shape
             if into != shape:
-                y = _sum_to(node, y, into)
+                y = summed(node, y, into)
             if right is None or second is None:
                 return ((left, y),)
         elif right is None or second is None:
@@ -258,7 +294,7 @@ def pull(parts: Sequence[Part | None], on_complex: Pull) -> Pull:
         z = g if second is same else second(node, g)
         into = b.array.shape if isinstance(b, Tensor) else b.shape
         if into != shape:
-            z = _sum_to(node, z, into)
+            z = summed(node, z, into)
         return ((right, z),) if left is None or first is None else ((left, y), (right, z))
 
     def of_several(node: Node, g: Array, leaves: Pending) -> Sequence[Pair]:
@@ -267,16 +303,17 @@ def pull(parts: Sequence[Part | None], on_complex: Pull) -> Pull:
         found: list[Pair] = []
         for edge, own, x in zip(node.parents, parts, node.inputs or (), strict=True):
             if edge is not None and own is not None:
-                y = own(node, g)
+                y = own.call(node, g)
                 into = x.array.shape if isinstance(x, Tensor) else x.shape
-                found.append((edge, y if into == g.shape else _sum_to(node, y, into)))
+                found.append((edge, y if into == g.shape else summed(node, y, into)))
         return found
 
-    first, second = (*parts, None)[:2]
+    first, second = ([None if x is None else x.call for x in parts] + [None])[:2]
+    same = SAME.call
     return of_one if len(parts) == 1 else of_two if len(parts) == 2 else of_several
 
 
-def _sum_to(node: Node, y: Array, shape: Shape) -> Array:
+def summed(node: Node, y: Array, shape: Shape) -> Array:
     """A cotangent summed over the axes along which an operand was broadcast."""
     backend: Any = node.backend
     return sum_to(fresh(y, backend), shape).array

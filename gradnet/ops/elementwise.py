@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
+from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import gradnet.ops as _ops
 from gradnet import binding, dtypes, formulas, modes
@@ -19,7 +21,7 @@ from gradnet.formulas.complex import HOLOMORPHIC
 from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Cost, Op, common_backend
 from gradnet.ops.creation import asarray, astype
-from gradnet.ops.direct import SIMPLE, Part, choice, multiple, one, part, pull, two
+from gradnet.ops.direct import SIMPLE, Part, choice, counted, multiple, one, part, pull, two
 from gradnet.ops.mapped import Mapped
 from gradnet.ops.mapped import broadcast_shape as broadcast_shape
 from gradnet.ops.mapped import elementwise_cost as elementwise_cost
@@ -76,26 +78,25 @@ class Elementwise(Promotion, Op):
                 self.ways.__missing__(dtype)
         self.uses: list[tuple[str, ...] | None] = []
         self.products: list[Mapped | float | None] = []
-        parts: list[Part | None] = []  # the same on arrays
+        self.parts: list[Part | None] = []  # the same on arrays
         for name, derivative in zip(self.names, row.derivatives, strict=True):
             uses = None if derivative is None else binding.arguments(derivative)
             self.uses.append(uses)
             if derivative is None or not uses:
                 constant = None if derivative is None else float(derivative())
                 self.products.append(constant)
-                parts.append(multiple(constant or 0.0))
+                self.parts.append(multiple(constant or 0.0))
             else:
                 product = binding.vjp(derivative)
                 self.products.append(Mapped(f"{row.name}_d{name}", product, row.flops + 1))
                 places = [-1 if use == "y" else self.names.index(use) for use in uses]
-                parts.append(part(product, places))
-        self.pull = pull(parts, self._pull_complex)
+                self.parts.append(part(product, places))
+        self.pull = pull(self.parts, self._pull_complex)
         # The op on all its operands, in the fewest steps that their number allows.
         self.direct: Callable[..., Tensor] = lambda *operands: self.plain(operands)
-        if self.arity == 1:
-            self.direct = one(self)
-        elif self.arity == 2:
-            self.direct = self.pair = two(self)
+        if self.arity < 3:
+            self.in_python: Callable[..., Tensor] = one(self) if self.arity == 1 else two(self)
+            self.direct = self.pair = counted(self)
         elif self.selects:
             self.direct = choice(self)
         # What complex operands take in place of this op, or of its derivative in x.
@@ -106,11 +107,15 @@ class Elementwise(Promotion, Op):
             if holomorphic is None
             else Mapped(f"{row.name}_dx", binding.vjp(holomorphic), row.flops + 1)
         )
+        with _making:
+            _made.add(self)
+        if _quicken is not None:
+            _quicken(self)
 
     def __call__(self, *operands: Any, **named: Any) -> Tensor:
         if len(operands) == self.arity and not named:
             return self.direct(*operands)
-        return self._converted(operands, named)
+        return self.converted(operands, named)
 
     def plain(self, operands: tuple[Any, ...]) -> Tensor:
         """The op on all its operands: in few steps where these are of one dtype, or numbers."""
@@ -125,9 +130,9 @@ class Elementwise(Promotion, Op):
                     if modes.open_modes or (isinstance(x, Tensor) and x.node is not None):
                         return self.finish(backend, operands, result, way[2])
                 return fresh(result, backend)
-        return self._converted(operands, {})
+        return self.converted(operands, {})
 
-    def _converted(self, operands: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    def converted(self, operands: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         """The op on operands of any kind."""
         if len(operands) < self.arity:
             operands = self._complete(operands, named)
@@ -257,6 +262,21 @@ class Elementwise(Promotion, Op):
 
 
 _OPS: dict[str, Elementwise] = {}
+# All ops, and what each is given to as soon as it is made: to have it done in fewer steps.
+_made: WeakSet[Elementwise] = WeakSet()
+_making = Lock()
+_quicken: Callable[[Elementwise], None] | None = None
+
+
+def quicken(by: Callable[[Elementwise], None] | None) -> None:
+    """Have all ops, and those that will be made, given to a function; None for no longer."""
+    global _quicken
+    _quicken = by
+    with _making:
+        made = list(_made)
+    if by is not None:
+        for op in made:
+            by(op)
 
 
 def op(name: str) -> Elementwise:

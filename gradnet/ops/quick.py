@@ -1,0 +1,203 @@
+"""Eager ops and their derivatives by machine code, which a backend may bring.
+
+A small array's sum takes NumPy a third of a microsecond, and the Python around it two: what an op
+does with objects before and after is then done by machine code. It knows the usual case, on the
+backends whose arrays are NumPy's; everything else goes to the same functions in Python, which are
+there as before. Ops are given to it once they have been called often.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from threading import Lock, Thread
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+
+import gradnet.ops as _ops
+from gradnet import dtypes, graph, modes, numpy_calls, operators, walk
+from gradnet.ops import direct
+from gradnet.ops.direct import SWITCH
+from gradnet.ops.elementwise import Elementwise, quicken
+from gradnet.tensor import Tensor
+from gradnet.ways import Ways
+
+ops: Any = _ops  # its names are made when asked for
+
+_DTYPES = (dtypes.float32, dtypes.float64)
+
+# The operators of two operands, by the op's name; most have one with the operands turned.
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow",
+    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
+    "ge": "greater_equal",
+}  # fmt: skip
+_TURNED = ("add", "sub", "mul", "truediv", "pow")
+_ONE = {"neg": "negative", "abs": "abs"}
+
+
+class _Plans(list[Any]):
+    """How a formula runs on float32 and on float64, for machine code: None before it is known."""
+
+    def __init__(self, ways: Ways) -> None:
+        super().__init__([None, None])
+        self.ways = ways
+
+    def look(self) -> None:
+        """Take over what `ways` knows."""
+        for i, dtype in enumerate(_DTYPES):
+            way = self.ways.get(dtype)
+            if way is not None and way[0] is not None:
+                plan = self[i]
+                if plan is None or plan[0] is not way[0] or plan[1] is not way[1]:
+                    self[i] = (*way, numpy_calls.WITHIN.get(way[1], [None, False]))
+
+
+_QUICK = _Plans(walk.ADD)
+
+
+def _collect(*given: Any) -> None:
+    """As the walk does, where how cotangents add is not known yet."""
+    walk.collect(*given)
+    _QUICK.look()
+
+
+def _check(x: Tensor, name: str) -> None:
+    x.check_current(name)
+
+
+def _as_array(y: Any, parameters: dict[str, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(y, parameters["dtype"])
+
+
+_OBJECTS: dict[str, Any] = {
+    "TENSOR": Tensor, "NODE": graph.Node, "SPEC": graph.Spec, "NDARRAY": np.ndarray,
+    "FLOAT": float, "INT": int, "LIST": list, "TUPLE": tuple, "BUILTIN": type(len),
+    "NONE": None, "TRUE": True, "ZERO": 0, "ONE": 1, "LAST": -1, "EMPTY": (),
+    "UNSAVED": graph.UNSAVED, "MODES": vars(modes), "OPEN_MODES": "open_modes",
+    "MODE": modes.mode, "RECORDING": "recording", "SERIAL": modes.serial,
+    "FLOAT32": dtypes.float32, "FLOAT64": dtypes.float64, "VALUE_ERROR": ValueError,
+    "QUIET": numpy_calls.quiet_context(), "SHAPE": "shape", "PULL": "pull", "SPECS": [None],
+    "CHECKED": _check, "AS_ARRAY": _as_array, "SUM_TO": direct.summed, "COLLECT": _collect,
+    "SUMS": _QUICK, "DIRECT": "direct",
+}  # fmt: skip
+# What was in place before: of which class or module, under which name, what.
+_before: list[tuple[Any, str, Any]] = []
+_installing = Lock()
+# The ops that are done by machine code.
+_quick: WeakSet[Elementwise] = WeakSet()
+
+
+def _put(x: Any, name: str, value: Any) -> None:
+    _before.append((x, name, vars(x)[name]))
+    setattr(x, name, value)
+
+
+@cache
+def _code() -> Any:
+    """The backend's machine code, None where there is none for this interpreter."""
+    made = numpy_calls.machine_code
+    code = None if made is None else made(Tensor, graph.Node)
+    return code if code is not None and code.possible() else None
+
+
+@cache
+def _known() -> tuple[Any, ...]:
+    return tuple([_OBJECTS[name] for name in _code().known])
+
+
+@cache
+def begin() -> None:
+    """Have ops done by machine code now, or when that has been made: nobody waits for it."""
+    if _code() is None:
+        return
+    if SWITCH == "1" or _code().there():
+        install()
+    else:
+        # No daemon: Python cannot end while a compiler is at work.
+        Thread(target=install, name="gradnet eager", daemon=False).start()
+
+
+def install() -> bool:
+    """Have ops done by machine code from here on; whether that can be on this interpreter."""
+    with _installing:
+        if not _before and _code() is not None:
+            _install()
+    return bool(_before)
+
+
+def _install() -> None:
+    code, known = _code(), _known()
+    whole = vars(Elementwise)["__call__"]
+    _put(Elementwise, "__call__", code.method(code.function("calling", (known, whole))))
+    quicken(_quicken)
+    for names, entry in ((_OPERATORS, "two"), (_TURNED, "turned"), (_ONE, "one")):
+        for name in names:
+            op = getattr(ops, {**_OPERATORS, **_ONE}[name])
+            reverse = "r" * (entry == "turned")
+            function = code.function(entry, _told(op.direct))
+            _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
+    _put(walk, "advance", code.function("advance", (known,)))
+
+
+def remove() -> None:
+    """Have eager ops done in Python again."""
+    quicken(None)
+    while _before:
+        setattr(*_before.pop())
+    for op in list(_quick):
+        op.direct = op.pair = op.in_python
+        if op.pull is not None:
+            op.pull = _told(op.pull)[1]
+    _quick.clear()
+
+
+def _told(function: Any) -> tuple[Any, ...]:
+    """What a function of words is given as its self."""
+    told: tuple[Any, ...] = function.__self__
+    return told
+
+
+def _quicken(op: Elementwise) -> None:
+    """Have an op, and its derivatives, done by machine code."""
+    if op.arity not in (1, 2):
+        return
+    plans, python = _Plans(op.ways), op.in_python
+
+    def slow(*operands: Any, **named: Any) -> Tensor:
+        if named or len(operands) != op.arity:
+            return op.converted(operands, named)
+        y = python(*operands)
+        plans.look()
+        return y
+
+    needs = [(True,)] if op.arity == 1 else [(False, True), (True, False), (True, True)]
+    saves: list[bool] = []
+    for needed in needs:
+        operands, output = op.saves(needed)
+        saves += [*operands, output]
+    state = (_known(), slow, plans, op, op.name, op.differentiable, *saves)
+    entry = "one" if op.arity == 1 else "two"
+    op.direct = op.pair = _code().function(entry, state)
+    if op.pull is not None:
+        parts = [_derivative(part) for part in op.parts]
+        op.pull = _code().function("pulled", (_known(), op.pull, *parts))
+    _quick.add(op)
+
+
+def _derivative(part: direct.Part | None) -> Any:
+    """What machine code is told of a derivative."""
+    if part is None or part is direct.SAME:
+        return None if part is None else True
+    call, ways, beside = part
+    if ways is None:
+        return call, [None, None], None
+    plans = _Plans(ways)
+
+    def in_python(node: graph.Node, g: Any) -> Any:
+        y = call(node, g)
+        plans.look()
+        return y
+
+    return in_python, plans, beside

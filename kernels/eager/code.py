@@ -1,0 +1,58 @@
+"""The machine code of eager ops: made once, and kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from .. import entries, objects
+from . import calls, derivatives, layout, references, walks, words
+
+_MODULES = (references, calls, derivatives, walks)
+
+
+class Code:
+    """Functions for objects of two classes, tensors and nodes of their graph."""
+
+    # What each function is to find first in its self: objects, in this order.
+    known = references.KNOWN
+
+    def __init__(self, tensor: type, node: type) -> None:
+        self._places = layout.look(tensor, node)
+        standard = {name: x for name, x in vars(layout).items() if isinstance(x, int)}
+        places = sorted({**standard, **self._places}.items())
+        self._words = objects.texts((*_MODULES, words)), places, objects.host()
+
+    def possible(self) -> bool:
+        """Whether this interpreter has all that the code calls, and objects where it looks."""
+        have = [hasattr(ctypes.pythonapi, name) for name in words.FUNCTIONS]
+        return bool(self._places) and all(have)
+
+    def there(self) -> bool:
+        """Whether the code need not be made, which takes half a second."""
+        return objects.there("eager", self._words)
+
+    def function(self, name: str, state: tuple[Any, ...]) -> Callable[..., Any]:
+        """A function of Python, with what it finds as its self."""
+        return entries.bound(name.encode(), self._engine().address(name), state)
+
+    def method(self, function: Callable[..., Any]) -> Any:
+        """What is given the object first, as an attribute of a class: as Python's functions are."""
+        make: Any = ctypes.pythonapi.PyInstanceMethod_New
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object]
+        return make(function)
+
+    @cache  # noqa: B019  # one for each process
+    def _engine(self) -> objects.Engine:
+        entries.prepare(words.FUNCTIONS)
+        engine = objects.Engine()
+        engine.load(objects.kept("eager", self._words, self._made))
+        return engine
+
+    def _made(self) -> bytes:
+        machine = objects.machine(objects.host(), 2)
+        text = words.text(_MODULES, self._places)
+        found: bytes = machine.emit_object(objects.optimized(machine, text, 2))
+        return found

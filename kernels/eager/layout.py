@@ -1,0 +1,79 @@
+"""Where machine code finds what Python's objects hold, as this interpreter lays them out.
+
+Looked for, not assumed: a place is that at which what was put there is found. `POSSIBLE` is False
+where objects are not as they must be, and on an interpreter whose threads run at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+
+from .. import handles
+
+HEAD = object.__basicsize__
+TYPE = HEAD - 8  # of every object
+COUNT = HEAD  # how many items a tuple has
+ITEMS = tuple.__basicsize__  # the first item of a tuple
+LIST_ITEMS = HEAD + 8  # where the items of a list are
+NDIM, LENGTHS, DTYPE = HEAD + 8, handles.LENGTHS, HEAD + 40  # of an array
+
+
+def _word(place: int) -> int:
+    return ctypes.c_size_t.from_address(place).value
+
+
+def _standard() -> bool:
+    """Whether objects, tuples, lists and arrays are as said above."""
+    marker = object()
+    row, several, x = (None, marker), [None, marker], np.zeros((2, 3), np.float32)
+    return (
+        _word(id(marker) + TYPE) == id(object)
+        and _word(id(row) + COUNT) == len(row)
+        and _word(id(row) + ITEMS + 8) == id(marker)
+        and _word(_word(id(several) + LIST_ITEMS) + 8) == id(marker)
+        and _word(id(x) + NDIM) % 2**32 == x.ndim
+        and _word(id(x) + DTYPE) == id(x.dtype)
+    )
+
+
+def _slot(kind: type, name: str) -> int:
+    """Where objects of a class hold a slot; 0 where that is not to be seen."""
+    if not POSSIBLE:
+        return 0
+    x: Any = object.__new__(kind)
+    marker = object()
+    setattr(x, name, marker)
+    places = [i for i in range(HEAD, kind.__basicsize__, 8) if _word(id(x) + i) == id(marker)]
+    return places[0] if len(places) == 1 else 0
+
+
+POSSIBLE = (
+    handles.DIRECT
+    and ctypes.sizeof(ctypes.c_void_p) == 8
+    and sys.byteorder == "little"
+    and "free-threading" not in sys.version
+    and _standard()
+)
+
+# Slots of tensors and of nodes, by the slots' names. Where they are is told by `look`.
+_TENSOR = {
+    "ARRAY": "array", "BACKEND": "backend", "EDGE": "node", "COUNTER": "counter", "SEEN": "_seen",
+    "TANGENTS": "tangents", "GRAD": "_grad", "GRAD_BUFFER": "_grad_buffer",
+}  # fmt: skip
+_NODE = {
+    "ID": "id", "OP": "op", "INPUTS": "inputs", "KEPT": "kept", "PARENTS": "parents",
+    "PARAMETERS": "parameters", "NODE_BACKEND": "backend", "OUTPUTS": "outputs", "HOOKS": "hooks",
+}  # fmt: skip
+ARRAY = BACKEND = EDGE = COUNTER = SEEN = TANGENTS = GRAD = GRAD_BUFFER = 0
+ID = OP = INPUTS = KEPT = PARENTS = PARAMETERS = NODE_BACKEND = OUTPUTS = HOOKS = 0
+
+
+def look(tensor: type, node: type) -> dict[str, int]:
+    """Where the slots of tensors and of nodes are; empty where that is not to be seen."""
+    places = {name: _slot(tensor, slot) for name, slot in _TENSOR.items()}
+    places |= {name: _slot(node, slot) for name, slot in _NODE.items()}
+    return places if all(places.values()) else {}

@@ -1,0 +1,263 @@
+"""The walk over a graph as functions of words: the derivatives of elementwise ops, one by one.
+
+`advance` is a turn of the loop in walk.py, and further turns for as long as one node alone waits.
+What it leaves to Python: nodes with hooks, what has been freed or changed, ops whose derivatives
+are not made here, and cotangents that are no arrays of floats.
+"""
+
+from __future__ import annotations
+
+from .derivatives import (
+    KNOWN,
+    PARTS,
+    drop,
+    pull,
+)
+from .layout import (
+    COUNT,
+    COUNTER,
+    DTYPE,
+    HOOKS,
+    ID,
+    INPUTS,
+    KEPT,
+    LIST_ITEMS,
+    NODE_BACKEND,
+    OP,
+    OUTPUTS,
+    PARENTS,
+)
+from .references import (
+    BUILTIN,
+    COLLECT,
+    EMPTY,
+    FLOAT32,
+    FLOAT64,
+    NDARRAY,
+    NODE,
+    NONE,
+    OWNER,
+    PULL,
+    SUMS,
+    TENSOR,
+    TRUE,
+    TUPLE,
+    ZERO,
+    array_of,
+    call_two,
+    item,
+    kind,
+    listed,
+    opened,
+    pack,
+    pack_two,
+    plan_of,
+    swap,
+    taken,
+)
+from .words import c
+
+ENTRIES = ("advance",)
+
+
+def unchanged(k: int, kept: int) -> int:
+    """Whether Tensors that a node has kept are as they were."""
+    if kind(kept) != item(k, TUPLE):
+        return 0
+    count = c.load(kept, COUNT)
+    i = 0
+    while i < count:
+        known = item(kept, i)
+        x = item(known, 0)
+        if kind(x) != item(k, TENSOR) or array_of(k, x) == 0:
+            return 0
+        if listed(c.load(x, COUNTER), 0) != item(known, 1):
+            return 0
+        i = i + 1
+    return 1
+
+
+def pull_of(k: int, node: int, g: int) -> int:
+    """The self of a node's derivative, where that is one of these and may be taken now; else 0."""
+    if kind(node) != item(k, NODE) or opened(k) != 0 or kind(g) != item(k, NDARRAY):
+        return 0
+    op = c.load(node, OP)
+    inputs = c.load(node, INPUTS)
+    dtype = c.load(g, DTYPE)
+    if dtype != item(k, FLOAT32) and dtype != item(k, FLOAT64):
+        return 0
+    if op == item(k, NONE) or c.load(node, HOOKS) != item(k, NONE):
+        return 0
+    if kind(inputs) != item(k, TUPLE) or unchanged(k, c.load(node, KEPT)) == 0:
+        return 0
+    found = c.PyObject_GetAttr(op, item(k, PULL))
+    if found == 0:
+        c.PyErr_Clear()
+        return 0
+    state = 0
+    if kind(found) == item(k, BUILTIN):
+        state = c.PyCFunction_GetSelf(found)
+    if state != 0 and (kind(state) != item(k, TUPLE) or c.load(state, COUNT) < PARTS + 1):
+        state = 0
+    if state != 0 and item(state, KNOWN) != k:
+        state = 0
+    if state != 0:
+        count = c.load(state, COUNT) - PARTS
+        if c.load(inputs, COUNT) != count or c.load(c.load(node, PARENTS), COUNT) != count:
+            state = 0
+    c.Py_IncRef(state)
+    c.Py_DecRef(found)
+    return state
+
+
+def collect(k: int, leaves: int, leaf: int, g: int) -> int:
+    """Add a cotangent to those of a leaf. 1, or 0 with an exception."""
+    number = c.load(leaf, ID)
+    held = c.PyDict_GetItemWithError(leaves, number)
+    if held == 0:
+        if c.PyErr_Occurred() != 0:
+            return 0
+        slots = c.PyList_New(1)
+        if slots == 0:
+            return 0
+        swap(c.load(slots, LIST_ITEMS), 0, taken(g))
+        entry = pack_two(taken(leaf), slots)
+        if entry == 0:
+            return 0
+        failed = c.PyDict_SetItem(leaves, number, entry)
+        c.Py_DecRef(entry)
+        return 1 + failed
+    slots = taken(item(held, 1))
+    earlier = taken(listed(slots, 0))
+    plan = plan_of(k, item(k, SUMS), g)
+    total = 0
+    if plan != 0 and kind(earlier) == item(k, NDARRAY):
+        same = c.load(earlier, DTYPE) == c.load(g, DTYPE)
+        if same and item(plan, OWNER) == c.load(leaf, NODE_BACKEND):
+            c.Py_IncRef(plan)
+            total = call_two(k, plan, earlier, g)
+            c.Py_DecRef(plan)
+            if total != 0:
+                swap(c.load(slots, LIST_ITEMS), 0, total)
+                total = 1
+            c.Py_DecRef(earlier)
+            c.Py_DecRef(slots)
+            return total
+    c.Py_DecRef(earlier)
+    c.Py_DecRef(slots)
+    given = c.room(5)
+    c.store(given, 0, leaves)
+    c.store(given, 8, number)
+    c.store(given, 16, leaf)
+    c.store(given, 24, item(k, ZERO))
+    c.store(given, 32, g)
+    done = c.PyObject_Vectorcall(item(k, COLLECT), given, 5, 0)
+    c.Py_DecRef(done)
+    if done == 0:
+        return 0
+    return 1
+
+
+def release(k: int, node: int) -> int:
+    """`Node.release`."""
+    swap(node, INPUTS, taken(item(k, NONE)))
+    swap(node, KEPT, taken(item(k, EMPTY)))
+    swap(node, OUTPUTS, taken(item(k, EMPTY)))
+    swap(node, PARENTS, taken(item(k, EMPTY)))
+    return 0
+
+
+def collect_leaves(k: int, leaves: int, pairs: int) -> int:
+    """Take the edges that lead to leaves out of two. 1, or 0 with an exception."""
+    i = 0
+    while i < 2:
+        edge = c.load(pairs, 16 * i)
+        if edge != 0 and c.load(item(edge, 0), OP) == item(k, NONE):
+            g = c.load(pairs, 16 * i + 8)
+            c.store(pairs, 16 * i, 0)
+            c.store(pairs, 16 * i + 8, 0)
+            good = collect(k, leaves, item(edge, 0), g)
+            c.Py_DecRef(edge)
+            c.Py_DecRef(g)
+            if good == 0:
+                return 0
+        i = i + 1
+    return 1
+
+
+def rest(k: int, pairs: int) -> int:
+    """A tuple of the edges that are left, each with its cotangent; both are taken over."""
+    first = c.load(pairs, 0)
+    second = c.load(pairs, 16)
+    if first == 0 and second == 0:
+        return taken(item(k, EMPTY))
+    if second == 0:
+        return pack(pack_two(first, c.load(pairs, 8)))
+    if first == 0:
+        return pack(pack_two(second, c.load(pairs, 24)))
+    left = pack_two(first, c.load(pairs, 8))
+    return pack_two(left, pack_two(second, c.load(pairs, 24)))
+
+
+def only(k: int, pairs: int) -> int:
+    """Where the one edge is that is left, if it leads to a node of one output; else -1."""
+    place = -1
+    if c.load(pairs, 16) == 0:
+        place = 0
+    elif c.load(pairs, 0) == 0:
+        place = 16
+    if place >= 0:
+        edge = c.load(pairs, place)
+        if edge == 0 or item(edge, 1) != item(k, ZERO):
+            return -1
+        outputs = c.load(item(edge, 0), OUTPUTS)
+        if kind(outputs) != item(k, TUPLE) or c.load(outputs, COUNT) > 1:
+            return -1
+    return place
+
+
+def advance(state: int, given: int, count: int, names: int) -> int:
+    """Of a node, the cotangent of its output, the leaves, whether the graph stays, and whether no
+    other node waits: pairs of edges and cotangents that are left; None where nothing was done.
+    """
+    k = item(state, KNOWN)
+    node = taken(c.load(given, 0))
+    g = taken(c.load(given, 8))
+    leaves = c.load(given, 16)
+    keep = c.load(given, 24) == item(k, TRUE)
+    alone = c.load(given, 32) == item(k, TRUE)
+    edge = 0
+    pairs = c.room(4)
+    c.store(pairs, 0, 0)
+    c.store(pairs, 8, 0)
+    c.store(pairs, 16, 0)
+    c.store(pairs, 24, 0)
+    while 1:
+        found = pull_of(k, node, g)
+        if found == 0:
+            c.Py_DecRef(node)
+            if edge != 0:
+                return pack(pack_two(edge, g))
+            c.Py_DecRef(g)
+            return taken(item(k, NONE))
+        good = pull(k, found, node, g, pairs)
+        c.Py_DecRef(found)
+        if good and keep == 0:
+            release(k, node)
+        c.Py_DecRef(node)
+        c.Py_DecRef(g)
+        c.Py_DecRef(edge)
+        if good:
+            good = collect_leaves(k, leaves, pairs)
+        if good == 0:
+            drop(pairs)
+            return 0
+        place = only(k, pairs)
+        if place < 0 or alone == 0:
+            return rest(k, pairs)
+        edge = c.load(pairs, place)
+        g = c.load(pairs, place + 8)
+        c.store(pairs, place, 0)
+        c.store(pairs, place + 8, 0)
+        node = taken(item(edge, 0))
+    return 0
