@@ -266,10 +266,9 @@ def call_two(k: int, plan: int, x: int, y: int) -> int:
     c.store(given, 0, x)
     c.store(given, 8, y)
     which = listed(item(plan, WITHIN), 1)
+    within = small(k, which, x) * small(k, which, y)
     if which == item(k, TRUE):
         within = alike(k, x, y)
-    else:
-        within = small(k, which, x) * small(k, which, y)
     return called(k, plan, given, 2, within)
 
 
