@@ -112,7 +112,16 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
         y = quiet.call(ufunc, x, z)
         return y if isinstance(y, _ndarray) else np.asarray(y, dtype)
 
+    def chosen(c: Any, x: Any, z: Any) -> Array:
+        alike = isinstance(x, _ndarray) and isinstance(z, _ndarray) and isinstance(c, _ndarray)
+        if not alike or c.size > FEW or not c.shape == x.shape == z.shape:
+            return by_loop(c, x, z)
+        # Values that only move give no warnings.
+        return np.where(c, x, z) if x.dtype is z.dtype is dtype else by_loop(c, x, z)
+
     found = one if count == 1 else two if count == 2 else by_loop
+    if numpys is np.where:
+        found = chosen
     WITHIN[found] = within
     return found
 

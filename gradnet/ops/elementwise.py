@@ -302,4 +302,10 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
         return op("maximum")(x, min)
     if min is None:
         return op("minimum")(x, max)
-    return _CLIP(x, min, max)
+    if isinstance(x, Tensor) and type(min) in SIMPLE and type(max) in SIMPLE:
+        array, backend = x.array, x.backend
+        dtype = array.dtype
+        if dtype in _CLIP.ways and x.node is None and not modes.open_modes:
+            run = _CLIP.ways.of(backend, dtype)
+            return fresh(run(array, float(min), float(max)), backend)
+    return _CLIP.direct(x, min, max)
