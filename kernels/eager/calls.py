@@ -61,10 +61,9 @@ def recording(k: int) -> int:
     found = c.PyObject_GetAttr(item(k, MODE), item(k, RECORDING))
     if found == 0:
         return -1
-    c.Py_DecRef(found)  # True and False stay
-    if found == item(k, TRUE):
-        return 1
-    return 0
+    on = c.PyObject_IsTrue(found)
+    c.Py_DecRef(found)
+    return on
 
 
 def version_of(k: int, state: int, x: int) -> int:

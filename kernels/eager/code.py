@@ -27,7 +27,8 @@ class Code:
 
     def possible(self) -> bool:
         """Whether this interpreter has all that the code calls, and objects where it looks."""
-        have = [hasattr(ctypes.pythonapi, name) for name in words.FUNCTIONS]
+        names = ("PyInstanceMethod_New", *words.FUNCTIONS)
+        have = [hasattr(ctypes.pythonapi, name) for name in names]
         return bool(self._places) and all(have)
 
     def there(self) -> bool:

@@ -38,7 +38,10 @@ _WORD = (
     *("PyLong_AsSsize_t", "PyThreadState_Get", "PyErr_Occurred"),
     *("PyCFunction_GetFunction", "PyCFunction_GetSelf"),
 )
-_INT = ("PyContext_Enter", "PyContext_Exit", "PyErr_ExceptionMatches", "PyDict_SetItem")
+_INT = (
+    *("PyContext_Enter", "PyContext_Exit", "PyErr_ExceptionMatches", "PyDict_SetItem"),
+    "PyObject_IsTrue",
+)
 _NOTHING = ("Py_IncRef", "Py_DecRef", "PyErr_Clear")
 FUNCTIONS = (*_WORD, *_INT, *_NOTHING)
 

@@ -192,6 +192,13 @@ def test_graphs_are_kept_freed_and_refused_as_in_python(quick: None) -> None:
         x.grad = None
         with pytest.raises(GraphError, match="was freed by an earlier backward"):
             y.backward()
+    y = gn.sum(gn.exp(x) * x)
+    yes: Any = 1  # what is true, if not True itself
+    y.backward(retain_graph=yes)
+    y.backward(create_graph=yes)
+    assert x.grad is not None
+    assert x.grad.requires_grad
+    x.grad = None
     z = gn.exp(x)
     y = gn.sum(z * z)
     with gn.no_grad():
