@@ -195,6 +195,7 @@ GOLDEN: dict[str, tuple[tuple[int, ...], int, int, int]] = {
     "tabular": ((14, 64, 64, 2), 256, 23, 11),
     "mnist": ((784, 128, 10), 128, 17, 8),
     "mnist3": ((784, 512, 512, 10), 128, 23, 11),
+    "mnist3, bfloat16": ((784, 512, 512, 10), 128, 32, 19),
     "big": ((784, 1024, 1024, 10), 256, 23, 11),
     "wide": ((2048, 2048, 2048, 10), 1024, 26, 11),
     "lecture": ((1000, 100, 10), 64, 14, 13),
@@ -215,6 +216,7 @@ def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             activation="sigmoid" if lecture else "relu",
             output="linear" if lecture else "softmax",
             bias=not lecture,
+            precision=name.partition(", ")[2] or None,
         )
         x = gn.zeros((rows, sizes[0]))
         y = gn.zeros((rows, sizes[-1])) if lecture else gn.zeros((rows,), dtype=gn.int64)
