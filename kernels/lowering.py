@@ -190,7 +190,10 @@ class _Lowering:
         self.parsed = parsed
 
     def call(self, name: str, values: Sequence[Value]) -> list[Value]:
-        """The results of a function of the text."""
+        """The results of a function of the text, or of what stands for it."""
+        own = _FORMULAS.get((name, self.target.bits))
+        if own is not None:
+            return [lowered(self.target, own, [self.target.as_float(value) for value in values])]
         definition = self.parsed[name]
         local = {a.arg: v for a, v in zip(definition.args.args, values, strict=True)}
         for statement in definition.body:
@@ -234,10 +237,10 @@ class _Lowering:
             # No literal is NaN: one comparison does for both of the formula's, one instruction.
             beyond = self.target.builder.fcmp_unordered(_BOUNDS[name], *values)
             return self.select(beyond, *values)
-        formula = _FORMULAS.get((name, self.target.bits))
-        if formula is None and name in self.parsed:
+        if name in self.parsed:
             return self.call(name, values)[0]
         values = [self.target.as_float(value) for value in values]
+        formula = _FORMULAS.get((name, self.target.bits))
         if formula is None:
             return self.target.primitive(name, values)
         return lowered(self.target, formula, values)

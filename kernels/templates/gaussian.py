@@ -18,31 +18,32 @@ abs: Any = formulas.abs
 where: Any = formulas.where
 
 
+def excess(c: Any, rest: Any) -> Any:
+    """exp(c + rest) / 2**k - 1, k the whole number next to c / log(2); a small rest."""
+    k = nearest(c * 1.4426950408889634)
+    return small_expm1_32(reduced_32(c, k) + rest)
+
+
+def scaled(y: Any, c: Any) -> Any:
+    """2**k y for c from -104 to 0, in two factors: 2**k may be smaller than normal numbers are."""
+    return y * power_of_two(nearest(c * 1.4426950408889634) + 64.0) * 5.421010862427522e-20
+
+
+def grown(m: Any, d: Any, s: Any) -> Any:
+    """m (1 + d) (1 + s) for a small d, rounded once."""
+    return fma(m, s + fma(d, s, d), m)
+
+
 def powered(m: Any, d: Any, c: Any, rest: Any) -> Any:
-    """m (1 + d) exp(c + rest) for small d and rest: rounded once but for m and below 1e-38."""
+    """m (1 + d) exp(c + rest) for small d and rest, and c up to 0."""
     # What becomes 0 must not do so by underflow, which takes a hundred times as long.
     b = where(c < -104.0, 0.0, c)
-    k = nearest(b * 1.4426950408889634)
-    s = small_expm1_32(reduced_32(b, k) + rest)
-    y = fma(m, s + fma(d, s, d), m)
-    h = nearest(k * 0.5)
-    return where(c < -104.0, 0.0, y * power_of_two(h) * power_of_two(k - h))
+    return where(c < -104.0, 0.0, scaled(grown(m, d, excess(b, rest)), b))
 
 
-def gaussian_tail_32(
-    a: Any, rate: Any, slope: Any, slope_rest: Any, centre: Any, shift: Any
-) -> Any:
-    """exp(shift - x**2) times exp(x**2) erfc(x), x = a sqrt(rate) from 0 on.
-
-    The second factor is t P(t - 5/16) with t = 2 / (2 + x).
-    """
-    c = 0.5 * centre
-    w = a + c
-    t = c / w
-    # What w and t lost by rounding, relative to t.
-    back = w - a
-    lost = (a - (w - back)) + (c - back)
-    d = fma(-t, w, c) - t * lost
+def tail_ratio(a: Any, c: Any) -> Any:
+    """exp(x**2) erfc(x) for x = 2a / c from 0 on: t P(t - 5/16) with t = 2 / (2 + x)."""
+    t = c / (a + c)
     u = t - 0.3125
     p = fma(u, 0.035954572299, -0.0797881088088)
     p = fma(u, p, 0.00190708139205)
@@ -54,9 +55,58 @@ def gaussian_tail_32(
     p = fma(u, p, 0.448960123537)
     p = fma(u, p, 0.496711395209)
     p = fma(u, p, 0.400453299028)
-    square = a * a
+    return t * p
+
+
+def tail_lost(a: Any, c: Any) -> Any:
+    """What tail_ratio lost by rounding t, relative to its result."""
+    w = a + c
+    t = c / w
+    back = w - a
+    lost = (a - (w - back)) + (c - back)
     # The product t P changes 1.2 to 2 times as much as t does.
-    return powered(t * p, d * (1.5 / c), shift - rate * square, -rate * fma(a, a, -square))
+    return fma(-t, lost, fma(-t, w, c)) * (1.5 / c)
+
+
+def gaussian_tail_32(
+    a: Any, rate: Any, slope: Any, slope_rest: Any, centre: Any, shift: Any
+) -> Any:
+    """exp(shift - rate a**2) times the ratio of the tail, centre = 4 / sqrt(rate)."""
+    c = 0.5 * centre
+    square = a * a
+    rest = -rate * fma(a, a, -square)
+    return powered(tail_ratio(a, c), tail_lost(a, c), shift - rate * square, rest)
+
+
+# Twice the square root of 2; and where gelu is 0 before x ends, and so is its slope's tail.
+WIDTH = 2.8284271247461903
+END = 14.4
+
+
+def gelu_32(x: Any) -> Any:
+    """x times the normal distribution function at x, by one tail for both signs of x."""
+    a = abs(x)
+    far = a > END
+    square = a * a
+    c = where(far, 0.0, -0.5 * square)
+    half = 0.5 * x * tail_ratio(a, WIDTH)
+    y = grown(half, tail_lost(a, WIDTH), excess(c, -0.5 * fma(a, a, -square)))
+    product = where(far, 0.0, scaled(y, c))
+    return where(x < 0.0, product, x - product)
+
+
+def gelu_dx_32(x: Any) -> Any:
+    """The normal distribution function at x, and x times its density."""
+    a = abs(x)
+    far = a > END
+    square = a * a
+    c = where(far, 0.0, -0.5 * square)
+    s = excess(c, -0.5 * fma(a, a, -square))
+    y = grown(0.5 * tail_ratio(a, WIDTH), tail_lost(a, WIDTH), s)
+    density = 0.3989422804014327 * x
+    tail = where(far, 0.0, scaled(y, c))
+    slope = where(far, 0.0, scaled(fma(density, s, density), c))
+    return where(x < 0.0, tail, 1.0 - tail) + slope
 
 
 def erf_near_zero_32(x: Any) -> Any:
@@ -78,6 +128,8 @@ def exp_minus_square_32(x: Any) -> Any:
 
 # What stands for a formula of the catalogue in loops of so many bits.
 FORMULAS = {
+    ("gelu", 32): gelu_32,
+    ("gelu_dx", 32): gelu_dx_32,
     ("gaussian_tail", 32): gaussian_tail_32,
     ("erf_near_zero", 32): erf_near_zero_32,
     ("exp_minus_square", 32): exp_minus_square_32,

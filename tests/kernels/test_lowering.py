@@ -121,6 +121,18 @@ def test_float32_parts_of_the_error_function(name: str) -> None:
     assert error.max() <= OWN[name]
 
 
+def test_float32_derivative_of_gelu() -> None:
+    """To units in the last place of 1: it crosses 0."""
+    x = np.concatenate([sweep("gelu", np.dtype(np.float32)), np.linspace(-15, 15, 60_001)])
+    x = x.astype(np.float32)
+    with np.errstate(all="ignore"):
+        names = UFUNCS | {"where": np.where}
+        exact = binding.bind(formulas.gelu_dx, names)(x.astype(np.float64))
+        found = compiled(formulas.gelu_dx, 32)(x)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
+    assert np.nanmax(np.abs(found - exact)) <= 1.4 * np.spacing(np.float32(1))
+
+
 def erf_near_zero(x: Any) -> Any:
     return x + x
 
