@@ -22,8 +22,8 @@ _KINDS = frozenset(("sum", *_JOIN))
 
 # A row of so many elements is summed in blocks, whatever the number of threads.
 _LONG_ROW = 1 << 19
-
-
+# Pieces that the extreme of such a row is taken of.
+_PIECES = 16
 # Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
 _FEW = 1 << 12
 
@@ -32,8 +32,10 @@ _FEW = 1 << 12
 def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
     if kind == "joined":
         build = replayed.joined(bits)
+    elif kind == "columns":
+        build = reductions.columns(bits) if wide else reductions.whole_columns(bits)
     else:
-        build = reductions.columns(bits) if kind == "columns" else reductions.rows(bits, kind, wide)
+        build = reductions.rows(bits, kind, wide)
     return compiler.entry(compiler.compiled(*build))
 
 
@@ -41,9 +43,12 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
     n, m = table.shape
     if n == 1 and m >= _LONG_ROW and kind != "sum":
-        return quiet.call(_JOIN[kind].reduce, table, axis=1)
+        # A table of pieces, which threads can share.
+        whole = m // _PIECES * _PIECES
+        found = of_rows(kind, table[0, :whole].reshape(_PIECES, -1), bits)
+        return quiet.call(_JOIN[kind].reduce, [*found, *table[0, whole:]], keepdims=True)
     if n == 1 and m >= _LONG_ROW:
-        # So that threads can share it, it becomes a table of blocks.
+        # It becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
         blocks = of_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
         if whole < m:
@@ -121,6 +126,12 @@ class Reductions(NumpyBackend):
                 y = np.empty(shape, dtype)
                 _kernel(bits, "columns")(x.reshape(outer, count, inner), y.reshape(outer, 1, inner))
                 return y
+        if out is None and kind == "sum" and outer == 1 < inner and x.size < 8 * threads.SHARE:
+            # So few that `of_columns` would not share them.
+            blocks = -(-count // reductions.ROWS)
+            y, sums = np.empty(shape, dtype), np.empty((blocks, inner), dtype)
+            _kernel(bits, "columns", False)(x.reshape(count, inner), sums, y.ravel())
+            return y
         if inner == 1:
             result = of_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":

@@ -40,13 +40,14 @@ def kernel(x, y):
     )
 
 
+def _summed(bits: int) -> str:
+    """The definition of `summed(x, sums, first, count, into, m)`: a row of sums from rows of x."""
+    return f"wide = True\nfrom gradnet.kernels.templates.column_sums import sums_{bits} as summed\n"
+
+
 def columns(bits: int) -> Text:
     """`sums[a, b] = x[a, block b].sum(0)` for each block of rows, which are added one by one."""
     text = f"""
-wide = True
-from gradnet.kernels.templates.column_sums import sums_{bits} as summed
-
-
 def kernel(x, sums):
     for a in range(sums.shape[0]):
         for b in range(sums.shape[1]):
@@ -54,4 +55,20 @@ def kernel(x, sums):
             count = left if left < {ROWS} else {ROWS}
             summed(x, sums, a * x.shape[1] + b * {ROWS}, count, a * sums.shape[1] + b, x.shape[2])
 """
-    return head(bits) + text, "In(3), Out(3)"
+    return head(bits) + _summed(bits) + text, "In(3), Out(3)"
+
+
+def whole_columns(bits: int) -> Text:
+    """`y = x.sum(0)`, by way of the sums of blocks of rows, which are added in float64."""
+    text = f"""
+def kernel(x, sums, y):
+    for b in range(sums.shape[0]):
+        left = x.shape[0] - b * {ROWS}
+        summed(x, sums, b * {ROWS}, left if left < {ROWS} else {ROWS}, b, x.shape[1])
+    for j in range(y.size):
+        v = 0.0
+        for b in range(sums.shape[0]):
+            v += sums[b, j]
+        y[j] = T(v)
+"""
+    return head(bits) + _summed(bits) + text, "In(2), Out(2), Out(1)"

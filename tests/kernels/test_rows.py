@@ -50,3 +50,19 @@ def test_columns_are_added_row_by_row(rows: int, dtype: Any) -> None:
             expected += x[:, i]
         found = NUMBA.reduce("sum", x, (1,), False, dtype=x.dtype)
         np.testing.assert_array_equal(found, expected, err_msg=str(k))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [129, 256, 700])
+def test_blocks_of_rows_are_added_in_float64(rows: int, dtype: Any) -> None:
+    x = np.random.default_rng(rows).standard_normal((rows, 37)).astype(dtype)
+    expected = np.zeros(37)
+    for start in range(0, rows, reductions.ROWS):
+        block = np.zeros(37, dtype)
+        for row in x[start : start + reductions.ROWS]:
+            block += row
+        expected += block
+    for keepdims in (False, True):
+        found = NUMBA.reduce("sum", x, (0,), keepdims, dtype=x.dtype)
+        assert found.shape == ((1, 37) if keepdims else (37,))
+        np.testing.assert_array_equal(found.ravel(), expected.astype(dtype))
