@@ -9,6 +9,7 @@ import pytest
 from op_samples import SAMPLES, declared_ops, differentiable_rows, row_operands
 
 import gradnet as gn
+from gradnet import formulas
 from gradnet.backends import Backend
 from gradnet.errors import CaptureError
 from gradnet.formulas.rows import arguments
@@ -67,3 +68,14 @@ def test_rows_and_their_gradients(name: str, backend: Backend) -> None:
     expected = run(*xs)
     for _ in range(2):
         same(captured(*xs), expected, 2e-6)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sinh", "log10"])
+def test_a_function_keeps_its_bound_where_it_is_recorded(name: str, backend: Backend) -> None:
+    function = getattr(gn, name)
+    x = gn.asarray(np.linspace(0.01, 15, 500, dtype=np.float32))
+    captured = gn.capture(lambda x: function(x))
+    expected = function(x).numpy()
+    for _ in range(2):
+        apart = np.abs(captured(x).numpy() - expected) / np.spacing(np.abs(expected))
+        assert apart.max() <= 2 * formulas.row(name).ulp
