@@ -19,6 +19,7 @@ from gradnet.protocol import Array as Array
 from gradnet.protocol import Backend as Backend
 from gradnet.protocol import Formula as Formula
 from gradnet.protocol import Index as Index
+from gradnet.protocol import Layer as Layer
 from gradnet.protocol import Replay as Replay
 from gradnet.protocol import Scalar as Scalar
 from gradnet.protocol import Shape as Shape

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradnet import binding, blas, philox
 from gradnet.array_functions import round_to_tf32
-from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
+from gradnet.backends import Array, Backend, Formula, Index, Layer, Replay, Scalar, Shape
 from gradnet.dtypes import DType, compute_dtype, float32, is_floating, is_half
 from gradnet.numpy_calls import (
     bound,
@@ -24,6 +24,7 @@ from gradnet.numpy_calls import (
     filled,
     multiplied,
     order_of_distinct,
+    partial_sums,
     quiet,
     quietly,
     softmax_parts,
@@ -43,10 +44,6 @@ _REDUCERS: dict[str, np.ufunc] = {
 }
 
 _ADDING = frozenset(("sum", "prod"))
-
-# Rows summed one after the other before their sums are added: bounds the rounding error of a sum
-# over a leading axis, which NumPy adds row by row, as its pairwise sum does for the last axis.
-_BLOCK = 128
 
 _BOOL = np.dtype(np.bool_)
 
@@ -158,7 +155,7 @@ class NumpyBackend:
                 return np.asarray(result)
             return filled(result, np.shape(result), dtype, out)
         if kind == "sum" and is_floating(dtype):
-            x = quiet.call(_partial_sums, x, axes, accumulated)
+            x = quiet.call(partial_sums, x, axes, accumulated)
         result = quiet.call(ufunc.reduce, x, axis=axes, dtype=accumulated, keepdims=keepdims)
         return filled(result, np.shape(result), dtype, out)
 
@@ -333,6 +330,9 @@ class NumpyBackend:
         for target, value in zip((arrays[0], *arrays[2:]), new, strict=True):
             np.copyto(target, value, casting="same_kind")
 
+    def perceptron(self, x: Array, layers: Sequence[Layer], dtype: DType) -> Array | None:
+        return None
+
     def finite(self, x: Array, numbers: Array) -> tuple[Array, Array]:
         with np.errstate(all="ignore"):
             return np.isfinite(x * (1 / numbers[0])).all(keepdims=True), numbers.copy()
@@ -384,22 +384,6 @@ class NumpyBackend:
 
     def compile(self, program: Program) -> Replay | None:
         return None
-
-
-def _partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:
-    """`x` with long summed axes other than the last folded into blocks, each block summed."""
-    for axis in axes:
-        count = x.shape[axis]
-        if axis != x.ndim - 1 and count > 2 * _BLOCK:
-            whole = count // _BLOCK * _BLOCK
-            head = x[(slice(None),) * axis + (slice(0, whole),)]
-            blocks = head.reshape(
-                *x.shape[:axis], whole // _BLOCK, _BLOCK, *x.shape[axis + 1 :]
-            ).sum(axis=axis + 1, dtype=dtype)
-            rest = x[(slice(None),) * axis + (slice(whole, None),)]
-            tail = rest.sum(axis=axis, keepdims=True, dtype=dtype)
-            x = _partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,), dtype)
-    return x
 
 
 BACKEND: Backend = NumpyBackend()

@@ -266,3 +266,24 @@ def softmax_parts(x: Array) -> tuple[Array, Array, Array]:
         shifted = np.where((x == highest) & (highest > 0), x.dtype.type(0), x - highest)
         exponentials = np.exp(shifted)
         return shifted, exponentials, exponentials.sum(axis=1, keepdims=True)
+
+
+# Rows summed one after the other before their sums are added: bounds the rounding error of a sum
+# over a leading axis, which NumPy adds row by row, as its pairwise sum does for the last axis.
+_BLOCK = 128
+
+
+def partial_sums(x: Array, axes: tuple[int, ...], dtype: DType) -> Array:
+    """`x` with long summed axes other than the last folded into blocks, each block summed."""
+    for axis in axes:
+        count = x.shape[axis]
+        if axis != x.ndim - 1 and count > 2 * _BLOCK:
+            whole = count // _BLOCK * _BLOCK
+            head = x[(slice(None),) * axis + (slice(0, whole),)]
+            blocks = head.reshape(
+                *x.shape[:axis], whole // _BLOCK, _BLOCK, *x.shape[axis + 1 :]
+            ).sum(axis=axis + 1, dtype=dtype)
+            rest = x[(slice(None),) * axis + (slice(whole, None),)]
+            tail = rest.sum(axis=axis, keepdims=True, dtype=dtype)
+            x = partial_sums(np.concatenate([blocks, tail], axis=axis), (axis,), dtype)
+    return x

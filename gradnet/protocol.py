@@ -17,6 +17,8 @@ Scalar = bool | int | float | complex
 Shape = tuple[int, ...]
 Index = tuple[Any, ...]
 Formula = Callable[..., Any]
+# A linear layer: weights (k, m), bias (m,), and its activation with the parameters of that.
+Layer = tuple[Array, Array, Formula | None, tuple[Scalar, ...]]
 
 
 @runtime_checkable
@@ -237,6 +239,13 @@ class Backend(Protocol):
         """An optimizer's update of flat buffers `(p, g, *state)`, in place and in one pass.
 
         `formula(p, g, *state, *scalars)` returns the new `(p, *state)`; `g` is not changed.
+        """
+
+    def perceptron(self, x: Array, layers: Sequence[Layer], dtype: DType) -> Array | None:
+        """The output of layers one after the other for x (n, k), or None, to compute it by layers.
+
+        It is computed here where that is faster. Factors of products are rounded to `dtype`, of 16
+        bits; all else is float32. Nothing is kept for a gradient.
         """
 
     def finite(self, x: Array, numbers: Array) -> tuple[Array, Array]:

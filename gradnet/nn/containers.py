@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from gradnet import ops
+from gradnet import ops, precision
 from gradnet.errors import ShapeError
 from gradnet.nn.activations import Activation
-from gradnet.nn.layers import Linear
+from gradnet.nn.layers import Dropout, Linear
 from gradnet.nn.module import Module, register
 from gradnet.tensor import Tensor
 
@@ -36,6 +36,10 @@ class Sequential(Module):
     def forward(self, x: Any) -> Any:
         """Through all modules in order."""
         layers = tuple(self)
+        if precision.current() is not None:
+            whole = ops.linear_stack(x, lambda: _linear(layers))
+            if whole is not None:
+                return whole
         i, count = 0, len(layers)
         while i < count:
             layer = layers[i]
@@ -82,6 +86,25 @@ def _fuses(layer: Module, following: Module) -> bool:
         and not layer._hooks
         and not following._hooks
     )
+
+
+def _linear(layers: Sequence[Module]) -> list[Any] | None:
+    """Modules as `ops.linear_stack` takes them, if they are plain layers that nobody watches."""
+    found: list[Any] = []
+    i = 0
+    while i < len(layers):
+        layer: Any = layers[i]
+        if i + 1 < len(layers) and _fuses(layer, layers[i + 1]):
+            act: Any = layers[i + 1]
+            found.append((layer.weight, layer.bias, act.name, act.operands))
+            i += 1
+        elif type(layer) is Linear and not layer._hooks:
+            found.append((layer.weight, layer.bias, layer.activation, layer.operands))
+        elif type(layer) is not Dropout or layer.training or layer._hooks:
+            return None
+        i += 1
+    own = any(layer.product_precision is not None for layer in layers)
+    return None if own or any(bias is None for _, bias, *_ in found) else found
 
 
 @register

@@ -32,6 +32,7 @@ from gradnet.ops.creation import (
     zeros_like,
 )
 from gradnet.ops.fused import linear
+from gradnet.ops.stacked import linear_stack
 from gradnet.ops.probabilities import log_softmax, softmax, softmax_cross_entropy
 from gradnet.ops.elementwise import clip
 from gradnet.ops.complex import conj, imag, real

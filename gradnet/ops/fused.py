@@ -303,7 +303,7 @@ def linear(
     act = None if activation is None else op(activation)
     if act is not None and act.row.name == "identity":
         act = None
-    rest = () if act is None else _scalars(act, operands)
+    rest = () if act is None else scalars_of(act, operands)
     if act is not None and (not _fusible(act) or any(isinstance(s, Tensor) for s in rest)):
         y = act(LINEAR(x, *tensors[1:], activation=None, scalars=(), **rounded)[0], *rest)
     else:
@@ -316,7 +316,7 @@ def _rounded(rounding: Rounding | None) -> dict[str, Any]:
     return {} if rounding is None else {"rounding": rounding}
 
 
-def _scalars(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ...]:
+def scalars_of(activation: Elementwise, operands: dict[str, Any]) -> tuple[Any, ...]:
     """The operands of an activation after the first, by name or default."""
     names = activation.names[1:]
     if not names and not operands:
