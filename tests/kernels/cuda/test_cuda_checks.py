@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.compare import FLOATS, I64, NUMPY
+from fakes.compare import F32, FLOATS, I64, NUMPY
 from fakes.lockstep import use_blocks
 from fakes.steps import ROWS, batch, cupy, replay_of, training
 from gradnet.kernels import cuda_cluster
@@ -96,8 +96,10 @@ def test_what_is_right_raises_nothing(backend: CudaBackend) -> None:
         assert all(math.isfinite(x.item()) for x in losses[:-1])
 
 
-@pytest.mark.parametrize("n", [1, 31, 32, 129, BLOCKS * 32 * 4 + 7])
-@pytest.mark.parametrize("dtype", [*FLOATS, I64, np.dtype(np.uint8)], ids=str)
+PLACES = [(n, dtype) for n in (1, 33, 129) for dtype in (*FLOATS, I64, np.dtype(np.uint8))]
+
+
+@pytest.mark.parametrize(("n", "dtype"), [*PLACES, (BLOCKS * 32 * 4 + 7, F32)], ids=str)
 def test_the_place_and_the_value(n: int, dtype: Any, cuda: CudaBackend) -> None:
     def error(i: int, value: Any) -> DataError:
         return DataError(f"{i}: {value!r}")
