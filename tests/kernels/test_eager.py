@@ -6,17 +6,17 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from eager_ops import BUILTIN, FAILURES, as_before, chain, leaf
 
 import gradnet as gn
 from gradnet import backends, graph
-from gradnet.errors import GraphError, ShapeError
+from gradnet.errors import GraphError
 from gradnet.ops import direct
 from gradnet.ops import quick as eager
 from gradnet.ops.elementwise import Elementwise
@@ -30,30 +30,20 @@ backends.get("numba")
 if eager._code() is None:
     pytest.skip("this interpreter has its objects otherwise", allow_module_level=True)
 
-BUILTIN = type(len)
-FAILURES = (GraphError, ShapeError, TypeError, ValueError, OverflowError)
 ONE = ("exp", "log", "tanh", "sin", "sqrt", "negative", "square", "sigmoid", "floor", "relu", "abs")
 TWO = ("add", "subtract", "multiply", "divide", "maximum", "pow", "less", "equal", "hypot")
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Ops on the CPU backend with loops, left in Python or in machine code as they were."""
-    quick = isinstance(gn.add.direct, BUILTIN)
-    with backends.use("numba"):
+    with as_before():
         yield
-    (eager.install if quick else eager.remove)()
 
 
 @pytest.fixture
 def quick(_as_before: None) -> None:
     """Ops in machine code, which knows how they run on floats."""
     assert eager.install()
-
-
-def leaf(*shape: int, dtype: Any = np.float32) -> Tensor:
-    values = np.random.default_rng(0).uniform(0.2, 0.9, shape)
-    return gn.asarray(values.astype(dtype), requires_grad=True)
 
 
 def both_ways(f: Callable[[], Any]) -> tuple[Any, Any]:
@@ -155,13 +145,6 @@ def test_errors_are_those_of_python() -> None:
             a.__mul__(*[1] * count)
         with pytest.raises(TypeError):
             a.__radd__(*[1] * count)
-
-
-def chain(x: Tensor, w: Tensor) -> Tensor:
-    y = x
-    for _ in range(5):
-        y = gn.sin(gn.tanh(y) * w + x)
-    return gn.sum(y)
 
 
 def test_walks_give_the_gradients_of_python() -> None:
@@ -286,100 +269,6 @@ def test_other_tensors_go_to_python(quick: None) -> None:
     del bare.counter
     with pytest.raises(AttributeError, match="counter"):
         gn.exp(gn.asarray([1.0], requires_grad=True) * bare)
-
-
-def counts(*objects: Any) -> list[int]:
-    return [sys.getrefcount(x) for x in objects]
-
-
-def test_nothing_is_held_or_let_go_that_should_not(quick: None) -> None:
-    x, w, other, freed = leaf(5), leaf(5).detach(), leaf(3), gn.exp(leaf(2))
-    gn.sum(freed).backward()
-    changed = gn.exp(x)
-    late = gn.sum(changed * changed)
-    changed.detach().assign_(1.0)
-    hook, row, table, one = leaf(5), leaf(1), leaf(2, 5), leaf()
-    hook.register_hook(lambda g: None)
-
-    def turn() -> None:
-        chain(x, w).backward()
-        y = gn.sum(gn.exp(x) * x)
-        y.backward(retain_graph=True)
-        y.backward()
-        gn.sum(gn.tanh(x * hook) / (x + 2)).backward()
-        gn.sum(x * table + row - 0.5 * x).backward()
-        x.grad = hook.grad = row.grad = table.grad = None
-        _ = (x < w, -x, 2**w, gn.exp(w), x * one, gn.exp(one))
-        for failing in (
-            *(lambda: x * other, lambda: x * 10**400, lambda: gn.exp(x, x)),
-            *(late.backward, lambda: freed.backward(gn.ones(2))),
-        ):
-            with pytest.raises((GraphError, ShapeError, TypeError, ValueError, OverflowError)):
-                failing()
-
-    objects = (
-        *(x, w, x.array, w.array, x.backend, x.node, x.counter, None, True, 0, (), graph.UNSAVED),
-        *(gn.float32, gn.add, gn.exp, np.exp, np.add, Tensor, graph.Node, graph.Spec, np.ndarray),
-        *(gn.add.direct, gn.exp.direct, gn.add.pull, *eager._known()),
-    )
-    for _ in range(80):  # loops become ufuncs when they have been called often
-        turn()
-    gc.collect()
-    before, blocks = counts(*objects), sys.getallocatedblocks()
-    for _ in range(120):
-        turn()
-    gc.collect()
-    grown = [b - a for a, b in zip(before, counts(*objects), strict=True)]
-    assert not [x for x, n in zip(objects, grown, strict=True) if abs(n) >= 20]
-    # What one run leaves, such as a free list, does not grow with every turn.
-    assert sys.getallocatedblocks() - blocks < 120
-
-
-def test_graphs_end_with_their_tensors(quick: None) -> None:
-    x = leaf(3)
-    for _ in range(3):
-        y = gn.exp(gn.sin(x) * x)
-        assert y.node is not None
-        ended = weakref.ref(y.node[0])
-        earlier = weakref.ref(y.node[0].parents[0][0])  # type: ignore[index]
-        del y
-        assert ended() is None
-        assert earlier() is None
-        tensor = weakref.ref(gn.exp(x))
-        assert tensor() is None
-
-
-def test_a_cycle_through_a_graph_is_collected(quick: None) -> None:
-    for _ in range(3):
-        y = gn.exp(leaf(3))
-        assert y.node is not None
-        y.node[0].parameters = {"y": y}
-        ended = weakref.ref(y)
-        del y
-        gc.collect()
-        assert ended() is None
-
-
-def test_threads_compute_at_once(quick: None) -> None:
-    small, large = leaf(6), leaf(200_000)
-    expected = [chain(x, x).item() for x in (small, large)]
-    wrong: list[Any] = []
-
-    def compute(number: int) -> None:
-        for turn in range(8):
-            which = (number + turn) % 2
-            x = (small, large)[which].detach().requires_grad_()
-            y = chain(x, x)
-            y.backward()
-            if y.item() != expected[which] or x.grad is None:
-                wrong.append((number, turn))
-
-    threads = [threading.Thread(target=compute, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
 
 
 def test_ops_made_later_are_machine_code_and_end(quick: None) -> None:
