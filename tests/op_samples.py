@@ -102,6 +102,7 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((normal(1),), {"shape": ()}),
         Sample((normal(0, 4),), {"shape": (2, 0)}),
     ],
+    "_RESHAPED_COPY": lambda: [Sample((normal(3, 4),), {"shape": (2, 6)})],
     "PERMUTE": lambda: [
         Sample((normal(2, 3, 4),), {"axes": (2, 0, 1)}),
         Sample((normal(),), {"axes": ()}),
