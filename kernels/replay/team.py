@@ -1,7 +1,8 @@
 """A team of threads that run one step together, and wait for the next without the interpreter.
 
 Between steps that follow at once a member spins, for waking a thread takes longer than a small
-step; after some milliseconds without work it sleeps until it is needed.
+step; after some milliseconds without work it sleeps until it is needed. What a member has not begun
+when the caller is done, the caller does itself: on a busy machine nobody waits for one to wake.
 """
 
 from __future__ import annotations
@@ -23,23 +24,29 @@ from . import machine, waits
 _PATIENCE = 100_000
 # Each member's box: its state, and 64 bytes on the function and the slots of its next step.
 _BOX = 128
-_READY, _ASSIGNED, _ASLEEP = 0, 1, 2
+# What is odd is work: given, or begun.
+_READY, _ASSIGNED, _ASLEEP, _BEGUN = 0, 1, 2, 3
 
 
 def _text() -> str:
-    arrived = """%state = load atomic i64, ptr %box acquire, align 8
-%assigned = icmp eq i64 %state, 1
+    arrived = f"""%state = load atomic i64, ptr %box acquire, align 8
+%assigned = icmp eq i64 %state, {_ASSIGNED}
 %late = icmp sge i64 %turn, %patience
 %done = or i1 %assigned, %late"""
     free = """%old = load atomic i64, ptr %box acquire, align 8
-%done = icmp ne i64 %old, 1"""
+%odd = and i64 %old, 1
+%done = icmp eq i64 %odd, 0"""
     return f"""
 define void @serve(ptr %box, i64 %patience) {{
 br label %wait
 wait:
 {waits.waiting(arrived, "out")}
 out:
-br i1 %assigned, label %work, label %leave
+br i1 %assigned, label %begin, label %leave
+begin:
+%taken = cmpxchg ptr %box, i64 {_ASSIGNED}, i64 {_BEGUN} acq_rel monotonic
+%begun = extractvalue {{ i64, i1 }} %taken, 1
+br i1 %begun, label %work, label %wait
 work:
 %place = getelementptr i8, ptr %box, i64 64
 %function = load ptr, ptr %place
@@ -51,7 +58,7 @@ br label %wait
 leave:
 %exchanged = cmpxchg ptr %box, i64 {_READY}, i64 {_ASLEEP} acq_rel monotonic
 %slept = extractvalue {{ i64, i1 }} %exchanged, 1
-br i1 %slept, label %end, label %work
+br i1 %slept, label %end, label %begin
 end:
 ret void
 }}
@@ -72,7 +79,17 @@ ret i64 %answer
 }}
 
 define void @leave(ptr %box) noinline {{
-br label %wait
+%taken = cmpxchg ptr %box, i64 {_ASSIGNED}, i64 {_BEGUN} acq_rel monotonic
+%mine = extractvalue {{ i64, i1 }} %taken, 1
+br i1 %mine, label %work, label %wait
+work:
+%place = getelementptr i8, ptr %box, i64 64
+%function = load ptr, ptr %place
+%second = getelementptr i8, ptr %box, i64 72
+%slots = load ptr, ptr %second
+call void %function(ptr %slots)
+store atomic i64 {_READY}, ptr %box release, align 8
+ret void
 wait:
 {waits.waiting(free, "out")}
 out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -144,3 +145,21 @@ def test_a_team_is_awake_for_a_while_after_its_work(crew: Any) -> None:
     while crew.awake and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not crew.awake
+
+
+def test_nobody_waits_for_a_member_that_does_not_wake(monkeypatch: pytest.MonkeyPatch) -> None:
+    crew = team.Team(3)
+    events = [threading.Event(), threading.Event()]
+    monkeypatch.setattr(crew, "_start", lambda: setattr(crew, "_events", events))
+    kernel = compiler.compiled(
+        *elementwise.bias_activation(binding.source(formulas.tanh), 32, False)
+    )
+    z, bias = normal(31, 7, dtype="float32"), normal(7, dtype="float32")
+    for _ in range(2):
+        given, alone = z.copy(), np.full_like(z, np.nan)
+        y = alone.copy()
+        kernel(z.copy(), alone, bias)
+        shared_kernel.run(crew, kernel, [given, y], [bias])
+        np.testing.assert_array_equal(y, alone)
+    assert all(event.is_set() for event in events)
+    crew._reset()  # as no thread will
