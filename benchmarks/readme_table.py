@@ -13,19 +13,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, peers, text
+from benchmarks import machine, overhead, peers, text
 from benchmarks.fitting.jobs import SCRIPTS
 from benchmarks.suites import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
+CALLS = RESULTS.with_name("overhead.json")
 BEGIN = "<!-- made by python -m benchmarks.readme_table; do not edit -->"
 END = "<!-- end of the table -->"
 
 
-def section(report: dict[str, Any], file: str) -> str:
-    """The tables of the steps and of whole processes, and how they were measured."""
+def section(report: dict[str, Any], file: str, calls: dict[str, Any] | None = None) -> str:
+    """The tables of the steps and of whole processes, what calls cost, and how it was measured."""
     rows = []
     for name, part in report["suites"]["step"]["workloads"].items():
         contenders, verdict = part["contenders"], part["verdict"]
@@ -64,7 +65,16 @@ def section(report: dict[str, Any], file: str) -> str:
             "to the goal, or for all epochs. In brackets the test accuracy or, of california, the "
             "RMSE of the standardised target.",
         ]
+    if calls is not None:
+        shown.append(overhead.summary(calls))
     return "\n\n".join([*shown, f"Measured on {about}."])
+
+
+def recorded(path: Path) -> str:
+    """The section of a file of results, and of that of calls where there is one."""
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    calls = json.loads(CALLS.read_text("utf-8")) if CALLS.exists() else None
+    return section(json.loads(path.read_text("utf-8")), name, calls)
 
 
 def processes(jobs: dict[str, Any]) -> str:
@@ -112,10 +122,8 @@ def main() -> int:
     parser.add_argument("file", nargs="?", type=Path, default=RESULTS)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    path = options.file.resolve()
-    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
     old = README.read_text("utf-8")
-    new = replaced(old, section(json.loads(path.read_text("utf-8")), name))
+    new = replaced(old, recorded(options.file.resolve()))
     if options.check:
         print("README.md is up to date" if new == old else "README.md has another table")
         return int(new != old)
