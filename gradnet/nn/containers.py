@@ -10,6 +10,7 @@ from gradnet.errors import ShapeError
 from gradnet.nn.activations import Activation
 from gradnet.nn.layers import Dropout, Linear
 from gradnet.nn.module import Module, register
+from gradnet.ops.stacked import linear_stack
 from gradnet.tensor import Tensor
 
 
@@ -37,7 +38,7 @@ class Sequential(Module):
         """Through all modules in order."""
         layers = tuple(self)
         if precision.current() is not None:
-            whole = ops.linear_stack(x, lambda: _linear(layers))
+            whole = linear_stack(x, lambda: _linear(layers))
             if whole is not None:
                 return whole
         i, count = 0, len(layers)
@@ -89,7 +90,7 @@ def _fuses(layer: Module, following: Module) -> bool:
 
 
 def _linear(layers: Sequence[Module]) -> list[Any] | None:
-    """Modules as `ops.linear_stack` takes them, if they are plain layers that nobody watches."""
+    """Modules as `linear_stack` takes them, if they are plain layers that nobody watches."""
     found: list[Any] = []
     i = 0
     while i < len(layers):

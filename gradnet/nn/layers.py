@@ -11,6 +11,7 @@ from gradnet.nn import init as initializers
 from gradnet.nn.activations import elementwise, operands_of
 from gradnet.nn.module import Module, register
 from gradnet.nn.parameter import Parameter
+from gradnet.ops.values import refuse_outside
 from gradnet.random import Generator, default_generator
 from gradnet.tensor import Tensor
 
@@ -197,7 +198,7 @@ class Embedding(Module):
 
 def check_codes(layer: str, codes: Tensor, count: int) -> None:
     """Raise IndexError, naming value and place, for a code outside 0 ... count - 1."""
-    ops.refuse_outside(codes, 0, count - 1, _no_code, layer, count, codes.shape)
+    refuse_outside(codes, 0, count - 1, _no_code, layer, count, codes.shape)
 
 
 def _no_code(layer: str, count: int, shape: tuple[int, ...], i: int, value: Any) -> IndexError:

@@ -18,6 +18,7 @@ from gradnet import dtypes, ops
 from gradnet.errors import DataError, ShapeError
 from gradnet.nn import targets
 from gradnet.nn.names import unknown
+from gradnet.ops.values import refuse_outside
 from gradnet.tensor import Tensor
 
 Loss = Callable[..., Tensor]
@@ -53,7 +54,7 @@ def _total(name: str, weights: Tensor, check: bool) -> Tensor:
     """The sum of weights that a mean is divided by. Raises DataError where it is zero."""
     total = ops.sum(weights)
     if check:
-        ops.refuse_outside(ops.sign(total.detach()), 1, 1, _nothing, name, made=True)
+        refuse_outside(ops.sign(total.detach()), 1, 1, _nothing, name, made=True)
     return total
 
 

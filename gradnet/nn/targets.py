@@ -1,7 +1,7 @@
 """Checks of what losses are given: targets, weights and shapes, with errors that name the row.
 
 An accelerator is not made to wait for values: what is wrong with them is told when the next ones
-are read, see `ops.refuse_outside`.
+are read, see `ops.values.refuse_outside`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from gradnet import dtypes, ops
 from gradnet.errors import DataError, DTypeError, ShapeError
+from gradnet.ops.values import refuse_outside
 from gradnet.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -66,7 +67,7 @@ def matched(name: str, z: Tensor, y: Any, check: bool) -> tuple[Tensor, Tensor]:
     if dtypes.kind(y.dtype) == "complex":
         raise DTypeError(f"{name} takes real targets, got {y.dtype.name}")
     if check and dtypes.is_floating(y.dtype):
-        ops.refuse_outside(y, -math.inf, math.inf, _missing, name, y.shape)
+        refuse_outside(y, -math.inf, math.inf, _missing, name, y.shape)
     return z, (y if y.dtype == z.dtype else ops.astype(y, z.dtype))
 
 
@@ -78,7 +79,7 @@ def _missing(name: str, shape: Shape, i: int, value: Any) -> DataError:
 
 def check_range(name: str, y: Tensor, low: float, high: float) -> None:
     """Raise DataError, naming value and row, for a target outside of low ... high."""
-    ops.refuse_outside(y, low, high, _beyond, name, low, high, y.shape)
+    refuse_outside(y, low, high, _beyond, name, low, high, y.shape)
 
 
 def _beyond(name: str, low: float, high: float, shape: Shape, i: int, value: Any) -> DataError:
@@ -94,10 +95,10 @@ def signs(name: str, y: Tensor, check: bool) -> Tensor:
         size = ops.abs(given)
         # 0 for -1, 0 and 1 alone.
         odd = size * (size - 1)
-        ops.refuse_outside(odd, 0, 0, _no_sign, name, y.shape, shown=given, made=True)
+        refuse_outside(odd, 0, 0, _no_sign, name, y.shape, shown=given, made=True)
         # Below 0 where the smallest is -1 and one is 0.
         both = ops.min(given) + ops.min(size)
-        ops.refuse_outside(both, 0, math.inf, _three_signs, name, made=True)
+        refuse_outside(both, 0, math.inf, _three_signs, name, made=True)
     found: Tensor = ops.where(ops.greater(y, 0), ops.ones_like(y), -1)
     return found
 
@@ -133,7 +134,7 @@ def classes(name: str, z: Tensor, y: Any, check: bool) -> Tensor:
             "with astype(gradnet.int64)"
         )
     if check:
-        ops.refuse_outside(y, 0, k - 1, _no_class, name, z.shape)
+        refuse_outside(y, 0, k - 1, _no_class, name, z.shape)
     return y if y.dtype == dtypes.int64 else ops.astype(y, dtypes.int64)
 
 
@@ -156,7 +157,7 @@ def probabilities(name: str, z: Tensor, y: Tensor, check: bool) -> Tensor:
         measure = ops.where(ops.greater_equal(lowest, 0), sums, -1)
         told = ops.stack([sums, lowest], axis=1)
         low, high = 1 - _SLACK, 1 + _SLACK
-        ops.refuse_outside(measure, low, high, _no_probabilities, name, shown=told, made=True)
+        refuse_outside(measure, low, high, _no_probabilities, name, shown=told, made=True)
     return y if y.dtype == z.dtype else ops.astype(y, z.dtype)
 
 
@@ -220,9 +221,9 @@ def _check_weights(name: str, which: str, weights: Tensor) -> None:
     if not given.size:
         return
     usable = ops.where(ops.elementwise("isinf")(given), -1, given)
-    ops.refuse_outside(usable, 0, math.inf, _unusable, name, which, shown=given, made=True)
+    refuse_outside(usable, 0, math.inf, _unusable, name, which, shown=given, made=True)
     some = ops.sign(ops.max(given))
-    ops.refuse_outside(some, 1, 1, _no_weight, name, which, made=True)
+    refuse_outside(some, 1, 1, _no_weight, name, which, made=True)
 
 
 def _unusable(name: str, which: str, i: int, value: Any) -> DataError:

@@ -32,7 +32,6 @@ from gradnet.ops.creation import (
     zeros_like,
 )
 from gradnet.ops.fused import linear
-from gradnet.ops.stacked import linear_stack
 from gradnet.ops.probabilities import log_softmax, softmax, softmax_cross_entropy
 from gradnet.ops.elementwise import clip
 from gradnet.ops.complex import conj, imag, real
@@ -108,7 +107,6 @@ from gradnet.ops.joining import (
     tile,
 )
 from gradnet.ops.sets import isin, unique_all, unique_counts, unique_inverse, unique_values
-from gradnet.ops.values import refuse_outside
 # isort: on
 
 concatenate = concat
