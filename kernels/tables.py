@@ -45,8 +45,11 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
     if n == 1 and m >= _LONG_ROW and kind != "sum":
         # A table of pieces, which threads can share.
         whole = m // _PIECES * _PIECES
-        found = of_rows(kind, table[0, :whole].reshape(_PIECES, -1), bits)
-        return quiet.call(_JOIN[kind].reduce, [*found, *table[0, whole:]], keepdims=True)
+        found = np.empty(_PIECES + m - whole, table.dtype)
+        pieces = table[0, :whole].reshape(_PIECES, -1)
+        threads.launch(_kernel(bits, kind), [pieces, found[:_PIECES]], (), whole, threads.SHARE)
+        found[_PIECES:] = table[0, whole:]
+        return quiet.call(_JOIN[kind].reduce, found, keepdims=True)
     if n == 1 and m >= _LONG_ROW:
         # It becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
