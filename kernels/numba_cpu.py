@@ -207,7 +207,9 @@ class NumbaBackend(Maps, Reductions):
             return
         kernel = formula_kernel(elementwise.update, formula, bits, len(arrays))
         parts = [x.ravel() for x in arrays]
-        threads.launch(kernel, parts, _numbers(scalars), parts[0].size, threads.SHARE)
+        # Memory is the limit: as many elements of two arrays of float32 take as long.
+        size = sum(x.nbytes for x in parts) // 8
+        threads.launch(kernel, parts, _numbers(scalars), size, threads.SHARE)
 
     def matmul(self, a: Array, b: Array, *, out: Array | None = None, tf32: bool = False) -> Array:
         if tf32:
