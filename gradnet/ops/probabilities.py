@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradnet import dtypes
+from gradnet import dtypes, formulas
 from gradnet.backends import Array, Backend, Shape
-from gradnet.graph import Context
+from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import MULTIPLY, op
 from gradnet.ops.reduce import SUM
 from gradnet.ops.shape import expand_dims, moveaxis, normalize_axis, reshape
-from gradnet.tensor import Tensor
+from gradnet.tensor import Tensor, fresh
+from gradnet.ways import Ways
+
+_TIMES = Ways(formulas.FORMULAS["multiply"])
 
 # Softmax
 
@@ -126,6 +129,22 @@ class _CrossEntropy(Composed):
         # The gradient was computed with the value, and is an output that differentiates again.
         dlogits = MULTIPLY(expand_dims(g[0], 1), context.output_at(1))
         return (dlogits, *(None for _ in context.inputs[1:]))
+
+    def pull(self, node: Node, g: Array, pending: Pending) -> Sequence[tuple[Edge, Array]]:
+        """`vjp` on arrays."""
+        backend: Any = node.backend
+        if isinstance(backend, tuple):
+            backend = backend[0]
+        edges = node.parents
+        edge = edges[0]
+        if edge is None or any(edges[1:]):
+            needs = tuple([to is not None for to in edges])
+            context = Context(node, node.inputs or (), needs, node.parameters)
+            found = self.vjp(context, (fresh(g, backend), None))
+            pairs = zip(edges, found, strict=True)
+            return [(to, x.array) for to, x in pairs if to is not None and x is not None]
+        column = backend.reshape(g, (g.shape[0], 1))
+        return ((edge, _TIMES.of(backend, g.dtype)(column, node.output(1))),)
 
     def cost(self, *shapes: Shape, itemsize: int = 4, **parameters: Any) -> Cost:
         return 18.0 * size(shapes[0]), 2.0 * itemsize * size(shapes[0])
