@@ -36,6 +36,12 @@ def _text() -> str:
     free = """%old = load atomic i64, ptr %box acquire, align 8
 %odd = and i64 %old, 1
 %done = icmp eq i64 %odd, 0"""
+    work = f"""%place = getelementptr i8, ptr %box, i64 64
+%function = load ptr, ptr %place
+%second = getelementptr i8, ptr %box, i64 72
+%slots = load ptr, ptr %second
+call void %function(ptr %slots)
+store atomic i64 {_READY}, ptr %box release, align 8"""
     return f"""
 define void @serve(ptr %box, i64 %patience) {{
 br label %wait
@@ -48,12 +54,7 @@ begin:
 %begun = extractvalue {{ i64, i1 }} %taken, 1
 br i1 %begun, label %work, label %wait
 work:
-%place = getelementptr i8, ptr %box, i64 64
-%function = load ptr, ptr %place
-%second = getelementptr i8, ptr %box, i64 72
-%slots = load ptr, ptr %second
-call void %function(ptr %slots)
-store atomic i64 {_READY}, ptr %box release, align 8
+{work}
 br label %wait
 leave:
 %exchanged = cmpxchg ptr %box, i64 {_READY}, i64 {_ASLEEP} acq_rel monotonic
@@ -83,12 +84,7 @@ define void @leave(ptr %box) noinline {{
 %mine = extractvalue {{ i64, i1 }} %taken, 1
 br i1 %mine, label %work, label %wait
 work:
-%place = getelementptr i8, ptr %box, i64 64
-%function = load ptr, ptr %place
-%second = getelementptr i8, ptr %box, i64 72
-%slots = load ptr, ptr %second
-call void %function(ptr %slots)
-store atomic i64 {_READY}, ptr %box release, align 8
+{work}
 ret void
 wait:
 {waits.waiting(free, "out")}
