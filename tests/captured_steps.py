@@ -19,6 +19,23 @@ def table(seed: int = 0, rows: int = ROWS) -> tuple[gn.Tensor, gn.Tensor]:
     return x, gn.asarray(rng.integers(0, CLASSES, rows))
 
 
+def step_of(model: gn.nn.Module, optimizer: Any, schedule: Any, clip: float | None) -> Step:
+    """A step of training as a user writes it."""
+
+    def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+        loss = gn.nn.cross_entropy(model(x), y)
+        loss.backward()
+        if clip is not None:
+            gn.optim.clip_grad_norm(model.parameters(), clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        if schedule is not None:
+            schedule.step()
+        return loss
+
+    return step
+
+
 def training(
     optimizer: str = "adam",
     *,
@@ -28,7 +45,7 @@ def training(
     hidden: tuple[int, ...] = (9,),
     **options: Any,
 ) -> tuple[gn.nn.MLP, Any, Step]:
-    """A model, its optimizer, and a step of training as a user writes it."""
+    """A model, its optimizer, and a step of training."""
     gn.random.seed(3)
     sizes = (FEATURES, *hidden, CLASSES)
     model = gn.nn.MLP(sizes, seed=0, output="softmax", **options)
@@ -37,18 +54,7 @@ def training(
     if schedule is not None:
         falling = gn.optim.schedule(schedule, made, total_steps=20)
 
-    def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-        loss = gn.nn.cross_entropy(model(x), y)
-        loss.backward()
-        if clip is not None:
-            gn.optim.clip_grad_norm(model.parameters(), clip)
-        made.step()
-        made.zero_grad()
-        if falling is not None:
-            falling.step()
-        return loss
-
-    return model, made, step
+    return model, made, step_of(model, made, falling, clip)
 
 
 def weights(model: gn.nn.Module) -> list[np.ndarray[Any, Any]]:

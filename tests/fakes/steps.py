@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from captured_steps import Step as Step
+from captured_steps import step_of
 from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_graph import Graphs
 
@@ -16,7 +17,6 @@ from gradnet import nn, optim
 FEATURES, CLASSES, ROWS = 5, 3, 8
 # What a replayed step asks of the device.
 REPLAY = ["allocate", "launch stage", "graph", "launch stage"]
-Step = Callable[..., Any]
 
 
 def cupy(cuda: CudaBackend) -> Cupy:
@@ -33,24 +33,12 @@ def batch(seed: int, rows: int = ROWS) -> tuple[gn.Tensor, gn.Tensor]:
 def training(
     optimizer: str = "adam", *, schedule: str = "", clip: float = 0.0, **options: Any
 ) -> tuple[nn.MLP, Any, Step]:
-    """A model, its optimizer, and a step as a user writes it."""
+    """A model, its optimizer, and a step of training."""
     gn.random.seed(3)
     model = nn.MLP((FEATURES, 6, CLASSES), output="softmax", seed=0, **options)
     made = optim.create(optimizer, model.parameters(), lr=0.05)
     falling = optim.schedule(schedule, made, total_steps=20) if schedule else None
-
-    def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-        loss = nn.cross_entropy(model(x), y)
-        loss.backward()
-        if clip:
-            optim.clip_grad_norm(model.parameters(), clip)
-        made.step()
-        made.zero_grad()
-        if falling is not None:
-            falling.step()
-        return loss
-
-    return model, made, step
+    return model, made, step_of(model, made, falling, clip or None)
 
 
 def bits(model: nn.Module, losses: list[gn.Tensor]) -> list[bytes]:

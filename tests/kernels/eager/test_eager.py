@@ -7,12 +7,12 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from eager_ops import BUILTIN, FAILURES, as_before, chain, leaf
+from eager_ops import BUILTIN, FAILURES, chain, leaf
 
 import gradnet as gn
 from gradnet import backends, graph
@@ -32,18 +32,6 @@ if eager._code() is None:
 
 ONE = ("exp", "log", "tanh", "sin", "sqrt", "negative", "square", "sigmoid", "floor", "relu", "abs")
 TWO = ("add", "subtract", "multiply", "divide", "maximum", "pow", "less", "equal", "hypot")
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    with as_before():
-        yield
-
-
-@pytest.fixture
-def quick(_as_before: None) -> None:
-    """Ops in machine code, which knows how they run on floats."""
-    assert eager.install()
 
 
 def both_ways(f: Callable[[], Any]) -> tuple[Any, Any]:

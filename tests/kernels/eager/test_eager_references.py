@@ -6,12 +6,11 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from eager_ops import as_before, chain, leaf
+from eager_ops import chain, leaf
 
 import gradnet as gn
 from gradnet import backends, graph
@@ -25,18 +24,6 @@ pytest.importorskip("numba")
 backends.get("numba")
 if eager._code() is None:
     pytest.skip("this interpreter has its objects otherwise", allow_module_level=True)
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    with as_before():
-        yield
-
-
-@pytest.fixture
-def quick(_as_before: None) -> None:
-    """Ops in machine code, which knows how they run on floats."""
-    assert eager.install()
 
 
 def counts(*objects: Any) -> list[int]:
