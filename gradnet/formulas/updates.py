@@ -97,7 +97,10 @@ def lion_update(p, g, m, lr, rate1, rate2, decay):
 
 
 def next_scale(finite, scale, good, interval):
-    """The scale of a loss: doubled after `interval` finite steps in a row, halved after another."""
+    """The scale of a loss, doubled after `interval` finite steps in a row, halved after another.
+
+    It stays within 2**-24 ... 2**32.
+    """
     doubled = where(good + 1 >= interval, minimum(scale * 2, 4294967296.0), scale)
     return where(finite, doubled, maximum(scale * 0.5, 5.960464477539063e-08))
 

@@ -21,7 +21,7 @@ def linear_stack(x: Any, layers: Callable[[], Layers | None]) -> Tensor | None:
     16 bits of the precision in use as single layers do. That needs that no gradient, no derivative
     and no recording is asked for; and rows x (n, k). `layers` gives None where there is more.
     """
-    if precision.current() is None or mode.recording or modes.open_modes:
+    if mode.recording or modes.open_modes:
         return None
     if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != dtypes.float32 or not x.size:
         return None

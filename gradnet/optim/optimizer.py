@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from gradnet import dtypes, host
 from gradnet.autodiff import enable_grad
-from gradnet.errors import DTypeError, GraphError, ShapeError
+from gradnet.errors import DTypeError, GraphError
 from gradnet.formulas import Update
+from gradnet.optim import stored
 from gradnet.optim.flat import Flat, Progress, Run
 from gradnet.optim.group import Group
 from gradnet.optim.settings import NONNEGATIVE, Settings
@@ -318,7 +319,7 @@ class Optimizer(host.Stateful):
         Raises ValueError for another kind or an incomplete state, ShapeError for other groups or
         shapes, and DTypeError for moments of another dtype; nothing is changed then.
         """
-        self._check_state(state)
+        stored.check(type(self).__name__, self.name, self.groups, self.rules, state)
         for g, (group, saved) in enumerate(zip(self.groups, state["groups"], strict=True)):
             for name, value in saved["settings"].items():
                 group[name] = value
@@ -334,52 +335,6 @@ class Optimizer(host.Stateful):
                 for name, buffer in flat.state.items():
                     moment = Tensor.wrap(flat.part(buffer, i), flat.backend)
                     moment.assign_(state[f"{g}.{p}.{name}"])
-
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise where `load_state_dict` could not take all of a state."""
-        kind = type(self).__name__
-        if state.get("kind") != self.name:
-            raise ValueError(
-                f"{kind} cannot load the state of {state.get('kind')!r}; "
-                f"it takes a state_dict of the optimizer {self.name!r}"
-            )
-        if "groups" not in state:
-            raise ValueError(f"{kind} cannot load a state without 'groups'; is it a state_dict?")
-        shapes = [[list(p.shape) for p in group["params"]] for group in self.groups]
-        saved = [[list(shape) for shape in group["shapes"]] for group in state["groups"]]
-        if shapes != saved:
-            raise ShapeError(
-                f"{kind} cannot load a state for parameters of shapes {saved}: "
-                f"it has {shapes}, a list per group"
-            )
-        expected: dict[str, Tensor] = {}
-        for g, group in enumerate(state["groups"]):
-            trial = Group(kind, self.rules, ())
-            for name, value in group["settings"].items():
-                trial[name] = value
-            if len(group["progress"]) != len(self.groups[g]["params"]):
-                raise ValueError(
-                    f"{kind} cannot load the progress of {len(group['progress'])} parameters for "
-                    f"the {len(self.groups[g]['params'])} of group {g}"
-                )
-            for p, parameter in enumerate(self.groups[g]["params"]):
-                expected.update({f"{g}.{p}.{name}": parameter for name in group["moments"]})
-        found = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-        if found.keys() != expected.keys():
-            odd = ", ".join(sorted(found.keys() ^ expected.keys()))
-            raise ValueError(f"{kind} cannot load a state with missing or unknown moments: {odd}")
-        for key, moment in found.items():
-            parameter = expected[key]
-            if moment.shape != parameter.shape:
-                raise ShapeError(
-                    f"{kind} cannot load {key!r} of shape {moment.shape} for a parameter of shape "
-                    f"{parameter.shape}"
-                )
-            if moment.dtype != parameter.dtype:
-                raise DTypeError(
-                    f"{kind} cannot load {key!r} of dtype {moment.dtype.name} for a parameter of "
-                    f"dtype {parameter.dtype.name}; cast the model before the optimizer is made"
-                )
 
     def __repr__(self) -> str:
         count = sum(parameter.size for group in self.groups for parameter in group["params"])
