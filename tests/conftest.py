@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+# Several test processes: the threads of each one's BLAS would only be in one another's way. Said
+# before NumPy is imported, which reads it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, "1")
+
 from gradnet import backends
 from gradnet.backends import Backend
 
