@@ -141,7 +141,7 @@ def test_readme_has_the_two_commands(readme: str) -> None:
     commands = [line for line in readme.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith(".venv/bin/gradnet train digits")
-    assert commands[1].endswith(".venv/bin/pytest")
+    assert commands[1].endswith(".venv/bin/pytest -n auto")
 
 
 def test_readmes_python_runs(
