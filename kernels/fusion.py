@@ -70,6 +70,8 @@ def _fits(
         or len(uses.writes[x.storage]) != 1
         or call.outs[0] is None
         or call.outs[0].shape != out.shape
+        # Another view of the result needs it in memory.
+        or any(v.storage is x.storage and v != x for v in call.reads)
     ):
         return False
     operands = {v for v in (*call.args[1:], *inner.args[1:]) if isinstance(v, Value)} - {x}
