@@ -21,7 +21,7 @@ Entry = Callable[..., Any]
 # Functions of Python that the code calls.
 _PYTHON = ("PyFloat_AsDouble", "PyLong_AsLongLong", "PyLong_AsUnsignedLongLongMask",
            "PyErr_Occurred", "PyErr_BadArgument", "PyEval_SaveThread", "PyEval_RestoreThread",
-           "Py_IncRef")  # fmt: skip
+           "PyLong_FromLongLong", "Py_IncRef")  # fmt: skip
 _HEAD = """
 declare double @PyFloat_AsDouble(ptr)
 declare i64 @PyLong_AsLongLong(ptr)
@@ -30,6 +30,7 @@ declare ptr @PyErr_Occurred()
 declare i32 @PyErr_BadArgument()
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
+declare ptr @PyLong_FromLongLong(i64)
 declare void @Py_IncRef(ptr)
 """
 
@@ -39,6 +40,13 @@ def text(name: str, kernel: str, arguments: tuple[Argument, ...]) -> str:
 
     Its self is None, which it returns.
     """
+    lines, given = reading(arguments)
+    run = f"call void @{kernel}({', '.join(given)})"
+    return calling(name, lines, len(arguments), run, "call void @Py_IncRef(ptr %none)", "%none")
+
+
+def reading(arguments: tuple[Argument, ...]) -> tuple[list[str], list[str]]:
+    """The lines that take arguments out of the objects %given; for each, what a kernel is given."""
     lines, given = [], []
     for i, x in enumerate(arguments):
         lines += [f"%p{i} = getelementptr ptr, ptr %given, i64 {i}", f"%o{i} = load ptr, ptr %p{i}"]
@@ -58,10 +66,15 @@ def text(name: str, kernel: str, arguments: tuple[Argument, ...]) -> str:
             kind, function = _taken(x)
             lines.append(f"%a{i} = call {kind} @{function}(ptr %o{i})")
             given.append(f"{kind} %a{i}")
+    return lines, given
+
+
+def calling(name: str, lines: list[str], count: int, run: str, after: str, result: str) -> str:
+    """A function `name` of Python: `lines` take what it is given, `run` needs no interpreter."""
     body = "\n".join(lines)
     return f"""{_HEAD}
 define ptr @{name}(ptr %none, ptr %given, i64 %count) {{
-%right = icmp eq i64 %count, {len(arguments)}
+%right = icmp eq i64 %count, {count}
 br i1 %right, label %read, label %wrong
 wrong:
 %told = call i32 @PyErr_BadArgument()
@@ -75,10 +88,10 @@ failed:
 ret ptr null
 run:
 %state = call ptr @PyEval_SaveThread()
-call void @{kernel}({", ".join(given)})
+{run}
 call void @PyEval_RestoreThread(ptr %state)
-call void @Py_IncRef(ptr %none)
-ret ptr %none
+{after}
+ret ptr {result}
 }}
 """
 

@@ -35,8 +35,8 @@ _ALONE = 1 << 14
 # Formulas of so many operations take several times as long as memory does; and those of a function
 # such as exp.
 _MANY, _FUNCTION = 40, 20
-# From so many elements on, memory gives two threads more than one.
-_LARGE = 2 * threads.SHARE
+# So many elements may be worth more than one thread.
+_LARGE = threads.SHARE // 2
 
 # NumPy's functions that but choose values, as loops do too: faster for few elements.
 _CHOICES: dict[Formula, Callable[..., Any]] = {formulas.FORMULAS["where"]: np.where}
@@ -259,7 +259,7 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
             y: Array = np.empty(shape, dtype) if size < _ALONE else empty(shape, dtype)
             parts.append(y.ravel())
             least = threads.SHARE // loops.heft
-            if size < 2 * least:
+            if 2 * size < least:
                 loops[pattern](*parts, *rest)
             else:
                 threads.launch(loops[pattern], parts, rest, size, least)

@@ -21,7 +21,7 @@ _JOIN = {"max": np.maximum, "min": np.minimum}
 _KINDS = frozenset(("sum", *_JOIN))
 
 # A row of so many elements is summed in blocks, whatever the number of threads.
-_LONG_ROW = 1 << 19
+_LONG_ROW = 1 << 18
 # Pieces that the extreme of such a row is taken of.
 _PIECES = 16
 # Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
@@ -59,11 +59,7 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
             blocks = np.concatenate([blocks, rest])
         return quiet.call(np.add.reduce, blocks, keepdims=True)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
-    kernel = _kernel(bits, kind)
-    if n * m < 2 * threads.SHARE:
-        kernel(table, result)
-    else:
-        threads.launch(kernel, [table, result], (), n * m, threads.SHARE)
+    threads.launch(_kernel(bits, kind), [table, result], (), n * m, threads.SHARE)
     return result
 
 
@@ -76,12 +72,13 @@ def of_columns(table: Array, bits: int) -> Array:
     if a > 1:
         threads.launch(kernel, [table, sums], (), table.size, threads.SHARE)
     else:
-        threads.share(
-            lambda start, stop: kernel(table[:, start * block : stop * block], sums[:, start:stop]),
-            sums.shape[1],
-            # One thread reads nearly as fast as the memory gives.
-            threads.whole_rows(4 * threads.SHARE, block * m),
-        )
+        blocks = n // block
+        whole = table[0, : blocks * block].reshape(blocks, block, m)
+        if blocks:
+            into = sums[0, :blocks, None]
+            threads.launch(kernel, [whole, into], (), whole.size, threads.SHARE)
+        if blocks * block < n:
+            kernel(table[:, blocks * block :], sums[:, blocks:])
     return joined(sums)
 
 
@@ -119,7 +116,7 @@ class Reductions(NumpyBackend):
             x = x.transpose(order)
         if not x.flags.c_contiguous:
             x = np.ascontiguousarray(x)
-        if out is None and x.size < 2 * threads.SHARE:
+        if out is None and 2 * x.size < threads.SHARE:
             # As below, in few steps.
             if inner == 1:
                 y = np.empty(shape, dtype)
@@ -129,8 +126,9 @@ class Reductions(NumpyBackend):
                 y = np.empty(shape, dtype)
                 _kernel(bits, "columns")(x.reshape(outer, count, inner), y.reshape(outer, 1, inner))
                 return y
-        if out is None and kind == "sum" and outer == 1 < inner and x.size < 8 * threads.SHARE:
-            # So few that `of_columns` would not share them.
+        alone = 2 * x.size < threads.SHARE or count < 2 * reductions.ROWS
+        if out is None and kind == "sum" and outer == 1 < inner and alone:
+            # What `of_columns` would not share.
             blocks = -(-count // reductions.ROWS)
             y, sums = np.empty(shape, dtype), np.empty((blocks, inner), dtype)
             _kernel(bits, "columns", False)(x.reshape(count, inner), sums, y.ravel())

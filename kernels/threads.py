@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 # wake another. Random numbers and rows of softmax are ten times the work.
 SHARE = 1 << 18
 SHARE_HEAVY = 1 << 15
-# How much less is worth it for a team that is awake.
+# How much less is worth it for a team that is awake, or would be had the last of such work, not so
+# many nanoseconds ago, woken it.
 _AWAKE = 4
+_OFTEN = 1_000_000
+_last = 0
 
 Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
@@ -81,16 +86,23 @@ _pool = _Pool()
 def team_for(size: int, least: int) -> Team | None:
     """The team that work on so many elements goes to, or None where that does not pay.
 
-    Each thread gets at least `least` elements, or a part of that where the team is awake.
+    Each thread gets at least `least` elements, or a part of that where the team is awake or there
+    is such work again and again.
     """
     if size < 2 * least // _AWAKE or _pool.size == 1:
         return None
-    from .replay import team
-
-    crew = team.current()
-    if crew is not None and (size >= 2 * least or crew.awake):
+    crew: Team | None = _modules()[0].current()
+    if crew is not None and (size >= 2 * least or crew.awake or _often()):
         return crew
     return None
+
+
+def _often() -> bool:
+    """Whether this has been asked a moment ago: a first call wakes nobody."""
+    global _last
+    now, before = time.perf_counter_ns(), _last
+    _last = now
+    return now - before < _OFTEN
 
 
 def launch(
@@ -104,9 +116,16 @@ def launch(
     if crew is None or len(parts[0]) < crew.size:
         kernel(*parts, *rest)
     else:
-        from . import shared_kernel
+        _modules()[1].run(crew, kernel, parts, rest)
 
-        shared_kernel.run(crew, kernel, parts, rest)
+
+@cache
+def _modules() -> tuple[Any, Any]:
+    """What is above this file: an import in each call takes a microsecond."""
+    from . import shared_kernel
+    from .replay import team
+
+    return team, shared_kernel
 
 
 def share(work: Work, total: int, least: int, step: int = 1) -> None:

@@ -145,7 +145,8 @@ ret i64 %asleep
 class Team:
     """The calling thread and the members that it is joined by.
 
-    replayed  whether a replay has run on it
+    replayed   whether a replay has run on it
+    go, boxes  where the code is that gives a step to all, and what it takes first
     """
 
     def __init__(self, size: int) -> None:
@@ -154,12 +155,14 @@ class Team:
         self._memory = np.zeros((size + 2) * _BOX // 8 + 16, np.int64)
         start = -(-self._memory.ctypes.data // _BOX) * _BOX
         # Two lines for the barrier, then the boxes.
-        self.control, self._boxes = start, start + 2 * _BOX
+        self.control, self.boxes = start, start + 2 * _BOX
+        self._states = [(2 + i) * _BOX // 8 for i in range(size - 1)]
         words = ctypes.c_int64 * ((size + 2) * _BOX // 8)
         self._words = words.from_address(start)
+        self.go = self._code.address("go")
         self._go = ctypes.CFUNCTYPE(
             ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
-        )(self._code.address("go"))
+        )(self.go)
         self._finish = ctypes.CFUNCTYPE(
             None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
         )(self._code.address("finish"))
@@ -178,8 +181,8 @@ class Team:
         self._events: list[threading.Event] = []
         for i in range(len(self._words)):
             self._words[i] = 0
-        for i in range(self.size - 1):
-            self._words[(2 + i) * _BOX // 8] = _ASLEEP
+        for state in self._states:
+            self._words[state] = _ASLEEP
 
     def _start(self) -> None:
         self._events = [threading.Event() for _ in range(self.size - 1)]
@@ -189,12 +192,11 @@ class Team:
 
     def _rest(self) -> None:
         """Wait until no member is in the machine code, which the process is about to leave."""
-        boxes = [(2 + i) * _BOX // 8 for i in range(self.size - 1)]
-        while any(self._words[box] != _ASLEEP for box in boxes):
+        while any(self._words[state] != _ASLEEP for state in self._states):
             time.sleep(0.001)
 
     def _member(self, i: int) -> None:
-        event, box = self._events[i], self._boxes + i * _BOX
+        event, box = self._events[i], self.boxes + i * _BOX
         while True:
             event.wait()
             event.clear()
@@ -203,19 +205,28 @@ class Team:
     @property
     def awake(self) -> bool:
         """Whether all members wait for work without sleeping."""
-        return _ASLEEP not in [self._words[(2 + i) * _BOX // 8] for i in range(self.size - 1)]
+        words = self._words
+        return all(words[state] != _ASLEEP for state in self._states)
 
     def run(self, functions: int, slots: int) -> None:
         """Run a step and wait for all: `functions` is the address of one address per thread."""
         with self.lock:
-            if not self._events:
-                self._start()
-            asleep = self._go(self._boxes, self.size - 1, functions, slots)
+            self.ready()
+            asleep = self._go(self.boxes, self.size - 1, functions, slots)
             if asleep:
-                for i, event in enumerate(self._events):
-                    if asleep >> i & 1:
-                        event.set()
-                self._finish(self._boxes, self.size - 1, functions, slots)
+                self.wake(asleep, functions, slots)
+
+    def ready(self) -> None:
+        """Have members. Only with the lock held, as what follows."""
+        if not self._events:
+            self._start()
+
+    def wake(self, asleep: int, functions: int, slots: int) -> None:
+        """Run a step that `go` has given to all, of whom some sleep, as its answer says."""
+        for i, event in enumerate(self._events):
+            if asleep >> i & 1:
+                event.set()
+        self._finish(self.boxes, self.size - 1, functions, slots)
 
 
 @cache

@@ -14,7 +14,7 @@ import gradnet as gn
 from gradnet import binding, formulas
 
 shared_kernel = pytest.importorskip("gradnet.kernels.shared_kernel", reason="numba is missing")
-from gradnet.kernels import compiler, threads  # noqa: E402
+from gradnet.kernels import compiler, handles, threads  # noqa: E402
 from gradnet.kernels.replay import team  # noqa: E402
 from gradnet.kernels.templates import elementwise, softmax  # noqa: E402
 
@@ -62,14 +62,31 @@ def test_numbers_and_integers(crew: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_arrays_that_cannot_be_read_in_place_go_to_one_thread(
+    crew: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "DIRECT", False)
+    kernel = compiler.compiled(
+        *elementwise.bias_activation(binding.source(formulas.tanh), 32, True)
+    )
+    z, bias = normal(9, 7, dtype="float32"), normal(7, dtype="float32")
+    expected = np.tanh(z + bias)
+    with crew.lock:  # which the team would wait for
+        shared_kernel.run(crew, kernel, [z], [bias])
+    np.testing.assert_allclose(z, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("rows", "awake", "shared"),
-    [(1, True, False), (1 << 12, True, False), (1 << 18, True, True), (1 << 18, False, False),
-     (1 << 20, False, True)],
+    ("rows", "awake", "since", "shared"),
+    [(1, True, 0, False), (1 << 12, True, 0, False), (1 << 18, True, 9e9, True),
+     (1 << 18, False, 2e6, False), (1 << 18, False, 5e5, True), (1 << 12, False, 0, False),
+     (1 << 20, False, 9e9, True)],
 )  # fmt: skip
 def test_what_is_worth_it_goes_to_the_team(
-    monkeypatch: pytest.MonkeyPatch, rows: int, awake: bool, shared: bool
+    monkeypatch: pytest.MonkeyPatch, rows: int, awake: bool, since: float, shared: bool
 ) -> None:
+    monkeypatch.setattr(threads, "_last", 0)
+    monkeypatch.setattr(threads, "time", SimpleNamespace(perf_counter_ns=lambda: since))
     crew = SimpleNamespace(size=2, awake=awake)
     monkeypatch.setattr(team, "current", lambda: crew)
     monkeypatch.setattr(threads._pool, "size", crew.size)
