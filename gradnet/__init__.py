@@ -9,86 +9,43 @@ from __future__ import annotations
 
 import importlib
 import math
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gradnet import backends as backends
-from gradnet import dtypes as dtypes
-from gradnet import ops as ops
-from gradnet.autodiff import (
-    checkpoint as checkpoint,
-)
-from gradnet.autodiff import (
-    enable_grad as enable_grad,
-)
-from gradnet.autodiff import (
-    grad as grad,
-)
-from gradnet.autodiff import (
-    hessian as hessian,
-)
-from gradnet.autodiff import (
-    hvp as hvp,
-)
-from gradnet.autodiff import (
-    is_grad_enabled as is_grad_enabled,
-)
-from gradnet.autodiff import (
-    jacobian as jacobian,
-)
-from gradnet.autodiff import (
-    jvp as jvp,
-)
-from gradnet.autodiff import (
-    no_grad as no_grad,
-)
-from gradnet.autodiff import (
-    value_and_grad as value_and_grad,
-)
-from gradnet.autodiff import (
-    vjp as vjp,
-)
+from gradnet import dtypes
 from gradnet.dtypes import (
-    complex64 as complex64,
-)
-from gradnet.dtypes import (
-    complex128 as complex128,
-)
-from gradnet.dtypes import (
-    float16 as float16,
-)
-from gradnet.dtypes import (
-    float32 as float32,
-)
-from gradnet.dtypes import (
-    float64 as float64,
-)
-from gradnet.dtypes import (
-    int8 as int8,
-)
-from gradnet.dtypes import (
-    int16 as int16,
-)
-from gradnet.dtypes import (
-    int32 as int32,
-)
-from gradnet.dtypes import (
-    int64 as int64,
-)
-from gradnet.dtypes import (
-    uint8 as uint8,
-)
-from gradnet.dtypes import (
-    uint16 as uint16,
-)
-from gradnet.dtypes import (
-    uint32 as uint32,
-)
-from gradnet.dtypes import (
-    uint64 as uint64,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
 )
 from gradnet.interop import hooks as _hooks
-from gradnet.tensor import Tensor as Tensor
+
+if TYPE_CHECKING:
+    from gradnet import backends, ops
+    from gradnet.autodiff import (
+        checkpoint,
+        enable_grad,
+        grad,
+        hessian,
+        hvp,
+        is_grad_enabled,
+        jacobian,
+        jvp,
+        no_grad,
+        value_and_grad,
+        vjp,
+    )
+    from gradnet.check import gradcheck as gradcheck
+    from gradnet.tensor import Tensor
 
 __version__ = "0.1.0"
 
@@ -96,8 +53,20 @@ bool = dtypes.bool_
 
 e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 
-# Names of the rooms above the array namespace, imported at first use.
+# Where names are declared, for they are imported at first use; those of the ops come besides.
 _LAZY = {
+    "Tensor": "gradnet.tensor",
+    "checkpoint": "gradnet.autodiff",
+    "enable_grad": "gradnet.autodiff",
+    "grad": "gradnet.autodiff",
+    "hessian": "gradnet.autodiff",
+    "hvp": "gradnet.autodiff",
+    "is_grad_enabled": "gradnet.autodiff",
+    "jacobian": "gradnet.autodiff",
+    "jvp": "gradnet.autodiff",
+    "no_grad": "gradnet.autodiff",
+    "value_and_grad": "gradnet.autodiff",
+    "vjp": "gradnet.autodiff",
     "__array_api_version__": "gradnet.inspection",
     "__array_namespace_info__": "gradnet.inspection",
     "broadcast_shapes": "gradnet.inspection",
@@ -117,51 +86,86 @@ _LAZY = {
     "gradcheck": "gradnet.check",
     "load": "gradnet.io",
 }
-_INNER = {"Any", "ModuleType", "TYPE_CHECKING", "annotations", "importlib", "math"}
 _ROOMS = (
+    "autodiff",
+    "backends",
     "check",
     "data",
     "errors",
     "estimators",
     "fft",
+    "formulas",
     "interop",
     "io",
     "learners",
     "linalg",
     "nn",
+    "ops",
     "optim",
     "plots",
     "precision",
     "random",
     "training",
 )
+_INNER = {"Any", "TYPE_CHECKING", "annotations", "importlib", "math"}
+
+# What `from gradnet import *` gives; not the ops, some of which have the names of Python's own.
+__all__ = [
+    "Tensor",
+    "backends",
+    "bool",
+    "checkpoint",
+    "complex64",
+    "complex128",
+    "dtypes",
+    "e",
+    "enable_grad",
+    "float16",
+    "float32",
+    "float64",
+    "grad",
+    "hessian",
+    "hvp",
+    "inf",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "jacobian",
+    "jvp",
+    "nan",
+    "newaxis",
+    "no_grad",
+    "ops",
+    "pi",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "value_and_grad",
+    "vjp",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         found = getattr(importlib.import_module(_LAZY[name]), name)
     elif name in _ROOMS:
-        found = importlib.import_module(f"gradnet.{name}")
+        return importlib.import_module(f"gradnet.{name}")
     elif name == "bfloat16":
-        from gradnet.dtypes import bfloat16
-
-        found = bfloat16()
-    elif name.startswith("__"):
-        raise AttributeError(f"module 'gradnet' has no attribute {name!r}")
+        found = dtypes.bfloat16()
+    elif not name.startswith("__") and (named := importlib.import_module("gradnet.ops")).has(name):
+        found = getattr(named, name)
     else:
-        found = getattr(ops, name, None)
-        if found is None or isinstance(found, ModuleType):
-            raise AttributeError(f"module 'gradnet' has no attribute {name!r}")
+        raise AttributeError(f"module 'gradnet' has no attribute {name!r}")
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    inner = (name for name in dir(ops) if not isinstance(getattr(ops, name), ModuleType))
-    return sorted({*globals(), *_LAZY, *_ROOMS, *inner, "bfloat16"} - _INNER)
+    named = importlib.import_module("gradnet.ops").names()
+    return sorted({*globals(), *_LAZY, *_ROOMS, *named, "bfloat16"} - _INNER)
 
 
 _hooks.wait()
-
-if TYPE_CHECKING:
-    from gradnet.check import gradcheck as gradcheck

@@ -53,6 +53,11 @@ def unregister(name: str) -> None:
         del _rows[key]
 
 
+def has(name: str) -> bool:
+    """Whether there is a row of that name or alias."""
+    return name in _rows
+
+
 def row(name: str) -> Row:
     """The row of a name or alias. Raises KeyError that lists the close names."""
     found = _rows.get(name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.machinery
-import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from importlib.abc import Loader, MetaPathFinder
+    from importlib.machinery import ModuleSpec
 else:
-    Loader = MetaPathFinder = object  # that module takes long to import
+    Loader = MetaPathFinder = object  # those modules take long to import
 
 # Their module that lists the backends, and ours that registers one with it.
 _MODULES = {
@@ -42,7 +41,7 @@ class _Registering(Loader):
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -58,10 +57,12 @@ class _Waiting(MetaPathFinder):
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         if name not in self._names:
             return None
         self._names.remove(name)
+        import importlib.util
+
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
             spec.loader = _Registering(spec.loader)

@@ -85,8 +85,8 @@ class _Direction(Composed):
 
 
 MAGNITUDE, DIRECTION = _Magnitude("abs"), _Direction("sign")
-op("abs").on_complex = MAGNITUDE
-op("sign").on_complex = DIRECTION
+# What complex operands take in place of an elementwise op.
+IN_PLACE_OF = {"abs": MAGNITUDE, "sign": DIRECTION}
 
 
 def _numeric(name: str, x: Any) -> Tensor:

@@ -6,9 +6,11 @@ higher ones are those of the same formula bound to Tensors, where it is an expre
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from threading import Lock
+from types import ModuleType
 from typing import Any
 from weakref import WeakSet
 
@@ -34,6 +36,8 @@ ops: Any = _ops  # what is above this file, looked up when it is used
 
 # The ops that leave integers as they are.
 _ROUNDING = ("round", "floor", "ceil", "trunc")
+# Those that `ops/complex.py` has other ops for.
+_OF_PARTS = ("abs", "sign")
 
 
 def _multiple_of(g: Tensor, factor: float) -> Tensor | None:
@@ -99,8 +103,7 @@ class Elementwise(Promotion, Op):
             self.direct = self.pair = counted(self)
         elif self.selects:
             self.direct = choice(self)
-        # What complex operands take in place of this op, or of its derivative in x.
-        self.on_complex: Op | None = None
+        # What complex operands take in place of its derivative in x.
         holomorphic = HOLOMORPHIC.get(row.name)
         self._holomorphic = (
             None
@@ -139,8 +142,10 @@ class Elementwise(Promotion, Op):
         elif named or len(operands) > self.arity:
             raise TypeError(f"{self.name} takes ({', '.join(self.names)})")
         inputs, dtype = self.prepare(operands)
-        if self.on_complex is not None and dtype.kind == "c":
-            return self.on_complex(*inputs)
+        if self.name in _OF_PARTS and dtype.kind == "c":
+            from gradnet.ops.complex import IN_PLACE_OF
+
+            return IN_PLACE_OF[self.name](*inputs)
         if self.name in _ROUNDING and dtype.kind in "iu":
             return astype(inputs[0], dtype)
         return super().__call__(*inputs, dtype=dtype)
@@ -309,3 +314,13 @@ def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
             run = _CLIP.ways.of(backend, dtype)
             return fresh(run(array, float(min), float(max)), backend)
     return _CLIP.direct(x, min, max)
+
+
+class _Called(ModuleType):
+    """This module: `gradnet.ops.elementwise` is `op` too, for the name says best what it gives."""
+
+    def __call__(self, name: str) -> Elementwise:
+        return op(name)
+
+
+sys.modules[__name__].__class__ = _Called
