@@ -26,6 +26,7 @@ from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
 from gradnet.program.replay import Interpreted
 
+from .cuda_casts import together
 from .cuda_checks import by_losses
 from .cuda_device import on_device
 from .cuda_elementwise import compiles
@@ -65,7 +66,7 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
         _log.info(_CHANGES)
         return None
     step = whole_step(program) if switched() != NEVER else None
-    program = paired(fused_stacks(program))
+    program = together(paired(fused_stacks(program)))
     program = program.with_calls(fused(program.calls, compiles))
     if step is not None and able(backend, step):
         return Clustered(backend, program, step)

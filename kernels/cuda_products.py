@@ -5,8 +5,11 @@ A product with an epilogue that cublasLt lacks is a product and one fused kernel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
+from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,9 @@ from .cuda_device import Device, on_device
 # gelu_tanh; `gelu`, by the error function, is another function and has no epilogue.
 ACTIVATIONS: dict[str, Formula] = {"relu": formulas.relu, "gelu": formulas.gelu_tanh}
 DERIVATIVES: dict[str, Formula] = {"drelu": formulas.relu_dx, "dgelu": formulas.gelu_tanh_dx}
+
+# CuPy has one setting of how float32 is multiplied for all threads.
+_LOCK = Lock()
 
 
 class Mask:
@@ -59,7 +65,7 @@ class Products(Arrays):
         if not a.shape[-1]:
             self.full(y.shape, 0, y.dtype, out=y)
         elif not self._by_cublaslt(a, b, y, tf32):
-            self._by_cupy(a, b, y)
+            self._by_cupy(a, b, y, tf32)
         return y
 
     def _by_cublaslt(self, a: Array, b: Array, y: Array, tf32: bool) -> bool:
@@ -82,7 +88,7 @@ class Products(Arrays):
         self._copied(z, y)
         return True
 
-    def _by_cupy(self, a: Array, b: Array, y: Array) -> None:
+    def _by_cupy(self, a: Array, b: Array, y: Array, tf32: bool) -> None:
         z = y if y.flags.c_contiguous else self._device.empty(y.shape, y.dtype)
         if is_half(a.dtype) and (y.ndim > 2 or y.dtype != a.dtype):
             # cuBLAS has no batched bfloat16 products here, and slow ones of float16; and CuPy's
@@ -92,7 +98,8 @@ class Products(Arrays):
             self._copied(self.matmul(a, b), z)
         else:
             # float32 stays float32, and 16-bit floats add up in float32: CuPy's defaults.
-            self._device.cupy.matmul(a, b, out=z)
+            with _LOCK, _in_tf32(self._device.cupy) if tf32 else nullcontext():
+                self._device.cupy.matmul(a, b, out=z)
         self._copied(z, y)
 
     @on_device
@@ -172,3 +179,15 @@ class Products(Arrays):
             z = aux if kind == "gelu" and aux is not None else y
             self.matmul(a, b, out=z, tf32=tf32)
             self.bias_activation(z, bias, ACTIVATIONS.get(kind), (), out=y)
+
+
+@contextmanager
+def _in_tf32(cupy: Any) -> Iterator[None]:
+    """CuPy's products of float32 in TF32."""
+    core = cupy._core
+    before = core.get_compute_type(np.float32)
+    core.set_compute_type(np.float32, core._routines_linalg.COMPUTE_TYPE_TF32)
+    try:
+        yield
+    finally:
+        core.set_compute_type(np.float32, before)

@@ -110,7 +110,7 @@ def _without_copies(calls: list[Call]) -> list[Call]:
     places: dict[Storage, Value] = {}
     found = []
     for i, call in enumerate(calls):
-        call = _moved(call, places)
+        call = relocated(call, places)
         copy = _copied(call)
         if copy is not None:
             out, source = copy
@@ -130,7 +130,7 @@ def _without_copies(calls: list[Call]) -> list[Call]:
     return found
 
 
-def _moved(call: Call, places: dict[Storage, Value]) -> Call:
+def relocated(call: Call, places: dict[Storage, Value]) -> Call:
     """The call with some storages replaced by places in others."""
 
     def move(x: Any) -> Any:
@@ -176,7 +176,7 @@ def _without_moves(calls: list[Call]) -> list[Call]:
         ):
             places[source.storage] = target
             dropped.add(i)
-    return [_moved(call, places) for i, call in enumerate(calls) if i not in dropped]
+    return [relocated(call, places) for i, call in enumerate(calls) if i not in dropped]
 
 
 def _touched(calls: list[Call], target: Value) -> bool:

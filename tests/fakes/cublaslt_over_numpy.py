@@ -18,6 +18,7 @@ import numpy as np
 from gradnet.kernels.cublaslt import CublasLt
 from gradnet.kernels.cuda_backend import CudaBackend
 
+from fakes.arrays import in_tf32
 from fakes.cupy_over_numpy import CaptureError
 
 INVALID_VALUE, NOT_SUPPORTED = 7, 15
@@ -361,10 +362,7 @@ def _inner(x: Any) -> Any:
 
 
 def _wide(x: Any, tf32: bool) -> Any:
-    if tf32:
-        bits = np.ascontiguousarray(x).view(np.uint32).astype(np.uint64) + 0x1000
-        x = (bits & 0xFFFFE000).astype(np.uint32).view(np.float32)
-    return x.astype(np.float64)
+    return (in_tf32(x) if tf32 else x).astype(np.float64)
 
 
 def attach(cuda: CudaBackend, workspace: int = 4096) -> Bindings:
