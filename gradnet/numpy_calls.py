@@ -54,7 +54,7 @@ UFUNCS: dict[str, np.ufunc] = {
 _LARGE, LINE = 1 << 12, 64
 
 # Elements of two matrices, at most, so few that no BLAS wakes threads for their product.
-_BLAS, _FEW = frozenset((float32, float64)), 32
+_BLAS, FACTORS = frozenset((float32, float64)), 32
 
 
 # Where an array object has the address of its elements, as NumPy's C API says.
@@ -197,7 +197,7 @@ machine_code: Callable[[type, type], Any] | None = None
 def multiplied(a: Array, b: Array) -> Array:
     """`np.matmul` of matrices, stacks of them or two vectors, by the threads it is worth."""
     ndim, size = a.ndim, a.size
-    if 1 < size < _FEW and 1 < b.size < _FEW and b.ndim == ndim < 3 and a.dtype in _BLAS:
+    if 1 < size < FACTORS and 1 < b.size < FACTORS and b.ndim == ndim < 3 and a.dtype in _BLAS:
         # It calls the same function of the BLAS, in half the time. (But a single element it takes
         # for a factor, and leaves out the product where that is 0.)
         product = quiet.call(a.dot, b)

@@ -251,7 +251,7 @@ def _numbers(scalars: Sequence[Any]) -> list[float]:
 def _eager(tensor: type, node: type) -> Any:
     from .eager import Code
 
-    return Code(tensor, node)
+    return Code(tensor, node, BACKEND)
 
 
 BACKEND: Backend = NumbaBackend()

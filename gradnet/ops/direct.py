@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from gradnet import dtypes, formulas, modes, numpy_calls
 from gradnet.backends import Array, Shape
@@ -54,13 +54,32 @@ _OFTEN = 1000
 _left = itertools.count(1 if SWITCH == "1" else _OFTEN, -1)
 
 
-def counted(op: Elementwise) -> Callable[..., Tensor]:
+class Whole:
+    """A function on whole arrays in the fewest steps: `direct` is that in Python, or machine code.
+
+    `in_python` takes the same operands, one by one.
+    """
+
+    # All that there are, by their names.
+    made: ClassVar[dict[str, Whole]] = {}
+
+    def __init__(self, name: str, in_python: Callable[..., Tensor]) -> None:
+        self.in_python = in_python
+        self.direct = counted(self)
+        self.made[name] = self
+
+    def count_no_more(self) -> None:
+        """Be done in Python, uncounted."""
+        self.direct = self.in_python
+
+
+def counted(op: Elementwise | Whole) -> Callable[..., Tensor]:
     """The op in Python, which counts the calls of all until they have been often enough."""
 
     def counting(*operands: Any) -> Tensor:
         if next(_left) <= 0:
             if op.direct is counting:
-                op.direct = op.pair = op.in_python
+                op.count_no_more()
             if numpy_calls.machine_code is not None:
                 from gradnet.ops import quick
 

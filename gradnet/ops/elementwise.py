@@ -120,6 +120,10 @@ class Elementwise(Promotion, Op):
             return self.direct(*operands)
         return self.converted(operands, named)
 
+    def count_no_more(self) -> None:
+        """Be done in Python, uncounted."""
+        self.direct = self.pair = self.in_python
+
     def plain(self, operands: tuple[Any, ...]) -> Tensor:
         """The op on all its operands: in few steps where these are of one dtype, or numbers."""
         first = operands[self.selects]

@@ -14,6 +14,7 @@ from gradnet.backends import Array, Backend, Shape
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.direct import Whole
 from gradnet.ops.shape import (
     as_shape,
     broadcast_to,
@@ -98,6 +99,10 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
 
     Raises ShapeError where lengths other than along the axis differ.
     """
+    return _JOINED.direct(arrays, axis)
+
+
+def _concat(arrays: Any, axis: Any) -> Tensor:
     alike = _alike(arrays)
     if alike is not None:
         backend, parts, shape = alike
@@ -121,6 +126,9 @@ def concat(arrays: Any, /, *, axis: int | None = 0) -> Tensor:
                 listed = ", ".join(str(t.shape) for t in tensors)
                 raise ShapeError(f"concat along axis {axis} got shapes {listed}")
     return CONCATENATE(*tensors, axis=axis)
+
+
+_JOINED = Whole("concat", _concat)
 
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:

@@ -19,6 +19,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import ShapeError
 from gradnet.graph import Context
 from gradnet.ops.core import Cost, Op, size
+from gradnet.ops.direct import Whole
 from gradnet.precision import Rounding
 from gradnet.tensor import Tensor, fresh
 
@@ -171,7 +172,10 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     Raises ShapeError where inner lengths differ or an operand is 0-d, and DTypeError for floats
     that the precision in use is not for.
     """
-    a, b = x1, x2
+    return PRODUCT.direct(x1, x2)
+
+
+def _matmul(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.array.dtype is b.array.dtype:
         tied = a.node is not None or b.node is not None or modes.open_modes
         backend = a.backend
@@ -216,6 +220,9 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     if column:
         y = reshape(y, y.shape[:-1])
     return y
+
+
+PRODUCT = Whole("matmul", _matmul)
 
 
 # Casts and copies

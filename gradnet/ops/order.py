@@ -6,6 +6,7 @@ from typing import Any
 
 import gradnet.ops as _ops
 from gradnet.errors import ShapeError
+from gradnet.ops.direct import Whole
 from gradnet.ops.elementwise import op
 from gradnet.ops.index import take, take_along_axis
 from gradnet.ops.shape import normalize_axis
@@ -13,7 +14,7 @@ from gradnet.tensor import Tensor, fresh
 
 ops: Any = _ops  # what is above this file, looked up when it is used
 
-_WHERE = op("where")
+_WHERE = Whole("where", op("where").direct)
 
 
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
@@ -25,12 +26,19 @@ def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool
 
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The values in order along an axis, NaN last; gradients follow the values."""
+    return _SORT.direct(x, axis, descending)
+
+
+def _sort(x: Any, axis: Any, descending: bool) -> Tensor:
     if not isinstance(x, Tensor):
         x = ops.asarray(x)
     axis = normalize_axis("sort", axis, len(x.array.shape))
     if x.node is not None or x.tangents:
         return take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)
     return fresh(x.backend.sort(x.array, axis, descending), x.backend)
+
+
+_SORT = Whole("sort", _sort)
 
 
 def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,9 @@ from weakref import WeakSet
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import dtypes, graph, modes, numpy_calls, operators, walk
+from gradnet import dtypes, exchange, graph, modes, numpy_calls, operators, precision, walk
 from gradnet.ops import direct
-from gradnet.ops.direct import SWITCH
+from gradnet.ops.direct import SWITCH, Whole
 from gradnet.ops.elementwise import Elementwise, quicken
 from gradnet.tensor import Tensor
 from gradnet.ways import Ways
@@ -35,6 +35,22 @@ _OPERATORS = {
 }  # fmt: skip
 _TURNED = ("add", "sub", "mul", "truediv", "pow")
 _ONE = {"neg": "negative", "abs": "abs"}
+
+# Of functions on whole arrays, by their names: the machine code, the function of NumPy's that does
+# the work, and what else the code is told of.
+_WHOLE: dict[str, tuple[Any, ...]] = {
+    "where": ("choose", np.where, dtypes.bool_),
+    "matmul": ("multiply", np.ndarray.dot, np.asarray, precision.state, "rounding"),
+    "argmax": ("find", np.ndarray.argmax, np.asarray, False),
+    "argmin": ("find", np.ndarray.argmin, np.asarray, False),
+    "sort": ("order", np.ndarray.sort, np.ndarray.copy, False, ("stable",)),
+    "concat": ("join", np.concatenate, np.asarray),
+    "getitem": ("pick", None, slice, ..., dtypes.int64),
+}
+# The operators that are such functions.
+_ON_WHOLE = (
+    (operators.Operators, "__matmul__", "matmul"), (exchange.Exchange, "__getitem__", "getitem"),
+)  # fmt: skip
 
 
 class _Plans(list[Any]):
@@ -139,6 +155,11 @@ def _install() -> None:
             function = code.function(entry, _told(op.direct))
             _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
     _put(walk, "advance", code.function("advance", (known,)))
+    for name, (entry, *told) in _WHOLE.items():
+        whole = Whole.made[name]
+        whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
+    for kind, operator, name in _ON_WHOLE:
+        _put(kind, operator, code.method(Whole.made[name].direct))
 
 
 def remove() -> None:
@@ -146,8 +167,10 @@ def remove() -> None:
     quicken(None)
     while _before:
         setattr(*_before.pop())
+    for whole in Whole.made.values():
+        whole.count_no_more()
     for op in list(_quick):
-        op.direct = op.pair = op.in_python
+        op.count_no_more()
         if op.pull is not None:
             op.pull = _told(op.pull)[1]
     _quick.clear()

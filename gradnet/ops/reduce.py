@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from gradnet import dtypes, modes
@@ -14,6 +15,7 @@ from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, zeros_like
+from gradnet.ops.direct import Whole
 from gradnet.ops.elementwise import op
 from gradnet.ops.joining import concat
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
@@ -358,9 +360,13 @@ def _arg_extreme(kind: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the first largest value along an axis, of the flattened x for None."""
-    return _arg_extreme("max", x, axis, keepdims)
+    return _ARGMAX.direct(x, axis, keepdims)
 
 
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the first smallest value along an axis, of the flattened x for None."""
-    return _arg_extreme("min", x, axis, keepdims)
+    return _ARGMIN.direct(x, axis, keepdims)
+
+
+_ARGMAX = Whole("argmax", partial(_arg_extreme, "max"))
+_ARGMIN = Whole("argmin", partial(_arg_extreme, "min"))

@@ -302,11 +302,20 @@ def squeeze(x: Any, /, axis: Any = None) -> Tensor:
 def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
     """With new axes of length 1 at the given places of the result."""
     x = tensor_of(x)
+    if type(axis) is int:
+        return reshape(x, _expanded(x.array.shape, axis))
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     lengths = list(x.array.shape)
     for place in sorted(normalize_axes("expand_dims", axes, len(lengths) + len(axes))):
         lengths.insert(place, 1)
     return reshape(x, tuple(lengths))
+
+
+@lru_cache(maxsize=4096)
+def _expanded(shape: Shape, axis: int) -> Shape:
+    """A shape with one axis more, of length 1."""
+    place = normalize_axis("expand_dims", axis, len(shape) + 1)
+    return (*shape[:place], 1, *shape[place:])
 
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:

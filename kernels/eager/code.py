@@ -7,23 +7,31 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .. import entries, objects
-from . import calls, derivatives, layout, references, walks, words
+from gradnet.backends import Backend
 
-_MODULES = (references, calls, derivatives, walks)
+from .. import entries, objects
+from . import calls, derivatives, layout, references, walks, wholes, words
+
+_MODULES = (references, calls, derivatives, walks, wholes)
 
 
 class Code:
-    """Functions for objects of two classes, tensors and nodes of their graph."""
+    """Functions for objects of two classes, tensors and nodes of their graph.
+
+    `backend` is that whose arrays are NumPy's, which NumPy's functions are called on.
+    """
 
     # What each function is to find first in its self: objects, in this order.
     known = references.KNOWN
 
-    def __init__(self, tensor: type, node: type) -> None:
+    def __init__(self, tensor: type, node: type, backend: Backend) -> None:
+        self.backend = backend
         self._places = layout.look(tensor, node)
-        standard = {name: x for name, x in vars(layout).items() if isinstance(x, int)}
-        places = sorted({**standard, **self._places}.items())
-        self._words = objects.texts((*_MODULES, words)), places, objects.host()
+        # All numbers that names of the modules stand for, theirs and those of others.
+        scopes = [vars(module) for module in (*_MODULES, layout)]
+        numbers = sorted({(name, x) for y in scopes for name, x in y.items() if type(x) is int})
+        places = sorted(self._places.items())
+        self._words = objects.texts((*_MODULES, words)), numbers, places, objects.host()
 
     def possible(self) -> bool:
         """Whether this interpreter has all that the code calls, and objects where it looks."""

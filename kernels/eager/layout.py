@@ -19,7 +19,8 @@ TYPE = HEAD - 8  # of every object
 COUNT = HEAD  # how many items a tuple has
 ITEMS = tuple.__basicsize__  # the first item of a tuple
 LIST_ITEMS = HEAD + 8  # where the items of a list are
-NDIM, LENGTHS, DTYPE = HEAD + 8, handles.LENGTHS, HEAD + 40  # of an array
+NDIM, LENGTHS, BASE, DTYPE = HEAD + 8, handles.LENGTHS, HEAD + 32, HEAD + 40  # of an array
+START = HEAD  # of a slice, which has its stop and its step after it
 
 
 def _word(place: int) -> int:
@@ -27,9 +28,10 @@ def _word(place: int) -> int:
 
 
 def _standard() -> bool:
-    """Whether objects, tuples, lists and arrays are as said above."""
+    """Whether objects, tuples, lists, arrays and slices are as said above."""
     marker = object()
     row, several, x = (None, marker), [None, marker], np.zeros((2, 3), np.float32)
+    view, cut = x[1:], slice(marker, row, several)
     return (
         _word(id(marker) + TYPE) == id(object)
         and _word(id(row) + COUNT) == len(row)
@@ -37,6 +39,8 @@ def _standard() -> bool:
         and _word(_word(id(several) + LIST_ITEMS) + 8) == id(marker)
         and _word(id(x) + NDIM) % 2**32 == x.ndim
         and _word(id(x) + DTYPE) == id(x.dtype)
+        and (_word(id(x) + BASE), _word(id(view) + BASE)) == (0, id(x))
+        and [_word(id(cut) + START + 8 * i) for i in range(3)] == [id(marker), id(row), id(several)]
     )
 
 
@@ -62,13 +66,13 @@ POSSIBLE = (
 # Slots of tensors and of nodes, by the slots' names. Where they are is told by `look`.
 _TENSOR = {
     "ARRAY": "array", "BACKEND": "backend", "EDGE": "node", "COUNTER": "counter", "SEEN": "_seen",
-    "TANGENTS": "tangents", "GRAD": "_grad", "GRAD_BUFFER": "_grad_buffer",
+    "TANGENTS": "tangents", "GRAD": "_grad", "GRAD_BUFFER": "_grad_buffer", "ORIGIN": "origin",
 }  # fmt: skip
 _NODE = {
     "ID": "id", "OP": "op", "INPUTS": "inputs", "KEPT": "kept", "PARENTS": "parents",
     "PARAMETERS": "parameters", "NODE_BACKEND": "backend", "OUTPUTS": "outputs", "HOOKS": "hooks",
 }  # fmt: skip
-ARRAY = BACKEND = EDGE = COUNTER = SEEN = TANGENTS = GRAD = GRAD_BUFFER = 0
+ARRAY = BACKEND = EDGE = COUNTER = SEEN = TANGENTS = GRAD = GRAD_BUFFER = ORIGIN = 0
 ID = OP = INPUTS = KEPT = PARENTS = PARAMETERS = NODE_BACKEND = OUTPUTS = HOOKS = 0
 
 

@@ -36,7 +36,7 @@ _WORD = (
     *("PyObject_Vectorcall", "PyObject_GetAttr", "PyType_GenericAlloc", "PyIter_Next"),
     *("PyDict_GetItemWithError", "PyTuple_New", "PyList_New", "PyNumber_Float"),
     *("PyLong_AsSsize_t", "PyThreadState_Get", "PyErr_Occurred"),
-    *("PyCFunction_GetFunction", "PyCFunction_GetSelf"),
+    *("PyCFunction_GetFunction", "PyCFunction_GetSelf", "PyObject_GetItem"),
 )
 _INT = (
     *("PyContext_Enter", "PyContext_Exit", "PyErr_ExceptionMatches", "PyDict_SetItem"),

@@ -1,0 +1,382 @@
+"""Functions on whole arrays as functions of words: those of `Whole` in ops/direct.py, and `where`.
+
+Each calls one function of NumPy's on the arrays of Tensors that nobody differentiates, in no mode
+and on one backend, and makes a Tensor of what that gives: as the backend and the function in Python
+do for few elements. Anything else goes to the function in Python, as it came.
+"""
+
+from __future__ import annotations
+
+from gradnet.numpy_calls import FACTORS, FEW
+
+from ..gemm.choice import LEAST
+from .calls import KNOWN, slow
+from .layout import (
+    ARRAY,
+    BACKEND,
+    BASE,
+    COUNT,
+    COUNTER,
+    DTYPE,
+    EDGE,
+    GRAD,
+    GRAD_BUFFER,
+    ITEMS,
+    LENGTHS,
+    NDIM,
+    ORIGIN,
+    SEEN,
+    START,
+    TANGENTS,
+)
+from .references import (
+    FLOAT32,
+    FLOAT64,
+    INT,
+    LAST,
+    LIST,
+    NDARRAY,
+    NONE,
+    QUIET,
+    TENSOR,
+    TRUE,
+    TUPLE,
+    ZERO,
+    array_of,
+    call_with_two,
+    fresh,
+    item,
+    kind,
+    listed,
+    opened,
+    pack_two,
+    same_shape,
+    size_of,
+    taken,
+)
+from .words import c
+
+ENTRIES = ("choose", "multiply", "find", "order", "join", "pick")
+
+# Of what a function is given as its self, after KNOWN and SLOW: the backend, NumPy's function, and
+# what else it needs, in the order of the function's own names.
+HOST, FUNCTION, FIRST, SECOND, THIRD = range(2, 7)
+
+
+def plain(k: int, state: int, x: int) -> int:
+    """The array of a Tensor that nobody differentiates, borrowed; 0 for what is none."""
+    none = item(k, NONE)
+    if kind(x) != item(k, TENSOR) or c.load(x, BACKEND) != item(state, HOST):
+        return 0
+    if c.load(x, EDGE) != none or c.load(x, TANGENTS) != none:
+        return 0
+    return array_of(k, x)
+
+
+def is_float(k: int, x: int) -> int:
+    """Whether an array is one of float32 or float64."""
+    dtype = c.load(x, DTYPE)
+    if dtype == item(k, FLOAT32) or dtype == item(k, FLOAT64):
+        return 1
+    return 0
+
+
+def call_with_one(function: int, a: int) -> int:
+    given = c.room(1)
+    c.store(given, 0, a)
+    return c.PyObject_Vectorcall(function, given, 1, 0)
+
+
+def made(k: int, state: int, y: int) -> int:
+    """The Tensor of what NumPy gave, which is taken over: an array, or a number for one without
+    axes, which the first of a function's own makes an array of.
+    """
+    if y != 0 and kind(y) != item(k, NDARRAY):
+        number = y
+        y = call_with_one(item(state, FIRST), number)
+        c.Py_DecRef(number)
+    return fresh(k, y, item(state, HOST), taken(item(k, NONE)))
+
+
+def choose(state: int, given: int, count: int, names: int) -> int:
+    """Values of one array or another, by an array of the dtype FIRST."""
+    k = item(state, KNOWN)
+    if count != 3 or names != 0 or opened(k) != 0:
+        return slow(state, given, count, names)
+    condition = plain(k, state, c.load(given, 0))
+    x = plain(k, state, c.load(given, 8))
+    y = plain(k, state, c.load(given, 16))
+    if condition == 0 or x == 0 or y == 0 or is_float(k, x) == 0:
+        return slow(state, given, count, names)
+    if c.load(condition, DTYPE) != item(state, FIRST) or c.load(x, DTYPE) != c.load(y, DTYPE):
+        return slow(state, given, count, names)
+    if same_shape(condition, x) == 0 or same_shape(x, y) == 0 or size_of(x) > FEW:
+        return slow(state, given, count, names)
+    arrays = c.room(3)
+    c.store(arrays, 0, taken(condition))
+    c.store(arrays, 8, taken(x))
+    c.store(arrays, 16, taken(y))
+    found = made(k, state, c.PyObject_Vectorcall(item(state, FUNCTION), arrays, 3, 0))
+    c.Py_DecRef(condition)
+    c.Py_DecRef(x)
+    c.Py_DecRef(y)
+    return found
+
+
+def few_factors(k: int, x: int, y: int) -> int:
+    """Whether two arrays are matrices, or vectors, that NumPy multiplies on one thread."""
+    ndim = c.half(x, NDIM)
+    if is_float(k, x) == 0 or c.load(x, DTYPE) != c.load(y, DTYPE) or c.half(y, NDIM) != ndim:
+        return 0
+    if ndim != 1 and ndim != 2:
+        return 0
+    left = c.load(x, LENGTHS)
+    right = c.load(y, LENGTHS)
+    if c.load(left, 8 * ndim - 8) != c.load(right, 0):
+        return 0
+    if ndim == 2 and c.load(left, 0) >= LEAST and c.load(right, 8) >= LEAST:
+        return 0
+    size = size_of(x)
+    other = size_of(y)
+    if size > 1 and other > 1 and size < FACTORS and other < FACTORS:
+        return 1
+    return 0
+
+
+def unrounded(k: int, state: int) -> int:
+    """Whether this thread rounds no factors: 1 or 0, or -1 with an exception.
+
+    SECOND is what it rounds them by, under the name THIRD.
+    """
+    rounding = c.PyObject_GetAttr(item(state, SECOND), item(state, THIRD))
+    if rounding == 0:
+        return -1
+    c.Py_DecRef(rounding)
+    return rounding == item(k, NONE)
+
+
+def multiply(state: int, given: int, count: int, names: int) -> int:
+    """The product of two matrices or two vectors."""
+    k = item(state, KNOWN)
+    if count != 2 or names != 0 or opened(k) != 0:
+        return slow(state, given, count, names)
+    on = unrounded(k, state)
+    if on < 0:
+        return 0
+    x = plain(k, state, c.load(given, 0))
+    y = plain(k, state, c.load(given, 8))
+    if on == 0 or x == 0 or y == 0 or few_factors(k, x, y) == 0:
+        return slow(state, given, count, names)
+    if c.PyContext_Enter(item(k, QUIET)) != 0:
+        # It is in use, by a thread that waits within NumPy.
+        c.PyErr_Clear()
+        return slow(state, given, count, names)
+    c.Py_IncRef(x)
+    c.Py_IncRef(y)
+    found = call_with_two(item(state, FUNCTION), x, y)
+    c.Py_DecRef(x)
+    c.Py_DecRef(y)
+    if c.PyContext_Exit(item(k, QUIET)) != 0:
+        c.Py_DecRef(found)
+        return 0
+    return made(k, state, found)
+
+
+def find(state: int, given: int, count: int, names: int) -> int:
+    """The place of a value of a vector: of an array, an axis, and whether that is kept."""
+    k = item(state, KNOWN)
+    if count != 3 or names != 0 or opened(k) != 0 or c.load(given, 8) != item(k, NONE):
+        return slow(state, given, count, names)
+    x = plain(k, state, c.load(given, 0))
+    if x == 0 or c.load(given, 16) != item(state, SECOND) or is_float(k, x) == 0:
+        return slow(state, given, count, names)
+    size = size_of(x)
+    if c.half(x, NDIM) != 1 or size == 0 or size > FEW:
+        return slow(state, given, count, names)
+    c.Py_IncRef(x)
+    found = made(k, state, call_with_one(item(state, FUNCTION), x))
+    c.Py_DecRef(x)
+    return found
+
+
+def order(state: int, given: int, count: int, names: int) -> int:
+    """The values in order along the last axis: of an array, an axis, and whether they go down.
+
+    FIRST is a function that copies an array, THIRD the name of what the sort is told to be.
+    """
+    k = item(state, KNOWN)
+    if count != 3 or names != 0 or opened(k) != 0 or c.load(given, 8) != item(k, LAST):
+        return slow(state, given, count, names)
+    x = plain(k, state, c.load(given, 0))
+    if x == 0 or c.load(given, 16) != item(state, SECOND) or is_float(k, x) == 0:
+        return slow(state, given, count, names)
+    if c.half(x, NDIM) == 0:
+        return slow(state, given, count, names)
+    c.Py_IncRef(x)
+    y = call_with_one(item(state, FIRST), x)
+    c.Py_DecRef(x)
+    if y == 0:
+        return 0
+    told = c.room(3)
+    c.store(told, 0, y)
+    c.store(told, 8, item(k, LAST))
+    c.store(told, 16, item(k, TRUE))
+    done = c.PyObject_Vectorcall(item(state, FUNCTION), told, 2, item(state, THIRD))
+    c.Py_DecRef(done)
+    if done == 0:
+        c.Py_DecRef(y)
+        return 0
+    return made(k, state, y)
+
+
+def among(k: int, several: int, i: int) -> int:
+    """What a list or a tuple holds, borrowed."""
+    if kind(several) == item(k, LIST):
+        return listed(several, i)
+    return item(several, i)
+
+
+def arrays_of(k: int, state: int, several: int, count: int, row: int) -> int:
+    """Put the arrays of so many Tensors into a tuple. Whether they are alike, and have an axis."""
+    i = 0
+    while i < count:
+        x = plain(k, state, among(k, several, i))
+        if x == 0:
+            return 0
+        c.store(row, ITEMS + 8 * i, taken(x))
+        first = item(row, 0)
+        if c.load(x, DTYPE) != c.load(first, DTYPE) or same_shape(x, first) == 0:
+            return 0
+        if c.half(x, NDIM) == 0:
+            return 0
+        i = i + 1
+    return 1
+
+
+def join(state: int, given: int, count: int, names: int) -> int:
+    """Arrays one after the other: of a list or a tuple of them, and the first axis."""
+    k = item(state, KNOWN)
+    if count != 2 or names != 0 or opened(k) != 0 or c.load(given, 8) != item(k, ZERO):
+        return slow(state, given, count, names)
+    several = c.load(given, 0)
+    if kind(several) != item(k, LIST) and kind(several) != item(k, TUPLE):
+        return slow(state, given, count, names)
+    size = c.load(several, COUNT)
+    row = c.PyTuple_New(size)
+    if row == 0:
+        return 0
+    # As many as before? Where Python made room for the tuple, it may have run anything.
+    alike = 0
+    if size > 0 and c.load(several, COUNT) == size:
+        alike = arrays_of(k, state, several, size, row)
+    if alike:
+        y = made(k, state, call_with_two(item(state, FUNCTION), row, item(k, ZERO)))
+    else:
+        y = slow(state, given, count, names)
+    c.Py_DecRef(row)
+    return y
+
+
+def is_bound(k: int, x: int) -> int:
+    """Whether a bound of a slice is one of Python's integers, or none."""
+    if kind(x) == item(k, INT) or x == item(k, NONE):
+        return 1
+    return 0
+
+
+def is_basic(k: int, state: int, index: int) -> int:
+    """Whether an index is one of Python's integers, or a slice of such (of the class FIRST)."""
+    if kind(index) == item(k, INT):
+        return 1
+    if kind(index) != item(state, FIRST):
+        return 0
+    stop = is_bound(k, c.load(index, START + 8))
+    return is_bound(k, c.load(index, START)) * stop * is_bound(k, c.load(index, START + 16))
+
+
+def view_of(k: int, x: int, y: int, known: int) -> int:
+    """The Tensor of a view, with what is known of its origin but when; both are taken over.
+
+    `x` is the Tensor that it is a view of.
+    """
+    view = 0
+    if y != 0 and known != 0:
+        view = c.PyType_GenericAlloc(item(k, TENSOR), 0)
+    if view == 0:
+        c.Py_DecRef(y)
+        c.Py_DecRef(known)
+        return 0
+    counter = taken(c.load(x, COUNTER))
+    version = taken(listed(counter, 0))
+    none = item(k, NONE)
+    c.store(known, ITEMS + 16, taken(version))
+    c.store(view, ARRAY, y)
+    c.store(view, BACKEND, taken(c.load(x, BACKEND)))
+    c.store(view, EDGE, taken(none))
+    c.store(view, COUNTER, counter)
+    c.store(view, SEEN, version)
+    c.store(view, TANGENTS, taken(none))
+    c.store(view, GRAD, taken(none))
+    c.store(view, GRAD_BUFFER, taken(none))
+    c.store(view, ORIGIN, known)
+    return view
+
+
+def pick_view(k: int, state: int, x: int, array: int, index: int) -> int:
+    """A view of an array by a basic index; 0 where there is none. SECOND is `...`."""
+    key = pack_two(taken(index), taken(item(state, SECOND)))
+    y = 0
+    if key != 0:
+        y = c.PyObject_GetItem(array, key)
+        c.Py_DecRef(key)
+    if y == 0 or kind(y) != item(k, NDARRAY):
+        c.Py_DecRef(y)
+        return 0
+    known = c.PyTuple_New(3)
+    parsed = c.PyTuple_New(1)
+    if known == 0 or parsed == 0:
+        c.Py_DecRef(known)
+        c.Py_DecRef(parsed)
+        c.Py_DecRef(y)
+        return 0
+    c.store(parsed, ITEMS, taken(index))
+    c.store(known, ITEMS, taken(array))
+    c.store(known, ITEMS + 8, parsed)
+    return view_of(k, x, y, known)
+
+
+def pick_copy(k: int, state: int, array: int, places: int) -> int:
+    """Elements of an array by an array of the dtype THIRD; 0 where that is no array of its own."""
+    y = c.PyObject_GetItem(array, places)
+    if y == 0 or kind(y) != item(k, NDARRAY) or c.load(y, BASE) != 0:
+        c.Py_DecRef(y)
+        return 0
+    return made(k, state, y)
+
+
+def pick(state: int, given: int, count: int, names: int) -> int:
+    """A Tensor's elements by an integer, a slice, or a Tensor of integers."""
+    k = item(state, KNOWN)
+    if count != 2 or names != 0 or opened(k) != 0:
+        return slow(state, given, count, names)
+    x = c.load(given, 0)
+    index = c.load(given, 8)
+    array = plain(k, state, x)
+    if array == 0 or c.half(array, NDIM) == 0:
+        return slow(state, given, count, names)
+    c.Py_IncRef(array)
+    y = 0
+    if is_basic(k, state, index):
+        y = pick_view(k, state, x, array, index)
+    else:
+        places = plain(k, state, index)
+        if places != 0 and c.load(places, DTYPE) == item(state, THIRD) and c.half(places, NDIM):
+            c.Py_IncRef(places)
+            y = pick_copy(k, state, array, places)
+            c.Py_DecRef(places)
+    c.Py_DecRef(array)
+    if y != 0:
+        return y
+    # In Python, which says in its own words what is wrong.
+    c.PyErr_Clear()
+    return slow(state, given, count, names)
