@@ -171,7 +171,7 @@ class Exchange:
         return int(self._scalar("int"))
 
     def __getitem__(self: Any, index: Any) -> Tensor:
-        return ops.index.PICKED.direct(self, index)
+        return ops.getitem(self, index)
 
     def __setitem__(self: Any, index: Any, value: Any) -> None:
         ops.setitem(self, index, value)

@@ -101,10 +101,10 @@ class Operators:
         return self._in_place(ops.pow, other)
 
     def __matmul__(self: Any, other: Any) -> Tensor:
-        return ops.multilinear.PRODUCT.direct(self, other)
+        return ops.matmul(self, other)
 
     def __rmatmul__(self: Any, other: Any) -> Tensor:
-        return ops.multilinear.PRODUCT.direct(other, self)
+        return ops.matmul(other, self)
 
     def __imatmul__(self: Any, other: Any) -> Any:
         self.check_changeable()

@@ -14,7 +14,6 @@ from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, mode
 from gradnet.ops.core import Cost, Op, common_backend, size
-from gradnet.ops.direct import Whole
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import Multilinear
 from gradnet.ops.shape import is_number, is_sequence, normalize_axis, reshape
@@ -160,9 +159,6 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     if basic:
         y.origin = (array, parsed, y.counter[0])  # for `take_over`
     return y
-
-
-PICKED = Whole("getitem", getitem)
 
 
 class _SetItem(Op):

@@ -172,7 +172,7 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     Raises ShapeError where inner lengths differ or an operand is 0-d, and DTypeError for floats
     that the precision in use is not for.
     """
-    return PRODUCT.direct(x1, x2)
+    return _PRODUCT.direct(x1, x2)
 
 
 def _matmul(a: Any, b: Any) -> Tensor:
@@ -222,7 +222,7 @@ def _matmul(a: Any, b: Any) -> Tensor:
     return y
 
 
-PRODUCT = Whole("matmul", _matmul)
+_PRODUCT = Whole("matmul", _matmul)
 
 
 # Casts and copies

@@ -45,12 +45,7 @@ _WHOLE: dict[str, tuple[Any, ...]] = {
     "argmin": ("find", np.ndarray.argmin, np.asarray, False),
     "sort": ("order", np.ndarray.sort, np.ndarray.copy, False, ("stable",)),
     "concat": ("join", np.concatenate, np.asarray),
-    "getitem": ("pick", None, slice, ..., dtypes.int64),
 }
-# The operators that are such functions.
-_ON_WHOLE = (
-    (operators.Operators, "__matmul__", "matmul"), (exchange.Exchange, "__getitem__", "getitem"),
-)  # fmt: skip
 
 
 class _Plans(list[Any]):
@@ -156,10 +151,12 @@ def _install() -> None:
             _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
     _put(walk, "advance", code.function("advance", (known,)))
     for name, (entry, *told) in _WHOLE.items():
+        getattr(ops, name)  # now it is made
         whole = Whole.made[name]
         whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
-    for kind, operator, name in _ON_WHOLE:
-        _put(kind, operator, code.method(Whole.made[name].direct))
+    _put(operators.Operators, "__matmul__", code.method(Whole.made["matmul"].direct))
+    itself = (known, ops.getitem, code.backend, None, slice, ..., dtypes.int64)
+    _put(exchange.Exchange, "__getitem__", code.method(code.function("pick", itself)))
 
 
 def remove() -> None:

@@ -1,4 +1,4 @@
-"""Functions on whole arrays as functions of words: those of `Whole` in ops/direct.py, and `where`.
+"""Functions on whole arrays as functions of words: those of `Whole` in ops/direct.py, and indices.
 
 Each calls one function of NumPy's on the arrays of Tensors that nobody differentiates, in no mode
 and on one backend, and makes a Tensor of what that gives: as the backend and the function in Python
