@@ -12,24 +12,16 @@ from typing import Any
 
 from gradnet import dtypes
 from gradnet.errors import DTypeError, GraphError, ShapeError
-from gradnet.graph import (
-    Context,
-    level,
-    mode,
-    next_id,
-    node_of,
-    reachable,
-    recording,
-    tracking,
-)
+from gradnet.graph import Context, level, mode, next_id, node_of, reachable, recording, tracking
 from gradnet.modes import is_recomputing as is_recomputing
 from gradnet.modes import recomputing
+from gradnet.numpy_calls import unshared
 from gradnet.ops.core import Op, subgraph_gradients
 from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
 from gradnet.ops.joining import stack
 from gradnet.ops.shape import reshape
-from gradnet.tensor import Tensor
-from gradnet.walk import backpropagate
+from gradnet.tensor import Tensor, fresh
+from gradnet.walk import backpropagate, leaf_gradients
 
 Function = Callable[..., Any]
 Argnums = int | tuple[int, ...]
@@ -187,6 +179,10 @@ def _gradients(
     """The gradient of each handle, zeros where the outputs do not depend on it."""
     targets = [h.node for h in handles if h.node is not None]
     pairs = [(y.node, s) for y, s in zip(outputs, seeds, strict=True) if y.node is not None]
+    if not differentiable:
+        arrays = leaf_gradients(pairs, targets, keep)
+        if arrays is not None:
+            return [_taken(arrays, i, h) for i, h in enumerate(handles)]
     floor = min(target[0].id for target in targets) - 1
     found = backpropagate(
         pairs, targets=targets, keep=keep, differentiable=differentiable, floor=floor
@@ -196,6 +192,15 @@ def _gradients(
         zeros_like(h) if g is None else g if g.node is not None or g.tangents else copy(g)
         for h, g in zip(handles, found, strict=True)
     ]
+
+
+def _taken(arrays: list[Any], i: int, handle: Tensor) -> Tensor:
+    """One of several gradients as a Tensor with memory of its own."""
+    if arrays[i] is None:
+        return zeros_like(handle)
+    own = unshared(arrays, i)
+    g = fresh(arrays[i], handle.backend)
+    return g if own else copy(g)
 
 
 def value_and_grad(

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import cache
+from sys import getrefcount
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -100,6 +101,30 @@ def copied(x: Array) -> Array:
     found = empty(x.shape, x.dtype)
     np.copyto(found, x)
     return found
+
+
+_counted = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def unshared(held: list[Any], i: int) -> bool:
+    """Whether a list's element is an array to write to, of whose memory nobody else knows."""
+    if not _counted or type(held[i]) is not np.ndarray:
+        return False
+    # Two references each: the one that is known, and the call's.
+    if getrefcount(held[i]) > 2 or not (held[i].flags.writeable and held[i].flags.c_contiguous):
+        return False
+    if held[i].base is None:
+        return bool(held[i].flags.owndata)
+    if type(held[i].base) is not np.ndarray or getrefcount(held[i].base) > 2:
+        return False
+    # Of a small part of an array the rest would be kept.
+    small = held[i].base.nbytes > held[i].nbytes + LINE
+    return not small and bool(held[i].base.flags.owndata)
+
+
+def is_one(x: Any) -> bool:
+    """Whether an array is a single 1, repeated: the cotangent of what is only summed."""
+    return isinstance(x, np.ndarray) and x.size > 0 and not any(x.strides) and x.item(0) == 1
 
 
 @cache

@@ -50,7 +50,7 @@ def backpropagate(
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
     if targets is None and floor < 0 and not differentiable and not mode.levels:
-        _carry_arrays(outputs, bool(keep))
+        _carry_arrays([(edge, g.array) for edge, g in outputs], {}, bool(keep))
         return []
     # By the negative of a node's id, so that the heap gives the newest first.
     pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
@@ -109,16 +109,37 @@ def backpropagate(
                 node.release()
 
 
-def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
-    """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays."""
+def leaf_gradients(
+    outputs: Sequence[tuple[Edge, Tensor]], targets: Sequence[Edge], keep: bool
+) -> list[Any] | None:
+    """As `backpropagate` to these targets, as arrays that may be shared by others.
+
+    None, with nothing done, unless they are all of the leaves, and nobody differentiates.
+    """
+    wanted = {node.id for node, _ in targets}
+    if mode.levels or any(node.op is not None for node, _ in targets):
+        return None
+    for node in reachable([edge[0] for edge, _ in outputs]):
+        if node.inputs is None or (node.op is None and node.id not in wanted):
+            return None
     leaves: Pending = {}
+    _carry_arrays([(edge, g.array) for edge, g in outputs], leaves, keep, adds=False)
+    return [leaves[node.id][1][0] if node.id in leaves else None for node, _ in targets]
+
+
+def _carry_arrays(
+    pairs: Sequence[tuple[Edge, Any]], leaves: Pending, keep: bool, adds: bool = True
+) -> None:
+    """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays.
+
+    They are in `leaves`, and unless `adds` is false added to the leaves' gradients.
+    """
     pending: Pending = {}
     # By the negative of a node's id, so that the heap gives the newest first.
     heap: list[int] = []
     # The one node that waits, where there is but one: as in a chain, which needs no heap.
     node: Node | None = None
     gs: list[Any] = []
-    pairs: Sequence[tuple[Edge, Any]] = [(edge, g.array) for edge, g in outputs]
     with recording(False):
         while True:
             for (source, index), g in pairs:
@@ -172,7 +193,7 @@ def _carry_arrays(outputs: Sequence[tuple[Edge, Tensor]], keep: bool) -> None:
             node, gs = leaves[number]
             if node.hooks is not None:
                 _call_hooks(node, gs)
-            tensor = _held(node)
+            tensor = _held(node) if adds else None
             if tensor is not None:
                 tensor.add_gradient(gs[0])
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradnet import dtypes, formulas
+from gradnet import dtypes, formulas, modes
 from gradnet.backends import Array, Backend, Shape
 from gradnet.graph import Context, Edge, Node, Pending
+from gradnet.numpy_calls import is_one
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype
 from gradnet.ops.elementwise import MULTIPLY, op
@@ -143,6 +144,13 @@ class _CrossEntropy(Composed):
             found = self.vjp(context, (fresh(g, backend), None))
             pairs = zip(edges, found, strict=True)
             return [(to, x.array) for to, x in pairs if to is not None and x is not None]
+        if not modes.open_modes and is_one(g):
+            dx = node.output(1)
+            if edge[0].op is not None or edge[0].hooks is not None:
+                # Whoever changes it in place is to hear of it: the graph may be kept.
+                dx = dx.view()
+                dx.flags.writeable = False
+            return ((edge, dx),)
         column = backend.reshape(g, (g.shape[0], 1))
         return ((edge, _TIMES.of(backend, g.dtype)(column, node.output(1))),)
 
