@@ -19,8 +19,9 @@ _OPAQUE = (type, BuiltinFunctionType, CodeType)
 _FOREIGN = sys.stdlib_module_names | {"numpy", "gradnet"}
 # Whose objects hold nothing that a function of tensors would read.
 _CLOSED = (_FOREIGN - {"gradnet", "__main__"}) | {"numba", "llvmlite"}
-# Backends and what is looked up on them: they change, and what a function computes does not.
-_LOOKED_UP = ("gradnet.kernels.", "gradnet.numpy_backend", "gradnet.ways")
+# Backends, elementwise ops and what is looked up on them: how they compute changes, and what does
+# not.
+_LOOKED_UP = ("gradnet.kernels.", "gradnet.numpy_backend", "gradnet.ways", "gradnet.ops.element")
 _MOST = 100_000
 
 

@@ -133,6 +133,9 @@ class Ndarray:
     def __int__(self) -> int:
         return int(self._number())
 
+    def __float__(self) -> float:
+        return float(self._number())
+
     def __getitem__(self, index: Any) -> Any:
         plain = index if isinstance(index, tuple) else (index,)
         if not any(i is Ellipsis for i in plain):
