@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from gradnet.dtypes import DType
 from gradnet.numpy_calls import empty
 
 from . import blas_entry, gemm
-from .gemm import arrays, build
+from .gemm import arrays
 from .replay import machine, team
 
+# Multiply-adds of float32 from which threads make a product together: several times as long as it
+# takes to give them another step.
+_JOINT = 1 << 25
 # What a thread reads of its part of a product of the BLAS: transposed or not, sizes, and places
 # with their leading lengths.
 _WORDS = ("i32 ta", "i32 tb", "i64 n", "i64 m", "i64 k", "ptr a", "i64 lda", "ptr b", "i64 ldb",
@@ -102,37 +105,66 @@ def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
 
 
 @cache
-def _by_own(made: build.Code, threads: int) -> _Products:
-    words = [f"{kind} {name}" for kind, name in gemm.PARAMETERS]
-    call = ", ".join(f"{kind} %{name}" for kind, name in gemm.PARAMETERS)
-    return _Products(made.product, words, call, threads)
+def _by_own(address: int, kinds: tuple[str, ...], threads: int) -> _Products:
+    """Calls of a function of our own code, whose arguments are of these types."""
+    words = [f"{kind} w{i}" for i, kind in enumerate(kinds)]
+    return _Products(
+        address, words, ", ".join(f"{kind} %w{i}" for i, kind in enumerate(kinds)), threads
+    )
+
+
+class _Place(NamedTuple):
+    """A place in an operand: its number, and how many bytes from its start."""
+
+    operand: int
+    ahead: int = 0
+
+    def moved(self, nbytes: int) -> _Place:
+        return _Place(self.operand, self.ahead + nbytes)
+
+
+class _Step:
+    """What each thread calls of a product, with places from the operands' starts."""
+
+    def __init__(self, calls: Sequence[gemm.Call]) -> None:
+        given = [x for call in calls for _, x in call.arguments]
+        words = [x.ahead if isinstance(x, _Place) else x for x in given]
+        self.words = (ctypes.c_int64 * len(words))(*words)
+        self.places = [(i, x.operand) for i, x in enumerate(given) if isinstance(x, _Place)]
+        kinds = tuple(kind for kind, _ in calls[0].arguments)
+        self.code = _by_own(calls[0].address, kinds, len(calls))
 
 
 class _Split:
-    """The words of all threads for products of one way, with places from the operands' starts."""
+    """The steps of a team for products of one way."""
 
     def __init__(self, way: arrays.Way, crew: team.Team) -> None:
         size = way.dtype.itemsize
         strides = (*way.strides, (way.sizes[2] * size, size))
-        a, b, c = (gemm.Matrix(0, given) for given in strides)
-        calls = gemm.shared(way.dtype, way.sizes, a, b, c, arrays.zones(crew.size))
-        words = [x for call in calls for _, x in call.arguments]
-        names = [name for _, name in gemm.PARAMETERS]
-        self._words = (ctypes.c_int64 * len(words))(*words)
-        self._places = [
-            tuple(names.index(name) + rank * len(names) for rank in range(crew.size))
-            for name in "abc"
-        ]
-        self._code = _by_own(way.made, crew.size)
+        a, b, c = (gemm.Matrix(_Place(i), given) for i, given in enumerate(strides))
+        given = way.dtype, way.sizes, a, b, c
+        zones = arrays.zones(crew.size)
+        phases = None
+        if way.work >= _JOINT:
+            phases = gemm.joint(*given, arrays.packed, self._counters, zones, _Place.moved)
+        calls = [gemm.shared(*given, zones, _Place.moved)] if phases is None else sum(phases, ())
+        self._steps = [_Step(x) for x in calls]
+
+    def _counters(self, count: int) -> list[int]:
+        """Places for so many words, each in lines of the cache of its own."""
+        self._words = np.zeros((count, 16), np.int64)
+        return [self._words.ctypes.data + 128 * i for i in range(count)]
 
     def run(self, crew: team.Team, *operands: Array) -> None:
         """The product of A and B, into C."""
-        words = type(self._words).from_buffer_copy(self._words)
-        for x, places in zip(operands, self._places, strict=True):
-            start = x.__array_interface__["data"][0]
-            for i in places:
-                words[i] += start
-        crew.run(self._code.place, ctypes.addressof(words))
+        starts = [x.__array_interface__["data"][0] for x in operands]
+        # What is packed together is of one product at a time.
+        with crew.lock:
+            for step in self._steps:
+                words = type(step.words).from_buffer_copy(step.words)
+                for i, operand in step.places:
+                    words[i] += starts[operand]
+                crew.step(step.code.place, ctypes.addressof(words))
 
 
 def own(way: arrays.Way, a: Array, b: Array, c: Array) -> None:

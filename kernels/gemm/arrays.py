@@ -73,6 +73,7 @@ class Way:
     dtype    of all three, and shape of the result
     sizes    n, k, m
     strides  of A and B
+    work     of each product, in multiply-adds of float32
     splits   what shared_product.py makes of it, for so many threads
     large    whether it is worth waking more threads
     middling whether it is worth more threads where they are awake
@@ -90,10 +91,9 @@ class Way:
         self.strides = [x.strides for x in operands]
         self.splits: dict[int, Any] = {}
         plan = choice.plan(made.shape, n, k, m, *self.strides)
-        # In multiply-adds of float32.
-        work = n * k * m * dtype.itemsize // 4
-        self.large = len(shape) == 2 and work >= blas.SHARED
-        self.middling = len(shape) == 2 and work >= blas.SHARED // 2
+        self.work = n * k * m * dtype.itemsize // 4
+        self.large = len(shape) == 2 and self.work >= blas.SHARED
+        self.middling = len(shape) == 2 and self.work >= blas.SHARED // 2
         self.handle = handles.handle
         prototype = ctypes.PYFUNCTYPE if count * n * k * m < _LONG else ctypes.CFUNCTYPE
         address = made.objects if handles.DIRECT else made.places

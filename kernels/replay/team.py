@@ -211,10 +211,14 @@ class Team:
     def run(self, functions: int, slots: int) -> None:
         """Run a step and wait for all: `functions` is the address of one address per thread."""
         with self.lock:
-            self.ready()
-            asleep = self._go(self.boxes, self.size - 1, functions, slots)
-            if asleep:
-                self.wake(asleep, functions, slots)
+            self.step(functions, slots)
+
+    def step(self, functions: int, slots: int) -> None:
+        """`run` for a caller that holds the lock, over several steps."""
+        self.ready()
+        asleep = self._go(self.boxes, self.size - 1, functions, slots)
+        if asleep:
+            self.wake(asleep, functions, slots)
 
     def ready(self) -> None:
         """Have members. Only with the lock held, as what follows."""

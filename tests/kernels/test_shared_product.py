@@ -77,9 +77,9 @@ def test_our_own_are_shared_to_the_bit(
     ran: list[team.Team] = []
 
     class Crew(team.Team):
-        def run(self, functions: int, slots: int) -> None:
+        def step(self, functions: int, slots: int) -> None:
             ran.append(self)
-            super().run(functions, slots)
+            super().step(functions, slots)
 
     for left in LAYOUTS.values():
         for right in LAYOUTS.values():
@@ -96,3 +96,39 @@ def test_our_own_are_shared_to_the_bit(
             assert ran == [crew, crew]
             ran.clear()
     arrays._ways.clear()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "sizes", "steps"),
+    [
+        ("float32", (1030, 70, 600), 4),
+        ("float32", (130, 1100, 600), 4),
+        ("float64", (140, 80, 400), 2),
+    ],
+)
+def test_panels_of_all_threads_are_those_of_one(
+    dtype: str,
+    sizes: tuple[int, int, int],
+    steps: int,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n, k, m = sizes
+    if not gemm.choice.large(np.dtype(dtype), n, k, m):
+        pytest.skip("no large products of our own for this processor")
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(size=(n, k)).astype(dtype), rng.normal(size=(k, m)).astype(dtype)
+    crew = team.Team(threads)
+    monkeypatch.setattr(team, "current", lambda: crew)
+    monkeypatch.setattr(shared_product, "_JOINT", 1)
+    for left in LAYOUTS.values():
+        for right in LAYOUTS.values():
+            monkeypatch.setattr(arrays, "_ways", {})
+            x, y = left(a), right(b)
+            alone, together = np.empty((n, m), dtype), np.full((n, m), np.nan, dtype)
+            arrays.matmul(x, y, together)
+            (way,) = arrays._ways.values()
+            way.alone(x, y, alone)
+            np.testing.assert_array_equal(together, alone)
+            assert len(way.splits[threads]._steps) == steps
