@@ -1,10 +1,12 @@
-"""The host's memory: what the allocator holds free is given back to the system."""
+"""The host's memory: what is held free is given back to the system."""
 
 from __future__ import annotations
 
 import sys
 from functools import cache
 from typing import Any
+
+from gradnet.spare import spare
 
 
 @cache
@@ -20,8 +22,11 @@ def _trimmer() -> Any:
 def trim() -> None:
     """Give whole pages that are free back to the system, where the C library can.
 
-    It keeps freed blocks for later ones, which fit few of the gaps between those still in use.
+    It keeps freed blocks for later ones, which fit few of the gaps between those still in use. What
+    is kept for large arrays goes too.
     """
+    if spare is not None:
+        spare.forget()
     trimmer = _trimmer()
     if trimmer is not None:
         trimmer(0)

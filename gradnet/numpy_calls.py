@@ -19,6 +19,7 @@ from gradnet import binding, blas
 from gradnet.array_functions import CORRECTED, ON_COMPLEX
 from gradnet.backends import Array, Formula, Shape
 from gradnet.dtypes import DType, float32, float64, is_half
+from gradnet.spare import LARGE, spare
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
 _SAME_NAME = (
@@ -52,7 +53,7 @@ UFUNCS: dict[str, np.ufunc] = {
 }
 
 # Bytes of an array from which on it begins with a line of the cache.
-_LARGE, LINE = 1 << 12, 64
+_ALIGNED, LINE = 1 << 12, 64
 
 # Elements of two matrices, at most, so few that no BLAS wakes threads for their product.
 _BLAS, FACTORS = frozenset((float32, float64)), 32
@@ -81,12 +82,16 @@ address: Callable[[Array], int] = _read if _is_read else told
 def empty(shape: Shape, dtype: DType) -> Array:
     """An uninitialised array in C order; a large one begins at a multiple of 64 bytes.
 
-    Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache.
+    Where NumPy begins, every load of a vector of 64 bytes would take two lines of the cache. One
+    that is larger yet is made where one of as many bytes has been before.
     """
     size = math.prod(shape) * dtype.itemsize if shape else 0
-    if size < _LARGE:
+    if size < _ALIGNED:
         return np.empty(shape, dtype)
     try:
+        if spare is not None and size >= LARGE:
+            leased = spare.take(size + LINE)
+            return np.ndarray(shape, dtype, leased, -ctypes.addressof(leased) % LINE)
         memory = np.empty(size + LINE, np.uint8)
     except (MemoryError, ValueError):
         return np.empty(shape, dtype)  # names what was asked for
@@ -96,7 +101,7 @@ def empty(shape: Shape, dtype: DType) -> Array:
 
 def copied(x: Array) -> Array:
     """An array of the same values in memory of its own, in C order."""
-    if x.nbytes < _LARGE:
+    if x.nbytes < _ALIGNED:
         return x.copy()
     found = empty(x.shape, x.dtype)
     np.copyto(found, x)

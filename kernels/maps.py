@@ -265,7 +265,7 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
                 threads.launch(loops[pattern], parts, rest, size, least)
             return y
     shape = operands.joined(*(x.shape for x in xs if isinstance(x, np.ndarray)))
-    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, dtype)
+    y = out if out is not None and out.flags.c_contiguous else empty(shape, dtype)
     if y is out and any(
         x is not y and isinstance(x, np.ndarray) and np.may_share_memory(x, y) for x in xs
     ):

@@ -17,7 +17,7 @@ import numpy as np
 from gradnet import binding, blas, numpy_calls, philox
 from gradnet.backends import Array, Backend, Formula, Index, Replay, Scalar, Shape
 from gradnet.dtypes import DType, float32, is_half
-from gradnet.numpy_calls import multiplied, quiet
+from gradnet.numpy_calls import empty, multiplied, quiet
 
 from . import compiler, tables, threads
 from .compiler import Kernel
@@ -157,7 +157,7 @@ class NumbaBackend(Maps, Reductions):
                 g, saved, derivative, parameters, with_bias=with_bias, out=out
             )
         kernel = formula_kernel(elementwise.bias_activation_backward, formula, bits, False)
-        dz = np.empty(g.shape, g.dtype) if out is None else out
+        dz = empty(g.shape, g.dtype) if out is None else out
         g, saved = np.ascontiguousarray(g), np.ascontiguousarray(saved)
         block, (n, m) = reductions.ROWS, g.shape
         sums = np.empty((-(-n // block), m), g.dtype)
@@ -175,7 +175,7 @@ class NumbaBackend(Maps, Reductions):
         if bits is None or not x.size:
             return super().softmax(x, log, out=out)
         kernel = _kernel(softmax.softmax, bits, log=log)
-        y = out if out is not None and out.flags.c_contiguous else np.empty(x.shape, x.dtype)
+        y = out if out is not None and out.flags.c_contiguous else empty(x.shape, x.dtype)
         parts = [np.ascontiguousarray(x), y]
         threads.launch(kernel, parts, (), x.size, threads.SHARE_HEAVY)
         return y if out is None else placed(y, x.shape, x.dtype, out)
@@ -190,7 +190,7 @@ class NumbaBackend(Maps, Reductions):
         classes = targets.ndim == 1
         kinds = {"classes": classes, "smooth": smoothing != 0, "short": softmax.short(k)}
         kernel = _kernel(softmax.cross_entropy, bits, **kinds)
-        losses, dx = np.empty(n, dtype), np.empty((n, k), dtype)
+        losses, dx = np.empty(n, dtype), empty((n, k), dtype)
         scales = np.empty(n, dtype)
         scales[...] = scale
         taken = np.ascontiguousarray(targets, np.int64 if classes else dtype)
