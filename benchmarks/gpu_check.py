@@ -4,9 +4,10 @@
                                    [--kernels FOLDER]
 
 Runs from a bare checkout with the Python packages that the machine has; what is missing there can
-be brought as wheels, and kernels as `python -m benchmarks.gpu.prebuilt` compiles them. DIR/gpu.json
-and DIR/gpu.md are written anew after each stage. With --dry it needs no GPU: the same code runs on
-the device made of NumPy under tests/, and no figure is taken.
+be brought as wheels, and kernels as `python -m benchmarks.gpu.prebuilt` compiles them. DIR has then
+gpu.json, gpu.md and details.zip, which holds what the stages wrote and said, anew after each stage.
+With --dry it needs no GPU: the same code runs on the device made of NumPy under tests/,
+and no figure is taken.
 
 Exit status 0 where every stage ended well and no part failed; else 1; 2 for a bad call.
 """
@@ -37,12 +38,19 @@ def check(
     only: tuple[str, ...] = (),
     total: float = TOTAL_SECONDS,
 ) -> dict[str, Any]:
-    """Run stages one after another; the report of all, which is also written to `out`."""
+    """Run stages one after another; the report of all, which is also written to `out`.
+
+    What stages leave besides is many files, and no partial one of a stage that runs: they are made
+    elsewhere, and brought as one.
+    """
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     found: dict[str, Any] = {"schema": report.SCHEMA, "dry": dry, "date": now, "stages": {}}
-    with tempfile.TemporaryDirectory() as packages:
+    with (
+        tempfile.TemporaryDirectory() as packages,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as details,
+    ):
         where = stages.unpacked(wheels, packages) if wheels else ""
         env = stages.environment(wheels=where, kernels=kernels)
         for stage in chosen:
@@ -52,9 +60,9 @@ def check(
                 found["stages"][stage.name] = stages.unrun(dry, "not started", told)
             else:
                 print(f"{stage.name}: {stage.says}", file=sys.stderr, flush=True)
-                options = Options(str(out), dry, min(stage.limit, left), only)
+                options = Options(details, dry, min(stage.limit, left), only)
                 found["stages"][stage.name] = stages.run(stage, options, env)
-            report.write(found, out)
+            report.write(found, out, Path(details))
     return found
 
 

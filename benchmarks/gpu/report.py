@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ SCHEMA = "gradnet-gpu-check/1"
 DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
 
 
-def write(found: dict[str, Any], out: Path) -> None:
-    """gpu.json and gpu.md, each in one move."""
+def write(found: dict[str, Any], out: Path, details: Path) -> None:
+    """gpu.json, gpu.md, and all files of a folder in details.zip, each in one move."""
     for name, content in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", markdown(found))):
         temporary = out / f"{name}.part"
         temporary.write_text(content + "\n", "utf-8")
         os.replace(temporary, out / name)
+    temporary = out / "details.zip.part"
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted(details.iterdir()):
+            packed.write(path, path.name)
+    os.replace(temporary, out / "details.zip")
 
 
 def troubles(found: dict[str, Any]) -> list[str]:

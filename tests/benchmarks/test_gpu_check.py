@@ -66,7 +66,9 @@ def test_a_dry_run_takes_all_stages(dry: tuple[Path, dict[str, Any]]) -> None:
         assert all(part["status"] in (DONE, ABSENT) for part in stage["parts"].values())
     told = report.of(found, "probe", "versions")
     assert {"device", "driver", "packages", "date", "tools"} <= set(told)
-    assert {path.name for path in out.iterdir()} >= {"gpu.json", "gpu.md", "tests.xml"}
+    assert {path.name for path in out.iterdir()} == {"gpu.json", "gpu.md", "details.zip"}
+    with zipfile.ZipFile(out / "details.zip") as packed:
+        assert set(packed.namelist()) >= {"probe.log", "tests.xml", "tests.log", "small.txt"}
 
 
 def test_a_dry_run_has_no_figures(dry: tuple[Path, dict[str, Any]]) -> None:
@@ -148,7 +150,8 @@ def test_a_stage_over_its_limit_is_killed_with_its_children(
     assert stage["ended"] == "killed"
     assert stage["told"] == "over its limit of 2 s"
     assert stage["parts"]["good"]["status"] == DONE
-    child = int((tmp_path / "child").read_text())
+    with zipfile.ZipFile(tmp_path / "details.zip") as packed:
+        child = int(packed.read("child"))
     for _ in range(100):  # the system takes a moment to bury it
         state = Path(f"/proc/{child}/stat")
         if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
