@@ -20,9 +20,9 @@ from gradnet.array_functions import CORRECTED
 from gradnet.backends import Array, Formula, Scalar, Shape
 from gradnet.dtypes import DType, bool_
 from gradnet.numpy_backend import NumpyBackend
-from gradnet.numpy_calls import FEW, UFUNCS, WITHIN, empty, quiet, quietly
+from gradnet.numpy_calls import FEW, UFUNCS, WITHIN, empty, quiet
 
-from . import compiler, lowering, operands, threads
+from . import compiler, lowering, numpy_loops, operands, threads
 from .compiler import Kernel
 from .operands import FLOATS
 from .templates import elementary, elementwise
@@ -126,52 +126,33 @@ def _in_few_steps(loops: Loops, given: DType, dtype: DType) -> Callable[..., Arr
     return found
 
 
-# Formulas that are rounded once, so that a loop gives the bits that NumPy's function does.
-_EXACT = (
-    *("add", "subtract", "multiply", "divide", "negative", "square", "sqrt"),
-    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
-)
-
-
 class Functions:
     """A formula by a function of NumPy's; `run` is that on operands: arrays and floats.
 
-    On one thread, but for what a loop gives the same bits of: that goes to several where it pays.
+    Large ones are shared by threads where that pays, by NumPy's own loop.
     """
 
-    def __init__(self, formula: Formula, ufunc: np.ufunc, common: DType, dtype: DType) -> None:
-        self.ufunc, self.run = ufunc, quietly(ufunc, dtype)
-        if formula.__name__ in _EXACT:
-            self.run = _by_loop_where_large(ufunc, Loops(formula, common, dtype), common, dtype)
+    def __init__(self, ufunc: np.ufunc, common: DType, dtype: DType) -> None:
+        self.ufunc = ufunc
+        self.run = _by_threads_where_large(ufunc, common, dtype)
 
 
-def _by_loop_where_large(
-    ufunc: np.ufunc, loops: Loops, common: DType, dtype: DType
-) -> Callable[..., Array]:
-    """A function of NumPy's as `quietly` gives it, but the loop where threads share that."""
-
-    def shared(x: Array, *others: Any) -> bool:
-        return (
-            all(
-                y.__class__ is _ndarray
-                and y.shape == x.shape
-                and y.dtype is common
-                and y.flags.c_contiguous
-                for y in (x, *others)
-            )
-            and threads.team_for(x.size, threads.SHARE) is not None
-        )
+def _by_threads_where_large(ufunc: np.ufunc, common: DType, dtype: DType) -> Callable[..., Array]:
+    """A function of NumPy's as `quietly` gives it."""
 
     def one(x: Any) -> Array:
-        if x.size >= _LARGE and shared(x):
-            return _by_loop(loops, (x,), dtype, None)
-        result = quiet.call(ufunc, x)
+        result = _by_threads(ufunc, (x,), x, dtype) if x.size >= _LARGE else None
+        if result is None:
+            result = quiet.call(ufunc, x)
         return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
 
     def two(x: Any, y: Any) -> Array:
-        if x.__class__ is _ndarray and x.size >= _LARGE and shared(x, y):
-            return _by_loop(loops, (x, y), dtype, None)
-        result = quiet.call(ufunc, x, y)
+        result = None
+        first = x if x.__class__ is _ndarray else y
+        if first.size >= _LARGE and first.dtype is common:
+            result = _by_threads(ufunc, (x, y), first, dtype)
+        if result is None:
+            result = quiet.call(ufunc, x, y)
         return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
 
     found = one if ufunc.nin == 1 else two
@@ -193,7 +174,7 @@ class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):
         if common in FLOATS and dtype in (common, bool_):
             ufunc = _ufunc(formula)
             if ufunc is not None:
-                plan = Functions(formula, ufunc, common, dtype)
+                plan = Functions(ufunc, common, dtype)
             elif compiles(formula):
                 plan = Loops(formula, common, dtype)
         self[key] = plan
@@ -275,6 +256,37 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
         pattern, parts, rest = operands.broadcast(xs, shape, y)
         threads.launch(loops[pattern], parts, rest, y.size, threads.SHARE // loops.heft)
     return y if out is None else placed(y, shape, dtype, out)
+
+
+def _by_threads(ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType) -> Array | None:
+    """A function of NumPy's on arrays like the first of them and numbers, shared by threads.
+
+    None where that is not worth it, or not possible.
+    """
+    given, shape = first.dtype, first.shape
+    for x in xs:
+        if isinstance(x, _ndarray) and not (
+            x.shape == shape and x.dtype is given and x.flags.c_contiguous
+        ):
+            return None
+    crew = threads.team_for(first.size, threads.SHARE)
+    if crew is None:
+        return None
+    pattern = "".join(["x" if isinstance(x, _ndarray) else "s" for x in xs])
+    kernel = numpy_loops.kernel(ufunc, given, dtype, pattern)
+    if kernel is None:
+        return None
+    y = empty(shape, dtype)
+    whole = first.size // numpy_loops.LINE * numpy_loops.LINE
+    # A Python float is weak.
+    numbers = [quiet.call(np.full, 1, x, given) for x in xs if not isinstance(x, _ndarray)]
+    flat = [x.reshape(-1) for x in (*xs, y) if isinstance(x, _ndarray)]
+    lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in flat]
+    threads.run(crew, kernel, lines, numbers)
+    if whole < first.size:
+        rest = [x.reshape(-1)[whole:] if isinstance(x, _ndarray) else x for x in xs]
+        quiet.call(ufunc, *rest, out=flat[-1][whole:])
+    return y
 
 
 def placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:

@@ -116,7 +116,12 @@ def launch(
     if crew is None or len(parts[0]) < crew.size:
         kernel(*parts, *rest)
     else:
-        _modules()[1].run(crew, kernel, parts, rest)
+        run(crew, kernel, parts, rest)
+
+
+def run(crew: Team, kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any]) -> None:
+    """`kernel(*parts, *rest)` on a team, of which each thread takes its rows of `parts`."""
+    _modules()[1].run(crew, kernel, parts, rest)
 
 
 @cache

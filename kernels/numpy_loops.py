@@ -1,0 +1,96 @@
+"""NumPy's own loops as kernels, so that threads share large arrays: to the bits that NumPy gives.
+
+A ufunc keeps the address of a loop for each of its types, as NumPy's C API says. It is called on
+whole lines of elements: where a part of an array ends, so does a vector of any processor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradnet.dtypes import DType, bool_
+
+from . import entries, handles, kinds
+from .compiler import Compiled
+
+# Elements of a line, which no vector is longer than.
+LINE = 64
+
+# Where a ufunc has, after the counts of its operands, its loops, what they are given, and how many
+# they are.
+_COUNTS = object.__basicsize__
+_LOOPS, _DATA, _TYPES = _COUNTS + 16, _COUNTS + 24, _COUNTS + 32
+
+_held: list[Any] = []
+
+
+def _loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
+    """The addresses of a ufunc's loop for types, and of what that is given beside its arrays."""
+    if not handles.DIRECT or types not in ufunc.types:
+        return None
+    counts = (ctypes.c_int * 3).from_address(id(ufunc) + _COUNTS)
+    known = ctypes.c_int.from_address(id(ufunc) + _TYPES).value
+    if (*counts, known) != (ufunc.nin, ufunc.nout, ufunc.nargs, len(ufunc.types)):
+        return None
+    at = 8 * ufunc.types.index(types)
+    loops, data = (
+        ctypes.c_size_t.from_address(id(ufunc) + place).value for place in (_LOOPS, _DATA)
+    )
+    loop = ctypes.c_size_t.from_address(loops + at).value
+    return (loop, ctypes.c_size_t.from_address(data + at).value if data else 0) if loop else None
+
+
+@cache
+def kernel(ufunc: np.ufunc, given: DType, dtype: DType, pattern: str) -> Compiled | None:
+    """A ufunc as a kernel on lines of operands and a result; None where its loop is not found.
+
+    `pattern` has a letter for each operand: "x" for lines (n, LINE), or "s" for one element (1,).
+    First come the lines, the result's last, and then the elements.
+    """
+    from .replay.code import Code
+
+    letter = {4: "f", 8: "d"}[given.itemsize]
+    found = _loop(ufunc, f"{letter * len(pattern)}->{'?' if dtype is bool_ else letter}")
+    if found is None:
+        return None
+    loop, data = found
+    kind = kinds.KINDS[given.name]
+    result = kinds.KINDS["boolean" if dtype is bool_ else given.name]
+    operands = [*zip(pattern, [kind] * len(pattern), strict=True), ("x", result)]
+    order = sorted(range(len(operands)), key=lambda i: operands[i][0] == "s")
+    arguments, names, body = [], [], []
+    for i in order:
+        sign, of = operands[i]
+        arguments.append(kinds.Array(of, 2 if sign == "x" else 1))
+        names += [f"ptr %a{i}", f"i64 %n{i}", *([f"i64 %m{i}"] if sign == "x" else [])]
+        for what, put in (
+            ("places", f"ptr %a{i}"),
+            ("steps", f"i64 {of.itemsize * (sign == 'x')}"),
+        ):
+            body.append(f"%{what}{i} = getelementptr i64, ptr %{what}, i64 {i}")
+            body.append(f"store {put}, ptr %{what}{i}")
+    last, count = len(pattern), len(operands)
+    lines = "\n".join(body)
+    text = f"""
+define void @kernel({", ".join(names)}) {{
+%places = alloca [{count} x i64]
+%steps = alloca [{count} x i64]
+%length = alloca i64
+{lines}
+%size = mul i64 %n{last}, %m{last}
+store i64 %size, ptr %length
+%given = inttoptr i64 {data} to ptr
+call void inttoptr (i64 {loop} to ptr)(ptr %places, ptr %length, ptr %steps, ptr %given)
+ret void
+}}
+"""
+    taken = tuple(arguments)
+    entries.prepare()
+    code = Code(text + entries.text("entry", "kernel", taken))
+    _held.append((code, ufunc))
+    call = entries.function(b"kernel", code.address("entry"))
+    return Compiled(code.address("kernel"), taken, call)
