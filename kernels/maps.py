@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -225,9 +225,45 @@ class Maps(NumpyBackend):
         xs = tuple([x if isinstance(x, _ndarray) else float(x) for x in xs])  # type: ignore[arg-type]
         return plan.run(*xs) if out is None else quiet.call(plan.ufunc, *xs, out=out)
 
+    def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
+        if x.size < _LARGE or x.dtype not in FLOATS or dtype not in FLOATS:
+            return super().cast(x, dtype, out=out)
+        if threads.team_for(x.size, threads.SHARE) is None or not x.flags.c_contiguous:
+            return super().cast(x, dtype, out=out)
+        y = empty(x.shape, dtype) if out is None else out
+        if not y.flags.c_contiguous or (y is out and np.may_share_memory(x, y)):
+            return super().cast(x, dtype, out=out)
+        _copy(x, y)
+        return y
+
+    def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:
+        first = xs[0]
+        whole = axis == 0 and out is None and first.size >= _LARGE and first.dtype in FLOATS
+        if not whole or threads.team_for(first.size, threads.SHARE) is None:
+            return super().concatenate(xs, axis, out=out)
+        for x in xs:
+            if x.dtype is not first.dtype or x.shape != first.shape or not x.flags.c_contiguous:
+                return super().concatenate(xs, axis, out=out)
+        n, *rest = first.shape
+        y = empty((n * len(xs), *rest), first.dtype)
+        for i, x in enumerate(xs):
+            _copy(x, y[i * n : (i + 1) * n])
+        return y
+
     def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
         plan = _plans[formula, given, dtype]
         return super().mapper(formula, given, dtype) if plan is None else plan.run
+
+
+@cache
+def _copier(bits: int, into: int) -> Kernel:
+    return compiler.entry(compiler.compiled(*elementwise.copied(bits, into)))
+
+
+def _copy(x: Array, y: Array) -> None:
+    """Put elements of an array into another; both are in row-major order."""
+    kernel = _copier(FLOATS[x.dtype], FLOATS[y.dtype])
+    threads.launch(kernel, [x.reshape(-1), y.reshape(-1)], (), x.size, threads.SHARE)
 
 
 def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:

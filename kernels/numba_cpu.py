@@ -218,7 +218,8 @@ class NumbaBackend(Maps, Reductions):
         if known and out is None:
             shape = a.shape
             if len(shape) == 1:
-                return multiplied(a, b)
+                made = tables.vectors(a, b)
+                return multiplied(a, b) if made is None else made
             columns = b.shape[-1]
             least = columns if columns < shape[-2] else shape[-2]
             if least < _LEAST and a.size * columns < blas.SHARED:

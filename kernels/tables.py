@@ -24,6 +24,8 @@ _KINDS = frozenset(("sum", *_JOIN))
 _LONG_ROW = 1 << 18
 # Pieces that the extreme of such a row is taken of.
 _PIECES = 16
+# And those in one of which its place is.
+_PARTS = 256
 # Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
 _FEW = 1 << 12
 
@@ -32,6 +34,8 @@ _FEW = 1 << 12
 def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
     if kind == "joined":
         build = replayed.joined(bits)
+    elif kind == "products":
+        build = reductions.products(bits)
     elif kind == "columns":
         build = reductions.columns(bits) if wide else reductions.whole_columns(bits)
     else:
@@ -95,8 +99,39 @@ def joined(sums: Array) -> Array:
     return quiet.call(total.astype, sums.dtype)
 
 
+def vectors(a: Array, b: Array) -> Array | None:
+    """`(n,) @ (n,) -> ()` for long vectors, in pieces that threads can share; else None."""
+    bits, size = FLOATS.get(a.dtype), a.size
+    if bits is None or size < _LONG_ROW or b.shape != a.shape or b.dtype is not a.dtype:
+        return None
+    if not a.flags.c_contiguous or not b.flags.c_contiguous:
+        return None
+    whole = size // _PIECES * _PIECES
+    x, z = (part[:whole].reshape(_PIECES, -1) for part in (a, b))
+    found = np.empty(_PIECES + 1)
+    threads.launch(_kernel(bits, "products"), [x, z, found[:_PIECES]], (), whole, threads.SHARE)
+    found[_PIECES] = quiet.call(a[whole:].dot, b[whole:])
+    total = np.asarray(quiet.call(np.add.reduce, found))
+    return quiet.call(total.astype, a.dtype)
+
+
 class Reductions(NumpyBackend):
     """What reduces the arrays of the NumPy backend over axes."""
+
+    def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
+        bits = FLOATS.get(x.dtype)
+        if bits is None or x.ndim != 1 or x.size < _LONG_ROW or not x.flags.c_contiguous:
+            return super().argreduce(kind, x, axis, out=out)
+        # The piece that reaches the extreme first, then where in it.
+        whole = x.size // _PARTS * _PARTS
+        pieces = x[:whole].reshape(_PARTS, -1)
+        tops = of_rows(kind, pieces, bits)
+        place = super().argreduce(kind, np.concatenate([tops, x[whole:]]), 0)
+        if place < _PARTS:
+            place = place * pieces.shape[1] + super().argreduce(kind, pieces[place], 0)
+        else:
+            place = place + (whole - _PARTS)
+        return placed(np.asarray(place), (), place.dtype, out)
 
     def reduce(
         self,

@@ -50,6 +50,16 @@ def extreme(bits: int, kind: str) -> str:
 CUT = "xXcC"
 
 
+def copied(bits: int, into: int) -> Text:
+    """`y = x`, rounded to so many bits."""
+    text = """
+def kernel(x, y):
+    for i in range(y.size):
+        y[i] = x[i]
+"""
+    return head(bits) + text, f"In(1), Out(1, float{into})"
+
+
 def map_kernel(source: binding.Source, bits: int, pattern: str, condition: bool) -> Text:
     """`y = f(operands)`: operands and result flat, or as rows and columns where some repeat."""
     table = any(letter in "rRcC" for letter in pattern)

@@ -23,21 +23,30 @@ def kernel(x, y):
         y[i] = extreme(x, i, x.shape[1])
 """
         return head(bits) + extreme(bits, kind) + text, "In(2), Out(1)"
+    result = "Out(1, float64)" if wide else "Out(1)"
+    return _sums(bits, "x", "x[i, j]"), f"In(2), {result}"
+
+
+def products(bits: int) -> Text:
+    """The product of each row with one of another table, in float64."""
+    return _sums(bits, "x, z", "x[i, j] * z[i, j]"), "In(2), In(2), Out(1, float64)"
+
+
+def _sums(bits: int, tables: str, term: str) -> str:
+    """The text of a kernel that sums a term of each row of tables."""
     text = f"""
-def kernel(x, y):
+def kernel({tables}, y):
     for i in range(x.shape[0]):
         v = 0.0
         for start in range(0, x.shape[1], {BLOCK}):
             part = T(0)
             end = start + {BLOCK}
             for j in range(start, end if end < x.shape[1] else x.shape[1]):
-                part = lane_add(part, x[i, j])
+                part = lane_add(part, {term})
             v += part
         y[i] = v
 """
-    return head(bits) + helpers(bits, "lane_add") + text, (
-        "In(2), Out(1, float64)" if wide else "In(2), Out(1)"
-    )
+    return head(bits) + helpers(bits, "lane_add") + text
 
 
 def _summed(bits: int) -> str:
