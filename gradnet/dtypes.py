@@ -37,13 +37,14 @@ def bfloat16() -> DType:
 
 
 _KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+_WIDEST = {"complex": 16}  # bytes
 
 
 @cache
 def kind(dtype: DType) -> str:
     """The kind of a dtype: "bool", "int", "uint", "float" or "complex"."""
     found = _KINDS.get(dtype.kind)
-    if found is not None:
+    if found is not None and dtype.itemsize <= _WIDEST.get(found, 8):
         return found
     if dtype.name == "bfloat16":
         return "float"

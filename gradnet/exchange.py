@@ -14,6 +14,9 @@ from gradnet.errors import DeviceError, GraphError, ShapeError
 if TYPE_CHECKING:
     from gradnet.tensor import Tensor
 
+# Of the array API standard: later ones add to earlier ones.
+_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+
 ops: Any = _ops  # its names are made when asked for
 
 
@@ -61,7 +64,7 @@ class Exchange:
         return ops.copy(self)
 
     def __array__(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        if self.node is not None:
+        if self.node is not None or self.tangents:
             raise GraphError(
                 "NumPy cannot carry the gradient of this tensor; use x.detach().numpy(), or "
                 "gradnet's own function in place of NumPy's"
@@ -93,7 +96,7 @@ class Exchange:
         dl_device: tuple[Any, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
-        if self.node is not None:
+        if self.node is not None or self.tangents:
             raise GraphError("DLPack cannot carry the gradient of this tensor; export x.detach()")
         options = {"max_version": max_version, "dl_device": dl_device, "copy": copy}
         given = {name: value for name, value in options.items() if value is not None}
@@ -106,7 +109,7 @@ class Exchange:
     def __cuda_array_interface__(self: Any) -> dict[str, Any]:
         if self.device == "cpu":
             raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
-        if self.node is not None:
+        if self.node is not None or self.tangents:
             raise GraphError(
                 "__cuda_array_interface__ cannot carry the gradient of this tensor; give x.detach()"
             )
@@ -116,6 +119,11 @@ class Exchange:
     def __array_namespace__(self: Any, *, api_version: str | None = None) -> Any:
         import gradnet
 
+        if api_version not in (None, *_VERSIONS):
+            raise ValueError(
+                f"gradnet has no array API of the version {api_version!r}; it has "
+                f"{', '.join(_VERSIONS)}"
+            )
         return gradnet
 
     # Python's protocols

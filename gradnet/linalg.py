@@ -19,6 +19,7 @@ from gradnet.ops.creation import asarray, operands_of_one_dtype
 from gradnet.ops.elementwise import broadcast_shape, op
 from gradnet.ops.joining import roll
 from gradnet.ops.linear_algebra import diagonal as diagonal
+from gradnet.ops.linear_algebra import largest
 from gradnet.ops.linear_algebra import outer as outer
 from gradnet.ops.linear_algebra import tensordot as tensordot
 from gradnet.ops.linear_algebra import trace as trace
@@ -262,21 +263,25 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tenso
 
     "fro" is the root of the sum of squares, "nuc" the sum of the singular values, 2 and -2 the
     largest and smallest one; 1 and inf (-1 and -inf) the largest (smallest) sum of magnitudes over
-    a column and a row.
+    a column and a row. Of an empty matrix it is 0 where `ord` is not negative.
     """
     x, ord = _matrix("matrix_norm", x), number(ord)
     if ord in ("fro", None):
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
     if ord in ("nuc", 2, -2):
         values = svdvals(x)
-        y = sum(values, axis=-1) if ord == "nuc" else (max if ord > 0 else min)(values, axis=-1)
+        y = sum(values, axis=-1) if ord == "nuc" else _extreme(ord, values, axis=-1)
         return expand_dims(y, (-2, -1)) if keepdims else y
     if ord not in (1, -1, math.inf, -math.inf):
         raise ValueError(f"matrix_norm got ord {ord!r}; expected 'fro', 'nuc', 1, 2, inf or -those")
     inner, outer_axis = (-2, -1) if abs(ord) == 1 else (-1, -2)
     sums = sum(op("abs")(x), axis=inner, keepdims=True)
-    y = (max if ord > 0 else min)(sums, axis=outer_axis, keepdims=True)
+    y = _extreme(ord, sums, axis=outer_axis, keepdims=True)
     return y if keepdims else y[..., 0, 0]
+
+
+def _extreme(ord: Any, magnitudes: Tensor, **options: Any) -> Tensor:
+    return (largest if ord > 0 else min)(magnitudes, **options)
 
 
 def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:

@@ -1,8 +1,11 @@
-"""The operators and methods of a Tensor, each a name of the op that does the work."""
+"""The operators of a Tensor, each a name of the op that does the work."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import gradnet.ops as _ops
 from gradnet.graph import mode
@@ -15,16 +18,44 @@ if TYPE_CHECKING:
 # Most ops are made from the formulas when asked for, so their names are not known statically.
 ops: Any = _ops
 
-Axes = int | tuple[int, ...] | None
+# Operands that need no second look, and the classes of tensors, once there are any.
+KNOWN: set[type] = {bool, int, float, complex}
+_PRIORITY = 1000
+
+
+def is_foreign(x: Any) -> bool:
+    """Whether an operator leaves this operand to its own class, as NumPy's arrays do.
+
+    So for arrays that wrap others, with labels or masks, or have a higher `__array_priority__`,
+    and for what is neither a number nor an array.
+    """
+    if isinstance(x, Operators | np.ndarray | np.generic | int | float | complex):
+        return False
+    kind = type(x)
+    if hasattr(kind, "__array_ufunc__") and not hasattr(kind, "__dlpack__"):
+        return True  # xarray's, pandas'
+    if hasattr(kind, "__array_namespace__") and not hasattr(kind, "__array__"):
+        return True  # marray's
+    if getattr(kind, "__array_priority__", 0) > _PRIORITY:
+        return True
+    if any(hasattr(kind, f"__{name}__") for name in ("array", "array_interface", "dlpack")):
+        return False
+    return isinstance(x, str | bytes) or not isinstance(x, Sequence | memoryview)
 
 
 class Operators:
-    """What NumPy's users expect an array to do. Mixed into Tensor."""
+    """Arithmetic and comparisons. Mixed into Tensor."""
 
     __slots__ = ()
+    __array_priority__ = _PRIORITY
+
+    def __init_subclass__(cls) -> None:
+        KNOWN.add(cls)
 
     def _in_place(self: Any, op: Any, other: Any) -> Any:
         """`self = op(self, other)` in this tensor's memory, recorded where that is needed."""
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         tracked = self.node is not None or getattr(other, "node", None) is not None
         if mode.levels or (mode.recording and tracked):
             self.check_changeable()
@@ -38,119 +69,179 @@ class Operators:
         return op.into(self, other)
 
     def __add__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.add.pair(self, other)
 
     def __radd__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.add.pair(other, self)
 
     def __iadd__(self, other: Any) -> Self:
         return self._in_place(ops.add, other)
 
     def __sub__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.subtract.pair(self, other)
 
     def __rsub__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.subtract.pair(other, self)
 
     def __isub__(self, other: Any) -> Self:
         return self._in_place(ops.subtract, other)
 
     def __mul__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.multiply.pair(self, other)
 
     def __rmul__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.multiply.pair(other, self)
 
     def __imul__(self, other: Any) -> Self:
         return self._in_place(ops.multiply, other)
 
     def __truediv__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.divide.pair(self, other)
 
     def __rtruediv__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.divide.pair(other, self)
 
     def __itruediv__(self, other: Any) -> Self:
         return self._in_place(ops.divide, other)
 
     def __floordiv__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.floor_divide.pair(self, other)
 
     def __rfloordiv__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.floor_divide.pair(other, self)
 
     def __ifloordiv__(self, other: Any) -> Self:
         return self._in_place(ops.floor_divide, other)
 
     def __mod__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.remainder.pair(self, other)
 
     def __rmod__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.remainder.pair(other, self)
 
     def __imod__(self, other: Any) -> Self:
         return self._in_place(ops.remainder, other)
 
     def __pow__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.pow.pair(self, other)
 
     def __rpow__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.pow.pair(other, self)
 
     def __ipow__(self, other: Any) -> Self:
         return self._in_place(ops.pow, other)
 
+    def __divmod__(self: Any, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self: Any, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
+
     def __matmul__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.matmul(self, other)
 
     def __rmatmul__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.matmul(other, self)
 
     def __imatmul__(self: Any, other: Any) -> Any:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         self.check_changeable()
         old = self.preserved("matmul")
         return self.replace(ops.matmul(old, old if other is self else other))
 
     def __and__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_and.pair(self, other)
 
     def __rand__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_and.pair(other, self)
 
     def __iand__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_and, other)
 
     def __or__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_or.pair(self, other)
 
     def __ror__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_or.pair(other, self)
 
     def __ior__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_or, other)
 
     def __xor__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_xor.pair(self, other)
 
     def __rxor__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_xor.pair(other, self)
 
     def __ixor__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_xor, other)
 
     def __lshift__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_left_shift.pair(self, other)
 
     def __rlshift__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_left_shift.pair(other, self)
 
     def __ilshift__(self, other: Any) -> Self:
         return self._in_place(ops.bitwise_left_shift, other)
 
     def __rshift__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_right_shift.pair(self, other)
 
     def __rrshift__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.bitwise_right_shift.pair(other, self)
 
     def __irshift__(self, other: Any) -> Self:
@@ -171,100 +262,33 @@ class Operators:
     # Comparisons give tensors, so equality is no test of identity and hashing goes by identity.
 
     def __eq__(self: Any, other: object) -> Tensor:  # type: ignore[override]
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.equal.pair(self, other)
 
     def __ne__(self: Any, other: object) -> Tensor:  # type: ignore[override]
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.not_equal.pair(self, other)
 
     def __lt__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.less.pair(self, other)
 
     def __le__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.less_equal.pair(self, other)
 
     def __gt__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.greater.pair(self, other)
 
     def __ge__(self: Any, other: Any) -> Tensor:
+        if type(other) not in KNOWN and is_foreign(other):
+            return NotImplemented
         return ops.greater_equal.pair(self, other)
 
     __hash__ = object.__hash__
-
-    # Methods named as in NumPy
-
-    def sum(self: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
-        """The sum over axes."""
-        return ops.sum(self, axis=axis, dtype=dtype, keepdims=keepdims)
-
-    def prod(self: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
-        """The product over axes."""
-        return ops.prod(self, axis=axis, dtype=dtype, keepdims=keepdims)
-
-    def mean(self: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        """The mean over axes."""
-        return ops.mean(self, axis=axis, keepdims=keepdims)
-
-    def var(
-        self: Any, axis: Axes = None, *, correction: float = 0.0, keepdims: bool = False
-    ) -> Tensor:
-        """The variance over axes."""
-        return ops.var(self, axis=axis, correction=correction, keepdims=keepdims)
-
-    def std(
-        self: Any, axis: Axes = None, *, correction: float = 0.0, keepdims: bool = False
-    ) -> Tensor:
-        """The standard deviation over axes."""
-        return ops.std(self, axis=axis, correction=correction, keepdims=keepdims)
-
-    def max(self: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        """The largest value over axes."""
-        return ops.max(self, axis=axis, keepdims=keepdims)
-
-    def min(self: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        """The smallest value over axes."""
-        return ops.min(self, axis=axis, keepdims=keepdims)
-
-    def any(self: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        """Whether any value over axes is not zero."""
-        return ops.any(self, axis=axis, keepdims=keepdims)
-
-    def all(self: Any, axis: Axes = None, *, keepdims: bool = False) -> Tensor:
-        """Whether all values over axes are not zero."""
-        return ops.all(self, axis=axis, keepdims=keepdims)
-
-    def argmax(self: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
-        """The index of the largest value."""
-        return ops.argmax(self, axis=axis, keepdims=keepdims)
-
-    def argmin(self: Any, axis: int | None = None, *, keepdims: bool = False) -> Tensor:
-        """The index of the smallest value."""
-        return ops.argmin(self, axis=axis, keepdims=keepdims)
-
-    def cumsum(self: Any, axis: int | None = None) -> Tensor:
-        """The running sum along an axis."""
-        return ops.cumulative_sum(self, axis=axis)
-
-    def reshape(self: Any, *shape: Any) -> Tensor:
-        """The values under another shape; one length may be -1."""
-        return ops.reshape(self, shape[0] if len(shape) == 1 else shape)
-
-    def flatten(self: Any) -> Tensor:
-        """The values as one axis."""
-        return ops.reshape(self, (-1,))
-
-    def transpose(self: Any, *axes: Any) -> Tensor:
-        """Axes in another order, reversed if none is given."""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        return ops.permute_dims(self, order or tuple(range(self.ndim))[::-1])
-
-    def squeeze(self: Any, axis: Axes = None) -> Tensor:
-        """Without axes of length 1."""
-        return ops.squeeze(self, axis)
-
-    def clip(self: Any, min: Any = None, max: Any = None) -> Tensor:
-        """Values below `min` or above `max` set to those."""
-        return ops.clip(self, min, max)
-
-    def take(self: Any, indices: Any, *, axis: int | None = None) -> Tensor:
-        """The slices at integer indices along an axis."""
-        return ops.take(self, indices, axis=axis)

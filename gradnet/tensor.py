@@ -16,6 +16,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DeviceError, DTypeError, GraphError, ShapeError
 from gradnet.exchange import Exchange
 from gradnet.graph import Edge, Hook, leaf, recording
+from gradnet.methods import Methods
 from gradnet.operators import Operators
 from gradnet.walk import backpropagate
 
@@ -27,7 +28,7 @@ ops: Any = _ops  # its names are made when asked for
 _new = object.__new__
 
 
-class Tensor(Exchange, Changes, Operators):
+class Tensor(Exchange, Changes, Methods, Operators):
     """An n-dimensional array on a device that remembers how it was computed.
 
     Made by `gradnet.asarray` and the other creation functions. The gradient of a tensor with
@@ -47,8 +48,6 @@ class Tensor(Exchange, Changes, Operators):
         "origin",
         "tangents",
     )
-    __array_priority__ = 1000
-
     _grad_counter: list[int]  # of all gradients in the buffer, where there is one
 
     array: Array

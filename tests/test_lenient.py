@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import gradnet as gn
+from gradnet.errors import DTypeError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 V = np.array([3, 1, 2], np.float32)
@@ -92,3 +94,21 @@ def test_several_numbers_may_be_an_array() -> None:
         (gn.split(x, np.array([1, 2]), axis=1), gn.split(x, [1, 2], axis=1)),
     ):
         assert described(found) == described(expected)
+
+
+def test_memory_of_the_buffer_protocol_keeps_its_dtype() -> None:
+    host = np.arange(6.0).reshape(2, 3)
+    shared = gn.asarray(memoryview(host), copy=False)
+    host[0, 0] = 7
+    assert shared.dtype == gn.float64
+    assert shared.tolist() == host.tolist()
+    assert gn.asarray(array.array("d", [1, 2])).dtype == gn.float64
+    assert gn.asarray([1.0, 2.0]).dtype == gn.float32
+
+
+def test_floats_wider_than_gradnets_are_refused() -> None:
+    if np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("long double is float64 here")
+    for make in (lambda: gn.asarray(np.ones(2, np.longdouble)), lambda: gn.ones(2, dtype="g")):
+        with pytest.raises(DTypeError, match="gradnet has no dtype"):
+            make()

@@ -153,12 +153,27 @@ def test_rank(backend: Backend) -> None:
     assert linalg.matrix_rank(gn.asarray([[1.0, 0.0], [0.0, 1e-3]]), rtol=0.1).item() == 1
 
 
-def test_norms_at_zero_have_gradients_of_zero(backend: Backend) -> None:
-    x = gn.asarray(np.zeros((2, 3)))
-    x.requires_grad = True
-    gn.sum(linalg.vector_norm(x, axis=-1)).backward()
+@pytest.mark.parametrize("ord", [-2, 0.5, 1, 2, 3, np.inf])
+def test_norms_at_zero_have_gradients_of_zero(ord: float, backend: Backend) -> None:
+    x = gn.asarray(np.array([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), requires_grad=True)
+    y = linalg.vector_norm(x, axis=-1, ord=ord)
+    np.testing.assert_allclose(y.numpy(), [0, 0 if ord < 0 else 2])
+    gn.sum(y).backward()
     assert x.grad is not None
-    assert not x.grad.numpy().any()
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 0, 0], [0, float(ord > 0), 0]], atol=1e-12)
+
+
+def test_norms_of_nothing(backend: Backend) -> None:
+    for shape in ((2, 0), (0, 2), (3, 2, 0), (0, 2, 3)):
+        x = gn.asarray(np.zeros(shape), requires_grad=True)
+        for order in ("fro", "nuc", 1, 2, np.inf):
+            y = linalg.matrix_norm(x, ord=order)
+            assert y.shape == shape[:-2]
+            assert not y.numpy().any()
+            gn.sum(y).backward()
+    assert linalg.vector_norm(gn.ones((2, 0)), axis=1, ord=np.inf).tolist() == [0.0, 0.0]
+    with pytest.raises(ShapeError, match="min of no values"):
+        linalg.vector_norm(gn.ones((2, 0)), axis=1, ord=-np.inf)
 
 
 def test_what_linear_algebra_refuses(backend: Backend) -> None:

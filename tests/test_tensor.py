@@ -260,6 +260,7 @@ def test_methods_are_the_functions() -> None:
     np.testing.assert_array_equal(x.clip().numpy(), a)
     np.testing.assert_array_equal(x.take([2, 0], axis=1).numpy(), a.take([2, 0], axis=1))
     np.testing.assert_array_equal(x.take([5, 0]).numpy(), a.take([5, 0]))
+    np.testing.assert_allclose(x.cumprod(1).numpy(), a.cumprod(1), rtol=1e-14)
 
 
 # Arrays of NumPy

@@ -76,3 +76,17 @@ def test_no_cuda_interface_on_the_cpu(backend: Backend) -> None:
 def test_array_namespace() -> None:
     assert gn.ones((2,)).__array_namespace__() is gn
     assert gn.ones((2,)).to_device("cpu").tolist() == [1, 1]
+
+
+def test_versions_of_the_array_namespace() -> None:
+    x = gn.ones(2)
+    assert x.__array_namespace__(api_version="2025.12") is gn
+    assert x.__array_namespace__(api_version="2021.12") is gn
+    with pytest.raises(ValueError, match=r"no array API of the version '1999.12'"):
+        x.__array_namespace__(api_version="1999.12")
+
+
+def test_a_tangent_is_not_lost_in_a_conversion() -> None:
+    for convert in (np.asarray, np.from_dlpack):
+        with pytest.raises(GraphError, match="detach"):
+            gn.jvp(convert, gn.ones(2), gn.ones(2))

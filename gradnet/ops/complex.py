@@ -69,7 +69,7 @@ class _Magnitude(Composed):
 
 
 class _Direction(Composed):
-    """z / |z|, 0 at 0."""
+    """z / |z|, 0 at 0, and so is its gradient."""
 
     def forward(self, backend: Backend, *xs: Array) -> Array:
         (x,) = xs
@@ -78,7 +78,8 @@ class _Direction(Composed):
     def expression(self, *inputs: Any) -> Tensor:
         (x,) = inputs
         r = MAGNITUDE(x)
-        return x / CAST(op("where")(op("equal")(r, 0), 1.0, r), dtype=x.dtype)
+        away = op("not_equal")(r, 0)
+        return op("where")(away, x / CAST(op("where")(away, r, 1.0), dtype=x.dtype), 0.0)
 
     def cost(self, *shapes: Shape, itemsize: int = 8, **parameters: Any) -> Cost:
         return elementwise_cost(8, shapes, itemsize)

@@ -21,6 +21,8 @@ def _backend(device: str | None, backend: Backend | None) -> Backend:
 
 
 def _holds_tensors(x: Any) -> bool:
+    if isinstance(x, memoryview):
+        return False
     return is_sequence(x) and any(isinstance(item, Tensor) or _holds_tensors(item) for item in x)
 
 
@@ -106,7 +108,7 @@ def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
             f"asarray got {type(x).__name__} with elements of dtype {host.dtype}; expected numbers "
             "or booleans (encode text and dates as numbers first)"
         )
-    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__"):
+    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__") or _is_buffer(x):
         return dtypes.canonical(host.dtype)
     if host.dtype.kind == "f":
         return dtypes.DEFAULT_FLOAT
@@ -115,6 +117,15 @@ def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
     if host.size == 0 and is_sequence(x):
         return dtypes.DEFAULT_FLOAT
     return dtypes.canonical(host.dtype)
+
+
+def _is_buffer(x: Any) -> bool:
+    """Whether data is memory of Python's buffer protocol, which has a dtype."""
+    try:
+        memoryview(x).release()
+    except TypeError:
+        return False
+    return True
 
 
 def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM, max, root, sum
 from gradnet.ops.reduce import min as least
-from gradnet.ops.shape import is_number, normalize_axis, permute_dims, reshape
+from gradnet.ops.shape import is_number, normalize_axes, normalize_axis, permute_dims, reshape
 from gradnet.tensor import Tensor
 
 
@@ -93,15 +93,15 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2) -> Tensor:
     """The norm of vectors: (sum |x|^ord)^(1/ord), or the largest |x| for infinite `ord`.
 
-    -inf gives the smallest |x|, 0 the count of values that are not zero. The gradient of the
-    Euclidean norm at 0 is 0.
+    -inf gives the smallest |x|, 0 the count of values that are not zero. The gradient where all
+    values are 0 is 0. Of no values the norm is 0 if `ord` is not negative.
     """
     x = asarray(x)
     if not dtypes.is_inexact(x.dtype):
         x = astype(x, dtypes.DEFAULT_FLOAT)
     magnitude = op("abs")(x)
     if math.isinf(ord):
-        return (max if ord > 0 else least)(magnitude, axis=axis, keepdims=keepdims)
+        return (largest if ord > 0 else least)(magnitude, axis=axis, keepdims=keepdims)
     if ord == 0:
         count = sum(op("not_equal")(magnitude.detach(), 0), axis=axis, keepdims=keepdims)
         return astype(count, magnitude.dtype)
@@ -109,8 +109,22 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: flo
         return sum(magnitude, axis=axis, keepdims=keepdims)
     if ord == 2:
         return root(sum(op("square")(magnitude), axis=axis, keepdims=keepdims))
-    powers = sum(magnitude**ord, axis=axis, keepdims=keepdims)
-    return powers ** (1 / ord)
+    total = sum(_power(magnitude, ord), axis=axis, keepdims=keepdims)
+    return _power(total, 1 / ord)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """A power of magnitudes, with derivatives of 0 at 0."""
+    flat = op("equal")(x.detach(), 0)
+    return op("where")(
+        flat, 0.0 if exponent > 0 else math.inf, op("where")(flat, 1.0, x) ** exponent
+    )
+
+
+def largest(x: Tensor, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """The largest of magnitudes over axes, 0 where there are none."""
+    counted = [x.shape[a] for a in normalize_axes("largest", axis, x.ndim)]
+    return (max if math.prod(counted) else sum)(x, axis=axis, keepdims=keepdims)
 
 
 # Einstein summation

@@ -147,7 +147,8 @@ def _install() -> None:
         for name in names:
             op = getattr(ops, {**_OPERATORS, **_ONE}[name])
             reverse = "r" * (entry == "turned")
-            function = code.function(entry, _told(op.direct))
+            known, slow, *rest = _told(op.direct)
+            function = code.function(entry, (known, _asking(slow), *rest))
             _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
     _put(walk, "advance", code.function("advance", (known,)))
     for name, (entry, *told) in _WHOLE.items():
@@ -157,6 +158,18 @@ def _install() -> None:
     _put(operators.Operators, "__matmul__", code.method(Whole.made["matmul"].direct))
     itself = (known, ops.getitem, code.backend, None, slice, ..., dtypes.int64)
     _put(exchange.Exchange, "__getitem__", code.method(code.function("pick", itself)))
+
+
+def _asking(function: Any) -> Any:
+    """An operator in Python, which leaves some operands to their own classes."""
+
+    def ask(*operands: Any) -> Any:
+        for x in operands:
+            if type(x) not in operators.KNOWN and operators.is_foreign(x):
+                return NotImplemented
+        return function(*operands)
+
+    return ask
 
 
 def remove() -> None:

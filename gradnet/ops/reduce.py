@@ -13,6 +13,7 @@ from gradnet.backends import Array, Backend, Shape
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, Edge, Node, Pending
+from gradnet.ops.complex import imag, real
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, zeros_like
 from gradnet.ops.direct import Whole
@@ -32,7 +33,7 @@ from gradnet.tensor import Tensor, fresh
 Axes = int | tuple[int, ...] | None
 
 _OWN = frozenset((dtypes.float32, dtypes.float64))  # these add up in their own dtype
-_DIVIDE, _SQUARE, _SUBTRACT = op("divide"), op("square"), op("subtract")
+_ADD, _DIVIDE, _SQUARE, _SUBTRACT = (op(name) for name in ("add", "divide", "square", "subtract"))
 
 
 def _kept(shape: Shape, axes: tuple[int, ...]) -> Shape:
@@ -254,8 +255,14 @@ def mean(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def var(x: Any, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The mean squared distance from the mean over axes: sum((x - mean)^2) / (n - correction)."""
+    """The mean squared distance from the mean over axes: sum(|x - mean|^2) / (n - correction)."""
     x = _as_float(x)
+    if x.array.dtype.kind == "c":
+        parts = [
+            var(part, axis=axis, correction=correction, keepdims=keepdims)
+            for part in (real(x), imag(x))
+        ]
+        return _ADD.pair(*parts)
     axes = normalize_axes("var", axis, x.ndim)
     wide = _rounded(x, dtypes.compute_dtype(x.array.dtype))
     count = _count(x, axes)

@@ -91,6 +91,16 @@ def test_xarray_of_several_arrays() -> None:
     assert "Tensor" in repr(array(gn.asarray(X)))
 
 
+def test_a_tensor_beside_an_array_of_xarray_takes_its_labels() -> None:
+    xarray = pytest.importorskip("xarray")
+    w = gn.asarray(X, requires_grad=True)
+    for f in (lambda x, y: x * y, lambda x, y: y - x, lambda x, y: (x > y) * 1.0 * w):
+        found = f(w, array(gn.asarray(X + 0.5, requires_grad=True)))
+        assert isinstance(found, xarray.DataArray)
+        assert found.dims == ("a", "b", "c")
+        assert found.data.requires_grad
+
+
 # marray
 
 MARRAY: dict[str, Callable[[Any, Any], Any]] = {
@@ -128,6 +138,15 @@ def test_marray(name: str) -> None:
 
     expected = f(theirs, theirs.asarray(X[0], mask=mask))
     check(filled, X[0], np.where(np.asarray(expected.mask), 0.0, np.asarray(expected.data)))
+
+
+def test_a_tensor_beside_a_masked_array_takes_its_mask() -> None:
+    marray = pytest.importorskip("marray")
+    masked = marray.masked_namespace(gn)
+    x = gn.asarray([1.0, 2.0])
+    y = masked.asarray(gn.asarray([3.0, 4.0]), mask=gn.asarray([True, False]))
+    for found in (x + y, x * y, x < y):
+        assert found.mask.numpy().any()
 
 
 # TensorLy
