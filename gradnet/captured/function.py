@@ -35,8 +35,10 @@ def capture(function: Callable[P, R]) -> Captured[P, R]:
     the arguments' shapes, dtypes and other values; replays make the same calls on memory planned
     once, joined and compiled where the backend can. Numbers of optimizers, schedules and random
     generators go on from replay to replay as in plain runs. Values of Python that the function
-    reads, such as globals and attributes, are looked at before each replay: where one has changed,
-    the function is recorded anew.
+    reads, such as globals, attributes and items, also of objects it is given, are looked at before
+    each replay: where one has changed, the function is recorded anew. What it gets by a call of
+    other libraries, such as the time or a random number of Python's, and elements of NumPy arrays
+    of more than 4 KiB stay as they were recorded.
 
     On the CPU, plain runs take functions such as exp, log and tanh from NumPy, and recorded ones
     are compiled with what is around them. Both keep to the bound of the formula's row, its `ulp` in
@@ -84,7 +86,8 @@ class Captured(host.Stateful, Generic[P, R]):
     def _found(self, args: Any, kwargs: Any) -> R:
         """The result by a recording that is known, or by a new one."""
         tensors: list[Tensor] = []
-        signature: Any = (mode.recording, _described((args, kwargs), tensors))
+        objects: list[Any] = []
+        signature: Any = (mode.recording, _described((args, kwargs), tensors, objects))
         signature = (*signature, overlaps([x.array for x in tensors]))
         if mode.recording and any(x.node is not None for x in tensors):
             return self._function(*args, **kwargs)
@@ -98,7 +101,7 @@ class Captured(host.Stateful, Generic[P, R]):
                 self.replays += 1
                 self._use(found, args, kwargs)
                 return result
-        return self._record(signature, args, kwargs, tensors)
+        return self._record(signature, args, kwargs, tensors, objects)
 
     def _use(self, recording: Recording, args: Any, kwargs: Any) -> None:
         """Try this recording first from now on; it was made, or found, for these arguments."""
@@ -136,10 +139,12 @@ class Captured(host.Stateful, Generic[P, R]):
                 self.replays += series.shape[0]
         return made[0] if len(made) == 1 else ops.concat(made)
 
-    def _record(self, signature: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> R:
+    def _record(
+        self, signature: Any, args: Any, kwargs: Any, tensors: list[Tensor], objects: list[Any]
+    ) -> R:
         self._known.pop(signature, None)
         self._last, self._quick = None, never
-        recording = Recording(self._function, args, kwargs, tensors)
+        recording = Recording(self._function, args, kwargs, tensors, objects)
         self.recordings += 1
         while len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
@@ -162,22 +167,24 @@ class Captured(host.Stateful, Generic[P, R]):
         return instance.__dict__[name]
 
 
-def _described(x: Any, tensors: list[Tensor]) -> Any:
-    """What of an argument a recording depends on; tensors within it are collected."""
+def _described(x: Any, tensors: list[Tensor], objects: list[Any]) -> Any:
+    """What of an argument a recording depends on; tensors and other objects in it are collected."""
     if isinstance(x, Tensor):
         tensors.append(x)
-        array = x.array
-        return (array.shape, array.dtype, array.strides, id(x.backend))
+        array, grad = x.array, None
+        if x._grad is not None and not x.grad_is_in_buffer:
+            grad = _described(x._grad, tensors, objects)
+        return (array.shape, array.dtype, array.strides, id(x.backend), grad)
     if isinstance(x, tuple | list):
-        return (type(x), *(_described(item, tensors) for item in x))
+        return (type(x), *(_described(item, tensors, objects) for item in x))
     if isinstance(x, dict):
-        return (dict, *((key, _described(item, tensors)) for key, item in x.items()))
+        return (dict, *((key, _described(item, tensors, objects)) for key, item in x.items()))
     if isinstance(x, np.ndarray):
         raise CaptureError(
             f"a captured function got a NumPy array of shape {x.shape}, whose values a replay "
             "would not see; pass gradnet.asarray(array)"
         )
-    if isinstance(x, float | complex):
+    if isinstance(x, float | complex | np.inexact):
         return (type(x), repr(x))  # 0.0 equals -0.0, and NaN not itself
     try:
         hash(x)
@@ -186,4 +193,5 @@ def _described(x: Any, tensors: list[Tensor]) -> Any:
             f"a captured function got a {type(x).__name__}, which cannot be compared from call to "
             "call; pass tensors, numbers, texts, or tuples, lists and dicts of them"
         ) from None
+    objects.append(x)
     return (type(x), x)

@@ -70,10 +70,14 @@ def quickly(recording: Recording, replay: Replay, args: Any, kwargs: Any) -> Qui
     _look_at_arguments(text, recording, args, kwargs, give_up)
     for x, without in recording.watched:
         text.add(f"if {{}}._grad is {'not ' if without else ''}None: {give_up}", x)
+    begin = len(recording.expected) - len(recording.held)
+    for i, x in enumerate(recording.held, begin):
+        text.add(f"a{i} = {{}}._grad.array", x)
+        _look_at_layout(text, f"a{i}", recording.expected[i], give_up)
     text.add(f"if {{}}[0] != {{}}.version: {give_up}", host.version, recording)
     text.add("try:")
     text.add(f"    same = {recording.watch.within(text.name) or True}")
-    text.add("except {}:", LookupError)
+    text.add("except {}:", (LookupError, AttributeError, ValueError))
     text.add("    same = False")
     text.add(f"if not same and not {{}}(): {give_up}", recording.watch.holds)
     numbers = _act(text, recording.actions, kept=replay.direct is None)
@@ -144,6 +148,14 @@ def _act(text: Lines, actions: Sequence[Action], kept: bool) -> list[str]:
     return numbers
 
 
+def _look_at_layout(text: Lines, name: str, layout: tuple[Any, ...], give_up: str) -> None:
+    """A line that gives up on an array of that name with another shape, dtype or strides."""
+    text.add(
+        f"if {name}.shape != {{}} or {name}.dtype is not {{}} or {name}.strides != {{}}: {give_up}",
+        *layout,
+    )
+
+
 def _look_at_arguments(
     text: Lines, recording: Recording, args: Any, kwargs: Any, give_up: str
 ) -> None:
@@ -160,13 +172,11 @@ def _look_at_arguments(
             text.add(f"if type({name}) is not {{}}: {give_up}", Tensor)
             text.add(f"if {name}.backend is not {{}}: {give_up}", recording.backend)
             text.add(f"{array} = {name}.array")
-            text.add(
-                f"if {array}.shape != {{}} or {array}.dtype is not {{}} "
-                f"or {array}.strides != {{}}: {give_up}",
-                x.array.shape, x.array.dtype, x.array.strides,
-            )  # fmt: skip
+            _look_at_layout(text, array, recording.expected[found - 1], give_up)
             if records:
                 text.add(f"if {name}.node is not None: {give_up}")
+            else:
+                text.add(f"if {name}._grad is not None: {give_up}")
         elif isinstance(x, tuple | list | dict):
             text.add(f"if type({name}) is not {{}} or len({name}) != {len(x)}: {give_up}", type(x))
             if isinstance(x, dict):

@@ -23,22 +23,32 @@ class Recording:
     """One recorded run, ready to be replayed for arguments like those it was made with."""
 
     def __init__(
-        self, function: Callable[..., Any], args: Any, kwargs: Any, tensors: list[Tensor]
+        self,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        tensors: list[Tensor],
+        objects: list[Any],
     ) -> None:
-        self.watch = Watch(function)
+        self.watch = Watch(function, objects)
         watched = list({id(x): x for x in (*self.watch.tensors, *tensors)}.values())
         backend = _backend(function, tensors, watched)
         self.backend = backend
         self.version = host.version[0]
         self.watched = [(x, x._grad is None) for x in self.watch.tensors]
         self.recording = mode.recording
-        self.expected = [(x.shape, x.dtype, x.array.strides) for x in tensors]
         grads = [x._grad for x in watched]
         counts = [x.counter[0] for x in watched]
-        arrays = [x.array for x in tensors]
+        # Gradients within reach are other arrays in later runs, but for those in a buffer.
+        self.held = [
+            x for x in self.watch.tensors if x._grad is not None and not x.grad_is_in_buffer
+        ]
+        arrays = self._given(tensors)
+        self.expected = [(x.shape, x.dtype, x.strides) for x in arrays]
         # An argument that is also within reach by name was recorded as the argument it was.
         shared = overlaps(arrays, [x.array for x in self.watch.tensors])
         self._fixed = [(i, address(arrays[i])) for i, _, _ in shared]
+        self._overlaps = overlaps(arrays)
         recorder = Recorder(backend, arrays, self.watch.arrays)
         try:
             with recorder.recording():
@@ -74,12 +84,13 @@ class Recording:
         self.program = program
         # What `fits` compares, where all arguments are tensors, each with memory of its own.
         written = any(v.storage.kind == "input" for call in program.calls for v in call.writes)
-        apart = not (overlaps(arrays) or self._fixed or (written and len(arrays) > 1))
-        self._flat = not kwargs and len(args) == len(tensors) and apart
+        apart = not (self._overlaps or self._fixed or (written and len(arrays) > 1))
+        plain = not kwargs and len(args) == len(tensors) and not self.held
+        self._flat = plain and apart
         self._quick: Quick | None = None if apart else never
         self._replay: Replay = backend.compile(program) or Interpreted(backend, program)
         self.actions = program.actions
-        self._first: Sequence[Tensor] = tensors
+        self._first: Sequence[Array] = arrays
         # Nothing but one new tensor comes of a run.
         self._single = self.result is self.outputs[-1] if len(self.outputs) == 1 else False
         self._single = self._single and not self.grads and self.outputs[0].whole
@@ -131,9 +142,19 @@ class Recording:
                 return False
         return host.state.recorder is None and self.holds()
 
+    def _given(self, tensors: Sequence[Tensor]) -> list[Array]:
+        """The arrays that differ from run to run: of arguments, and of gradients within reach."""
+        held: Any = [x._grad for x in self.held]
+        return [x.array for x in (*tensors, *held)]
+
     def takes(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether arguments that were known by other names are still those."""
-        return all(address(tensors[i].array) == place for i, place in self._fixed)
+        """Whether arguments that were known by other names are still those, and gradients alike."""
+        arrays = self._given(tensors)
+        return (
+            all(address(arrays[i]) == place for i, place in self._fixed)
+            and [(x.shape, x.dtype, x.strides) for x in arrays] == self.expected
+            and (not self.held or overlaps(arrays) == self._overlaps)
+        )
 
     def holds(self) -> bool:
         """Whether the Python values, tensors and gradients it relies on are as they were."""
@@ -155,8 +176,8 @@ class Recording:
 
     def first(self) -> Any:
         """The recorded run itself, by a replay with the numbers that its actions gave."""
-        tensors, self._first = self._first, ()
-        return self._run(tensors)
+        arrays, self._first = self._first, ()
+        return self._run(arrays)
 
     def series(self, tensors: Sequence[Tensor], rows: int, begin: int) -> Tensor | None:
         """The results for the parts of so many rows from the number `begin` on, or for some.
@@ -187,7 +208,7 @@ class Recording:
         if not done:
             # The numbers have gone on: use them.
             part = [x[begin * rows : (begin + 1) * rows] for x in tensors]
-            return ops.expand_dims(self._run(part), 0)
+            return ops.expand_dims(self._run(self._given(part)), 0)
         result = Tensor.wrap(made, self.backend)
         return result if done == count else result[:done]
 
@@ -205,10 +226,10 @@ class Recording:
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """The function's result for these tensors. Raises Stale where it must be recorded anew."""
         self._advance()
-        return self._run(tensors)
+        return self._run(self._given(tensors))
 
-    def _run(self, tensors: Sequence[Tensor]) -> Any:
-        arrays: list[Array] = [x.array for x in tensors]
+    def _run(self, given: Sequence[Array]) -> Any:
+        arrays = [*given]
         for output in self.outputs:
             arrays.append(self.backend.empty(output.shape, output.dtype))
         for x, _ in self.grads:
