@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import os
-import time
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,72 +9,13 @@ import pytest
 
 import gradnet as gn
 from gradnet import backends
-from gradnet.captured import Captured
 from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
-from gradnet.kernels import blas_entry, handles  # noqa: E402
 from gradnet.kernels.gemm import build, choice  # noqa: E402
-from gradnet.kernels.replay import lowerings, machine, team  # noqa: E402
+from replays import Array, normal, rng, twice  # noqa: E402
 
-Array = np.ndarray[Any, Any]
-
-
-@pytest.fixture(autouse=True)
-def _on_numba() -> Iterator[None]:
-    with backends.use("numba"):
-        yield
-
-
-@pytest.fixture(params=[1, 2, 3], ids=lambda n: f"{n} threads")
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Everything split between so many threads, however small it is."""
-    size: int = request.param
-    for name in ("SHARE", "SHARE_HEAVY", "SHARE_PRODUCT", "SHARED_PROGRAM"):
-        monkeypatch.setattr(lowerings.Lowering, name, 1)
-    crew = None if size == 1 else _crew(size)
-    monkeypatch.setattr(team, "current", lambda: crew)
-    return size
-
-
-_CREWS: dict[int, Any] = {}
-
-
-def _crew(size: int) -> Any:
-    if size not in _CREWS:
-        _CREWS[size] = team.Team(size)
-    return _CREWS[size]
-
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng(17)
-
-
-def normal(*shape: int, dtype: str = "float32") -> Array:
-    return np.asarray(rng().standard_normal(shape), dtype)
-
-
-def compiled(captured: Captured[..., Any]) -> bool:
-    """Whether all of the latest recording is machine code."""
-    run = captured._last._replay  # type: ignore[union-attr]
-    return isinstance(run, replay._Run) and not run._by_storage
-
-
-def twice(function: Any, *xs: Array) -> Any:
-    """The results of a recording and of a replay, which are the same to the bit."""
-    captured = gn.capture(function)
-    tensors = [gn.asarray(x) for x in xs]
-    first, second = captured(*tensors), captured(*tensors)
-    assert captured.replays == 1
-    assert compiled(captured)
-    for a, b in zip(_all(first), _all(second), strict=True):
-        np.testing.assert_array_equal(a, b)
-    return second
-
-
-def _all(tree: Any) -> list[Array]:
-    return [x.numpy() for x in (tree if isinstance(tree, tuple) else (tree,))]
-
+pytestmark = pytest.mark.usefixtures("on_numba")
 
 SHAPES = [(1, 1), (3, 5), (17, 33), (128, 10), (129, 7), (300, 1), (1, 300), (257, 64)]
 
@@ -346,149 +281,3 @@ def test_memory_is_shared_by_what_does_not_live_together() -> None:
     captured(gn.asarray(normal(64, 64)))
     layout = Layout(captured._last.program.calls)  # type: ignore[union-attr]
     assert layout.nbytes <= 3 * 64 * 64 * 4
-
-
-def test_a_series_of_steps_waits_for_all_threads_after_each(threads: int) -> None:
-    x, w = normal(600, 40), normal(40, 40)
-
-    def training() -> Any:
-        state = gn.asarray(w * 0.1)
-
-        def step(x: gn.Tensor) -> gn.Tensor:
-            state.assign_(gn.tanh(state + (x.T @ gn.tanh(x @ state)) * 1e-2))
-            return gn.sum(state)
-
-        return state, gn.capture(step)
-
-    expected, one = training()
-    for i in range(0, 600, 20):
-        one(gn.asarray(x[i : i + 20]))
-    for _ in range(5):
-        found, several = training()
-        several.each(gn.asarray(x), rows=20)
-        assert several.replays == 29
-        np.testing.assert_array_equal(found.numpy(), expected.numpy())
-
-
-def test_no_thread_begins_a_step_before_all_have_ended_the_last() -> None:
-    crew, move, count = _crew(2), blas_entry.memmove(), 30
-    big = np.zeros((2, 1 << 20))
-    state, seen = np.zeros(1), np.zeros(count)
-    numbers = np.arange(1.0, count + 1)
-    given = np.stack([seen.ctypes.data + 8 * np.arange(count), numbers.ctypes.data
-                      + 8 * np.arange(count)], axis=1).astype(np.uint64)  # fmt: skip
-
-    def copy(target: Any, source: Any, nbytes: int) -> Any:
-        kinds = (("ptr", target), ("ptr", source), ("i64", nbytes))
-        arguments = tuple(machine.Argument(kind, value) for kind, value in kinds)
-        return machine.Native(move, "ptr", arguments)
-
-    barrier, place = machine.Barrier(), state.ctypes.data
-    first = [copy(machine.Slot(0), place, 8), barrier]
-    slow = copy(big[0].ctypes.data, big[1].ctypes.data, big[0].nbytes)
-    second = [barrier, slow, copy(place, machine.Slot(1), 8)]
-    status = np.zeros(1, np.int64)
-    made = machine.steps([first, second], crew.control, status.ctypes.data)
-    series = machine.Series(given.ctypes.data, 16, count)
-    functions = np.array(made.several, np.int64)
-    crew.run(functions.ctypes.data, ctypes.addressof(series))
-    np.testing.assert_array_equal(seen, np.arange(0.0, count))
-
-
-def test_a_team_sleeps_and_wakes() -> None:
-    crew = _crew(2)
-    x = gn.asarray(normal(400, 200))
-    w = gn.asarray(normal(200, 300))
-    captured = gn.capture(lambda x: gn.sum(gn.tanh(x @ w) @ w.T))
-    first = captured(x).item()
-    for pause in (0.0, 0.01, 0.0, 0.05):
-        time.sleep(pause)
-        assert captured(x).item() == first
-    assert crew.size == 2
-
-
-def test_a_forked_process_has_a_team_of_its_own() -> None:
-    if not hasattr(os, "fork"):
-        pytest.skip("this platform does not fork")
-    x = gn.asarray(normal(300, 200))
-    w = gn.asarray(normal(200, 300))
-    captured = gn.capture(lambda x: gn.sum(gn.tanh(x @ w)))
-    expected = captured(x).item()
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=lambda: queue.put(captured(x).item()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside a fork
-        child.start()
-    assert queue.get(timeout=60) == expected
-    child.join()
-
-
-def test_machine_code_reads_arrays_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert handles._direct() is handles.DIRECT
-    table = np.zeros((3, 5), np.uint64)
-    monkeypatch.setattr(handles, "DIRECT", True)
-    machine.addressed(table, 2, 3)[:] = 7
-    # The slots tell where the addresses stand, as if those were the data of array objects.
-    for row in table:
-        for slot, place in zip(row[:2].tolist(), (3, 4), strict=True):
-            assert slot + object.__basicsize__ == row[place:].ctypes.data
-            assert ctypes.c_uint64.from_address(slot + object.__basicsize__).value == 7
-    monkeypatch.setattr(handles, "DIRECT", False)
-    machine.addressed(table, 2, 3)[:] = 9
-    assert table[:, :2].tolist() == [[9, 9]] * 3
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool", "bfloat16"])
-def test_rows_are_taken_by_index(threads: int, dtype: str) -> None:
-    x = gn.asarray(normal(9, 3, 2)).astype(dtype)
-    captured = gn.capture(lambda rows: x[rows])
-    for rows in ([3, 0, 8, 3, -1, -9], [1, 1, 2, 0, 5, 4]):
-        found = captured(gn.asarray(rows))
-        np.testing.assert_array_equal(found.numpy(), x.numpy()[rows])
-    assert not captured._last._replay._by_storage  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 13, 16, 31, 32, 33, 56, 64, 65, 130])
-def test_rows_of_any_width_are_taken(width: int) -> None:
-    x = gn.asarray(np.random.default_rng(width).integers(0, 256, (9, width), dtype=np.uint8))
-    captured = gn.capture(lambda rows: x[rows])
-    for rows in ([3, 0, 8, -9], [1, 2, 2, -1]):
-        np.testing.assert_array_equal(captured(gn.asarray(rows)).numpy(), x.numpy()[rows])
-    assert not captured._last._replay._by_storage  # type: ignore[union-attr]
-
-
-def test_an_index_out_of_range_ends_a_step_before_it_changes_anything(threads: int) -> None:
-    x, y, total = gn.asarray(normal(9, 3)), gn.arange(9), gn.zeros((4, 3))
-
-    def add(rows: gn.Tensor) -> gn.Tensor:
-        total.assign_(total + x[rows])
-        return gn.sum(y[rows])
-
-    captured = gn.capture(add)
-    assert [captured(gn.asarray([i, 1, 2, 3])).item() for i in range(3)] == [6, 7, 8]
-    before = total.tolist()
-    for wrong in ([0, 9, 1, 1], [0, 1, 2, -10]):
-        with pytest.raises(IndexError, match="out of bounds"):
-            captured(gn.asarray(wrong))
-        with pytest.raises(IndexError, match="out of bounds"):
-            captured.each(gn.asarray(wrong * 2), rows=4)
-    assert total.tolist() == before
-    assert captured(gn.asarray([0, 1, 2, 3])).item() == 6
-    assert captured.recordings == 1
-
-
-def test_an_index_that_was_changed_is_looked_at_again() -> None:
-    x = gn.asarray(normal(9, 3))
-
-    def twice(rows: gn.Tensor) -> gn.Tensor:
-        first = x[rows]
-        rows.assign_(rows + 1)
-        return first + x[rows]
-
-    captured = gn.capture(twice)
-    for start in ([0, 1], [6, 7]):
-        found = captured(gn.asarray(start)).numpy()
-        np.testing.assert_array_equal(found, x.numpy()[start] + x.numpy()[np.add(start, 1)])
-    with pytest.raises(IndexError, match="out of bounds"):
-        captured(gn.asarray([7, 8]))
