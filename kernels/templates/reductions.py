@@ -24,16 +24,19 @@ def kernel(x, y):
 """
         return head(bits) + extreme(bits, kind) + text, "In(2), Out(1)"
     result = "Out(1, float64)" if wide else "Out(1)"
-    return _sums(bits, "x", "x[i, j]"), f"In(2), {result}"
+    return sums(bits, "x", "x[i, j]"), f"In(2), {result}"
 
 
 def products(bits: int) -> Text:
     """The product of each row with one of another table, in float64."""
-    return _sums(bits, "x, z", "x[i, j] * z[i, j]"), "In(2), In(2), Out(1, float64)"
+    return sums(bits, "x, z", "x[i, j] * z[i, j]"), "In(2), In(2), Out(1, float64)"
 
 
-def _sums(bits: int, tables: str, term: str) -> str:
-    """The text of a kernel that sums a term of each row of tables."""
+def sums(bits: int, tables: str, term: str, result: str = "v") -> str:
+    """The text of a kernel that sums a term of each row of tables, in blocks joined in float64.
+
+    `result` is what it gives of the sum `v`.
+    """
     text = f"""
 def kernel({tables}, y):
     for i in range(x.shape[0]):
@@ -44,7 +47,7 @@ def kernel({tables}, y):
             for j in range(start, end if end < x.shape[1] else x.shape[1]):
                 part = lane_add(part, {term})
             v += part
-        y[i] = v
+        y[i] = {result}
 """
     return head(bits) + helpers(bits, "lane_add") + text
 

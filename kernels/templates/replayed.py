@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from .elementwise import Text, head, helpers
-from .reductions import BLOCK
+from .elementwise import Text, head
+from .reductions import sums
 
 
 def row_sums(bits: int, wide: bool) -> Text:
     """The sum of each row, in blocks joined in float64; `wide` results are float64."""
-    text = f"""
-def kernel(x, y):
-    for i in range(x.shape[0]):
-        v = 0.0
-        for start in range(0, x.shape[1], {BLOCK}):
-            part = T(0)
-            end = start + {BLOCK}
-            for j in range(start, end if end < x.shape[1] else x.shape[1]):
-                part = lane_add(part, x[i, j])
-            v += part
-        y[i] = {"v" if wide else "T(v)"}
-"""
-    result = "Out(1, float64)" if wide else "Out(1)"
-    return head(bits) + helpers(bits, "lane_add") + text, f"In(2), {result}"
+    text = sums(bits, "x", "x[i, j]", "v" if wide else "T(v)")
+    return text, "In(2), Out(1, float64)" if wide else "In(2), Out(1)"
 
 
 def total(bits: int) -> Text:
