@@ -227,7 +227,7 @@ class Maps(NumpyBackend):
 
     def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
         if x.size < _LARGE or x.dtype not in FLOATS or dtype not in FLOATS:
-            return super().cast(x, dtype, out=out)
+            return NumpyBackend.cast(self, x, dtype, out=out)
         if threads.team_for(x.size, threads.SHARE) is None or not x.flags.c_contiguous:
             return super().cast(x, dtype, out=out)
         y = empty(x.shape, dtype) if out is None else out

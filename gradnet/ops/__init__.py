@@ -28,8 +28,6 @@ if TYPE_CHECKING:
         ones,
         ones_like,
         to_backend,
-        tril,
-        triu,
         zeros,
         zeros_like,
     )
@@ -54,6 +52,8 @@ if TYPE_CHECKING:
         outer,
         tensordot,
         trace,
+        tril,
+        triu,
         vecdot,
         vector_norm,
     )
@@ -98,12 +98,12 @@ _HOMES = {
     for home, names in {
         "complex": "conj imag real",
         "creation": "arange array asarray astype copy empty empty_like eye from_dlpack full "
-        "full_like linspace meshgrid ones ones_like to_backend tril triu zeros zeros_like",
+        "full_like linspace meshgrid ones ones_like to_backend zeros zeros_like",
         "elementwise": "clip",
         "fused": "linear",
         "index": "getitem one_hot pad scatter_add setitem take take_along_axis",
         "joining": "concat diff flip repeat roll split stack tile",
-        "linear_algebra": "diagonal dot einsum outer tensordot trace vecdot vector_norm",
+        "linear_algebra": "diagonal dot einsum outer tensordot trace tril triu vecdot vector_norm",
         "multilinear": "matmul",
         "order": "argsort nonzero searchsorted sort top_k where",
         "probabilities": "log_softmax softmax softmax_cross_entropy",

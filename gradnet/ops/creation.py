@@ -11,6 +11,7 @@ from gradnet import backends, dtypes, modes
 from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
+from gradnet.ops.direct import Whole
 from gradnet.ops.multilinear import CAST, MOVE
 from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, number, reshape
 from gradnet.tensor import Tensor, fresh
@@ -190,6 +191,10 @@ def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Tensor:
     """The values as another dtype; gradients flow between floating dtypes."""
+    return _CONVERTED.direct(x, dtype, copy, device)
+
+
+def _astype(x: Any, dtype: Any, copy: bool, device: str | None) -> Tensor:
     if not isinstance(x, Tensor):
         x = asarray(x)
     wanted = dtypes.canonical(dtype)
@@ -209,6 +214,9 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
     if not dtypes.is_inexact(wanted):
         x = x.detach()
     return CAST(x, dtype=wanted)
+
+
+_CONVERTED = Whole("astype", _astype)
 
 
 def copy(x: Any, /) -> Tensor:
@@ -353,29 +361,6 @@ def eye(
     """A matrix with ones on its k-th diagonal and zeros elsewhere."""
     wanted = dtypes.canonical(dtype or dtypes.DEFAULT_FLOAT)
     return asarray(np.eye(n_rows, n_cols, k, np.float64), dtype=wanted, device=device)
-
-
-def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
-    from gradnet.ops.elementwise import op
-
-    x = asarray(x)
-    if x.ndim < 2:
-        raise ShapeError(f"{name} needs at least two axes, got shape {x.shape}")
-    n, m = x.shape[-2:]
-    rows = reshape(arange(n, backend=x.backend), (n, 1))
-    columns = arange(m, backend=x.backend)
-    kept = op("less_equal" if lower else "greater_equal")(columns - rows, k)
-    return op("where")(kept, x, zeros_like(x))
-
-
-def tril(x: Any, /, *, k: int = 0) -> Tensor:
-    """The lower triangle of matrices, up to the k-th diagonal, zeros elsewhere."""
-    return _triangle("tril", x, k, True)
-
-
-def triu(x: Any, /, *, k: int = 0) -> Tensor:
-    """The upper triangle of matrices, from the k-th diagonal on, zeros elsewhere."""
-    return _triangle("triu", x, k, False)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:

@@ -18,10 +18,10 @@ from gradnet.backends import Array, Backend
 from gradnet.errors import GraphError
 from gradnet.graph import Context
 from gradnet.ops.complex import CONJ, IMAG, REAL, is_complex
-from gradnet.ops.creation import asarray, ones_like, tril, zeros_like
+from gradnet.ops.creation import asarray, ones_like, zeros_like
 from gradnet.ops.elementwise import op, sum_to
 from gradnet.ops.joining import concat
-from gradnet.ops.linear_algebra import diagonal, trace
+from gradnet.ops.linear_algebra import diagonal, trace, tril
 from gradnet.ops.multilinear import CAST, matmul
 from gradnet.ops.shape import broadcast_to, expand_dims, matrix_transpose
 from gradnet.ops.tangential import Tangential, Tangents

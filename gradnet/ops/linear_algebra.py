@@ -1,4 +1,4 @@
-"""Products and contractions made of the ops: einsum, tensordot, norms, diagonals."""
+"""Products and contractions made of the ops: einsum, tensordot, norms, diagonals, triangles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from gradnet import dtypes
 from gradnet.errors import ShapeError
 from gradnet.ops.complex import conj
-from gradnet.ops.creation import arange, asarray, astype, operands_of_one_dtype
+from gradnet.ops.creation import arange, asarray, astype, operands_of_one_dtype, zeros_like
 from gradnet.ops.elementwise import op
 from gradnet.ops.multilinear import MATMUL, matmul
 from gradnet.ops.reduce import SUM, max, root, sum
@@ -271,3 +271,24 @@ def _contracted(
         length(a, term_a, c) if c in left else length(b, term_b, c) for c in (*left, *right)
     )
     return reshape(y, y.shape[: len(batch)] + lengths), "".join((*batch, *left, *right))
+
+
+def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
+    x = asarray(x)
+    if x.ndim < 2:
+        raise ShapeError(f"{name} needs at least two axes, got shape {x.shape}")
+    n, m = x.shape[-2:]
+    rows = reshape(arange(n, backend=x.backend), (n, 1))
+    columns = arange(m, backend=x.backend)
+    kept = op("less_equal" if lower else "greater_equal")(columns - rows, k)
+    return op("where")(kept, x, zeros_like(x))
+
+
+def tril(x: Any, /, *, k: int = 0) -> Tensor:
+    """The lower triangle of matrices, up to the k-th diagonal, zeros elsewhere."""
+    return _triangle("tril", x, k, True)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Tensor:
+    """The upper triangle of matrices, from the k-th diagonal on, zeros elsewhere."""
+    return _triangle("triu", x, k, False)

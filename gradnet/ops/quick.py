@@ -45,6 +45,7 @@ _WHOLE: dict[str, tuple[Any, ...]] = {
     "argmin": ("find", np.ndarray.argmin, np.asarray, False),
     "sort": ("order", np.ndarray.sort, np.ndarray.copy, False, ("stable",)),
     "concat": ("join", np.concatenate, np.asarray),
+    "astype": ("convert", np.ndarray.astype, None, "C"),
 }
 
 
@@ -155,7 +156,9 @@ def _install() -> None:
         getattr(ops, name)  # now it is made
         whole = Whole.made[name]
         whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
-    _put(operators.Operators, "__matmul__", code.method(Whole.made["matmul"].direct))
+    known, slow, *rest = _told(Whole.made["matmul"].direct)
+    function = code.function("multiply", (known, _asking(slow), *rest))
+    _put(operators.Operators, "__matmul__", code.method(function))
     itself = (known, ops.getitem, code.backend, None, slice, ..., dtypes.int64)
     _put(exchange.Exchange, "__getitem__", code.method(code.function("pick", itself)))
 

@@ -10,9 +10,9 @@ from typing import Any
 from gradnet.backends import Backend
 
 from .. import entries, objects
-from . import calls, derivatives, layout, references, walks, wholes, words
+from . import calls, derivatives, indices, layout, references, walks, wholes, words
 
-_MODULES = (references, calls, derivatives, walks, wholes)
+_MODULES = (references, calls, derivatives, walks, wholes, indices)
 
 
 class Code:

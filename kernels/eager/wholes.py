@@ -1,4 +1,4 @@
-"""Functions on whole arrays as functions of words: those of `Whole` in ops/direct.py, and indices.
+"""Functions on whole arrays as functions of words: those of `Whole` in ops/direct.py.
 
 Each calls one function of NumPy's on the arrays of Tensors that nobody differentiates, in no mode
 and on one backend, and makes a Tensor of what that gives: as the backend and the function in Python
@@ -12,27 +12,18 @@ from gradnet.numpy_calls import FACTORS, FEW
 from ..gemm.choice import LEAST
 from .calls import KNOWN, slow
 from .layout import (
-    ARRAY,
     BACKEND,
-    BASE,
     COUNT,
-    COUNTER,
     DTYPE,
     EDGE,
-    GRAD,
-    GRAD_BUFFER,
     ITEMS,
     LENGTHS,
     NDIM,
-    ORIGIN,
-    SEEN,
-    START,
     TANGENTS,
 )
 from .references import (
     FLOAT32,
     FLOAT64,
-    INT,
     LAST,
     LIST,
     NDARRAY,
@@ -49,14 +40,13 @@ from .references import (
     kind,
     listed,
     opened,
-    pack_two,
     same_shape,
     size_of,
     taken,
 )
 from .words import c
 
-ENTRIES = ("choose", "multiply", "find", "order", "join", "pick")
+ENTRIES = ("choose", "multiply", "find", "order", "convert", "join")
 
 # Of what a function is given as its self, after KNOWN and SLOW: the backend, NumPy's function, and
 # what else it needs, in the order of the function's own names.
@@ -155,6 +145,20 @@ def unrounded(k: int, state: int) -> int:
     return rounding == item(k, NONE)
 
 
+def within(k: int, function: int, given: int, count: int) -> int:
+    """What a function of NumPy's gives where it gives no warnings; 0 without an exception where a
+    thread that waits within NumPy is there.
+    """
+    if c.PyContext_Enter(item(k, QUIET)) != 0:
+        c.PyErr_Clear()
+        return 0
+    y = c.PyObject_Vectorcall(function, given, count, 0)
+    if c.PyContext_Exit(item(k, QUIET)) != 0:
+        c.Py_DecRef(y)
+        return 0
+    return y
+
+
 def multiply(state: int, given: int, count: int, names: int) -> int:
     """The product of two matrices or two vectors."""
     k = item(state, KNOWN)
@@ -167,18 +171,14 @@ def multiply(state: int, given: int, count: int, names: int) -> int:
     y = plain(k, state, c.load(given, 8))
     if on == 0 or x == 0 or y == 0 or few_factors(k, x, y) == 0:
         return slow(state, given, count, names)
-    if c.PyContext_Enter(item(k, QUIET)) != 0:
-        # It is in use, by a thread that waits within NumPy.
-        c.PyErr_Clear()
-        return slow(state, given, count, names)
-    c.Py_IncRef(x)
-    c.Py_IncRef(y)
-    found = call_with_two(item(state, FUNCTION), x, y)
+    arrays = c.room(2)
+    c.store(arrays, 0, taken(x))
+    c.store(arrays, 8, taken(y))
+    found = within(k, item(state, FUNCTION), arrays, 2)
     c.Py_DecRef(x)
     c.Py_DecRef(y)
-    if c.PyContext_Exit(item(k, QUIET)) != 0:
-        c.Py_DecRef(found)
-        return 0
+    if found == 0 and c.PyErr_Occurred() == 0:
+        return slow(state, given, count, names)
     return made(k, state, found)
 
 
@@ -229,6 +229,30 @@ def order(state: int, given: int, count: int, names: int) -> int:
     return made(k, state, y)
 
 
+def convert(state: int, given: int, count: int, names: int) -> int:
+    """An array of floats as another dtype: of an array, a dtype, whether it is to be another array
+    in any case, and a device. SECOND is the order of the elements.
+    """
+    k = item(state, KNOWN)
+    if count != 4 or names != 0 or opened(k) != 0 or c.load(given, 24) != item(k, NONE):
+        return slow(state, given, count, names)
+    x = plain(k, state, c.load(given, 0))
+    dtype = c.load(given, 8)
+    if x == 0 or c.load(given, 16) != item(k, TRUE) or is_float(k, x) == 0 or size_of(x) > FEW:
+        return slow(state, given, count, names)
+    if dtype != item(k, FLOAT32) and dtype != item(k, FLOAT64):
+        return slow(state, given, count, names)
+    told = c.room(3)
+    c.store(told, 0, taken(x))
+    c.store(told, 8, dtype)
+    c.store(told, 16, item(state, SECOND))
+    found = within(k, item(state, FUNCTION), told, 3)
+    c.Py_DecRef(x)
+    if found == 0 and c.PyErr_Occurred() == 0:
+        return slow(state, given, count, names)
+    return made(k, state, found)
+
+
 def among(k: int, several: int, i: int) -> int:
     """What a list or a tuple holds, borrowed."""
     if kind(several) == item(k, LIST):
@@ -275,108 +299,3 @@ def join(state: int, given: int, count: int, names: int) -> int:
         y = slow(state, given, count, names)
     c.Py_DecRef(row)
     return y
-
-
-def is_bound(k: int, x: int) -> int:
-    """Whether a bound of a slice is one of Python's integers, or none."""
-    if kind(x) == item(k, INT) or x == item(k, NONE):
-        return 1
-    return 0
-
-
-def is_basic(k: int, state: int, index: int) -> int:
-    """Whether an index is one of Python's integers, or a slice of such (of the class FIRST)."""
-    if kind(index) == item(k, INT):
-        return 1
-    if kind(index) != item(state, FIRST):
-        return 0
-    stop = is_bound(k, c.load(index, START + 8))
-    return is_bound(k, c.load(index, START)) * stop * is_bound(k, c.load(index, START + 16))
-
-
-def view_of(k: int, x: int, y: int, known: int) -> int:
-    """The Tensor of a view, with what is known of its origin but when; both are taken over.
-
-    `x` is the Tensor that it is a view of.
-    """
-    view = 0
-    if y != 0 and known != 0:
-        view = c.PyType_GenericAlloc(item(k, TENSOR), 0)
-    if view == 0:
-        c.Py_DecRef(y)
-        c.Py_DecRef(known)
-        return 0
-    counter = taken(c.load(x, COUNTER))
-    version = taken(listed(counter, 0))
-    none = item(k, NONE)
-    c.store(known, ITEMS + 16, taken(version))
-    c.store(view, ARRAY, y)
-    c.store(view, BACKEND, taken(c.load(x, BACKEND)))
-    c.store(view, EDGE, taken(none))
-    c.store(view, COUNTER, counter)
-    c.store(view, SEEN, version)
-    c.store(view, TANGENTS, taken(none))
-    c.store(view, GRAD, taken(none))
-    c.store(view, GRAD_BUFFER, taken(none))
-    c.store(view, ORIGIN, known)
-    return view
-
-
-def pick_view(k: int, state: int, x: int, array: int, index: int) -> int:
-    """A view of an array by a basic index; 0 where there is none. SECOND is `...`."""
-    key = pack_two(taken(index), taken(item(state, SECOND)))
-    y = 0
-    if key != 0:
-        y = c.PyObject_GetItem(array, key)
-        c.Py_DecRef(key)
-    if y == 0 or kind(y) != item(k, NDARRAY):
-        c.Py_DecRef(y)
-        return 0
-    known = c.PyTuple_New(3)
-    parsed = c.PyTuple_New(1)
-    if known == 0 or parsed == 0:
-        c.Py_DecRef(known)
-        c.Py_DecRef(parsed)
-        c.Py_DecRef(y)
-        return 0
-    c.store(parsed, ITEMS, taken(index))
-    c.store(known, ITEMS, taken(array))
-    c.store(known, ITEMS + 8, parsed)
-    return view_of(k, x, y, known)
-
-
-def pick_copy(k: int, state: int, array: int, places: int) -> int:
-    """Elements of an array by an array of the dtype THIRD; 0 where that is no array of its own."""
-    y = c.PyObject_GetItem(array, places)
-    if y == 0 or kind(y) != item(k, NDARRAY) or c.load(y, BASE) != 0:
-        c.Py_DecRef(y)
-        return 0
-    return made(k, state, y)
-
-
-def pick(state: int, given: int, count: int, names: int) -> int:
-    """A Tensor's elements by an integer, a slice, or a Tensor of integers."""
-    k = item(state, KNOWN)
-    if count != 2 or names != 0 or opened(k) != 0:
-        return slow(state, given, count, names)
-    x = c.load(given, 0)
-    index = c.load(given, 8)
-    array = plain(k, state, x)
-    if array == 0 or c.half(array, NDIM) == 0:
-        return slow(state, given, count, names)
-    c.Py_IncRef(array)
-    y = 0
-    if is_basic(k, state, index):
-        y = pick_view(k, state, x, array, index)
-    else:
-        places = plain(k, state, index)
-        if places != 0 and c.load(places, DTYPE) == item(state, THIRD) and c.half(places, NDIM):
-            c.Py_IncRef(places)
-            y = pick_copy(k, state, array, places)
-            c.Py_DecRef(places)
-    c.Py_DecRef(array)
-    if y != 0:
-        return y
-    # In Python, which says in its own words what is wrong.
-    c.PyErr_Clear()
-    return slow(state, given, count, names)

@@ -71,6 +71,12 @@ CALLS: dict[str, Callable[..., Any]] = {
         *(gn.concat([m, x[:0]], axis=None), gn.concat([m, m[:1]]), gn.concat([x, gn.arange(3)])),
         gn.concat([m.T, m.T]),
     ],
+    "astype": lambda x, y, m, s: [
+        *(gn.astype(x, gn.float64), gn.astype(m.T, gn.float32), gn.astype(s, gn.float32)),
+        *(gn.astype(x * 1e38, gn.float32), gn.astype(x, gn.float64, copy=False), gn.astype(x, int)),
+        *(gn.astype(gn.arange(3), gn.float32), gn.astype(x, "float64"), x.astype(gn.float32)),
+        *(gn.astype(x, gn.float32, device="cpu"), gn.astype(gn.concat([x] * 900), gn.float64)),
+    ],
     "getitem": lambda x, y, m, s: [
         *(x[2], x[-1], m[1], x[1:-1], x[::2], x[::-1], x[:0], m[1:], m[..., 1], m[None], x[True]),
         *(m[1, 2], x[gn.asarray([2, 0, 2])], m[gn.asarray([1, -1])], m[gn.asarray([[0, 1]])]),
@@ -230,7 +236,14 @@ def test_nothing_is_held_or_let_go_that_should_not(quick: None) -> None:
 
     def turn() -> None:
         _ = gn.where(c, x, x), x @ x, m @ m.T, gn.argmax(x), gn.argmin(x), gn.sort(x), gn.sort(m)
-        _ = gn.concat(several), x[places], [x[index] for index in basic], tracked[places], m[1]
+        _ = (
+            gn.astype(x, gn.float64),
+            gn.concat(several),
+            x[places],
+            [x[index] for index in basic],
+            tracked[places],
+            m[1],
+        )
         for wrong in (
             lambda: x[9],
             lambda: x @ m,
