@@ -155,7 +155,10 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 
 def result_type(*arrays_and_dtypes: Any) -> DType:
-    """The dtype of an operation between tensors, dtypes and Python scalars (which are weak)."""
+    """The dtype of an operation between tensors, dtypes and Python scalars (which are weak).
+
+    Raises DTypeError for nothing at all, and for dtypes that do not mix.
+    """
     scalars = [x for x in arrays_and_dtypes if isinstance(x, bool | int | float | complex)]
     found: DType | None = None
     for x in arrays_and_dtypes:

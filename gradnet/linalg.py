@@ -174,7 +174,10 @@ def _tolerance(x: Tensor) -> float:
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:
-    """A square matrix times itself, n factors; for negative n its inverse. (..., m, m)."""
+    """A square matrix times itself, n factors; for negative n its inverse. (..., m, m).
+
+    Raises ShapeError for what is not square, LinAlgError for a negative power of a singular matrix.
+    """
     x = asarray(x)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"matrix_power takes square matrices, (..., n, n), got shape {x.shape}")
@@ -211,6 +214,8 @@ def qr(x: Any, /, *, mode: str = "reduced") -> QRResult:
     """Orthonormal Q and upper triangular R with `Q @ R = x`, shapes (..., n, k) and (..., k, m).
 
     k is min(n, m), or n for mode="complete", which has a derivative only where n <= m.
+
+    Raises ValueError for another mode and ShapeError for what is no matrix.
     """
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr got mode {mode!r}; expected 'reduced' or 'complete'")
@@ -264,6 +269,8 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tenso
     "fro" is the root of the sum of squares, "nuc" the sum of the singular values, 2 and -2 the
     largest and smallest one; 1 and inf (-1 and -inf) the largest (smallest) sum of magnitudes over
     a column and a row. Of an empty matrix it is 0 where `ord` is not negative.
+
+    Raises ValueError for another `ord` and ShapeError for what is no matrix.
     """
     x, ord = _matrix("matrix_norm", x), number(ord)
     if ord in ("fro", None):
@@ -288,6 +295,8 @@ def norm(x: Any, /, ord: Any = None, axis: Any = None, keepdims: bool = False) -
     """The norm of vectors along one axis or of matrices along two, as in NumPy.
 
     Without `ord` it is the root of the sum of squares, over all axes where none is given.
+
+    Raises ShapeError for an `ord` over more axes than two, ValueError for one that is unknown.
     """
     x = asarray(x)
     axes = None if axis is None else normalize_axes("norm", axis, x.ndim)
@@ -312,7 +321,10 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Tensor:
 
 
 def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """The cross product of vectors of 3 elements along an axis; the other axes broadcast."""
+    """The cross product of vectors of 3 elements along an axis; the other axes broadcast.
+
+    Raises ShapeError for another number of elements and DTypeError for bool.
+    """
     a, b = operands_of_one_dtype("cross", x1, x2)
     if a.dtype == dtypes.bool_:
         raise DTypeError("cross takes numbers, got bool; cast it with astype")

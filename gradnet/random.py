@@ -37,7 +37,10 @@ class Generator(host.Stateful):
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Begin the stream of that seed."""
+        """Begin the stream of that seed.
+
+        Raises TypeError for what is no integer, ValueError for one that 64 bits do not hold.
+        """
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise TypeError(f"a seed is an integer, got {type(seed).__name__}")
         if not 0 <= seed < 2**64:
@@ -150,7 +153,10 @@ class Generator(host.Stateful):
         device: str | None = None,
         backend: Backend | None = None,
     ) -> Tensor:
-        """Integers in [low, high), each within 2**-32 of equally likely for ranges up to 2**31."""
+        """Integers in [low, high), each within 2**-32 of equally likely for ranges up to 2**31.
+
+        Raises ValueError for an empty range or a longer one.
+        """
         count = high - low
         if not 0 < count <= 2**31:
             raise ValueError(f"integers needs 0 < high - low <= 2**31, got {low} and {high}")
@@ -185,7 +191,10 @@ class Generator(host.Stateful):
         device: str | None = None,
         backend: Backend | None = None,
     ) -> Tensor:
-        """True with probability p."""
+        """True with probability p.
+
+        Raises ValueError for a p outside of 0 ... 1.
+        """
         if not 0 <= p <= 1:
             raise ValueError(f"bernoulli needs a probability in 0 ... 1, got {p}")
         u = self.uniform(shape, device=device, backend=backend)

@@ -144,6 +144,11 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ShapeError,
         "split cannot cut 5 rows into 2 equal sections",
     ),
+    "repeat": (
+        lambda: gn.repeat(ones(3), -1),
+        ShapeError,
+        "repeat got a count of -1; expected one that is not negative",
+    ),
     "an axis out of range": (
         lambda: ones(2, 3).sum(axis=2),
         ShapeError,

@@ -103,6 +103,8 @@ def cross_entropy(
     t is the target, as one-hot rows, mixed with the uniform distribution: (1 - s) t + s / k for a
     `label_smoothing` s (Szegedy et al. 2016, arXiv:1512.00567). A row weighs sample_weight times
     class_weight[y], for soft targets times the mean of class_weight under them.
+
+    Raises ShapeError, DTypeError and DataError for logits and targets that do not go together.
     """
     z = targets.outputs("cross_entropy", logits, reduction)
     smoothing = targets.smoothing("cross_entropy", label_smoothing)
@@ -201,6 +203,8 @@ def hinge(
 
     For outputs (n, k) and classes (n,): max(0, 1 + max_j z_j - z_y) over j != y (Crammer and
     Singer 2001), or sum_j max(0, 1 + z_j - z_y) with multiclass="weston_watkins" (1999).
+
+    Raises ValueError for another kind of `multiclass`, ShapeError for targets of another shape.
     """
     if multiclass not in ("crammer_singer", "weston_watkins"):
         raise ValueError(
@@ -275,7 +279,10 @@ def huber(
     reduction: str = "mean",
     check: bool = True,
 ) -> Tensor:
-    """d^2 / 2 for d = |z - y| up to delta, delta (d - delta / 2) beyond. Huber 1964."""
+    """d^2 / 2 for d = |z - y| up to delta, delta (d - delta / 2) beyond. Huber 1964.
+
+    Raises ValueError for a delta that is not above 0.
+    """
     if not delta > 0:
         raise ValueError(f"huber takes a delta above 0, got {delta}")
     z, y = targets.matched("huber", targets.outputs("huber", z, reduction), y, check)
@@ -300,6 +307,8 @@ def quantile(
 
     One q: targets of the shape of z. Several, k of them: outputs (n, m k), a target's quantiles
     side by side, and targets (n, m), or (n,) for m = 1. Koenker and Bassett 1978.
+
+    Raises ShapeError for outputs that are no multiple of the levels.
     """
     z = targets.outputs("quantile", z, reduction)
     levels = quantile_levels(q)

@@ -319,7 +319,10 @@ def arange(
     device: str | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
-    """Numbers from `start` (0 where only a stop is given) to `stop`, exclusive, by `step`."""
+    """Numbers from `start` (0 where only a stop is given) to `stop`, exclusive, by `step`.
+
+    Raises ValueError for a step of 0.
+    """
     if stop is None:
         start, stop = 0, start
     start, stop, step = number(start), number(stop), number(step)
@@ -364,7 +367,10 @@ def eye(
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
-    """Coordinates of the grid that 1-D arrays span, in "xy" or "ij" (row-major) order."""
+    """Coordinates of the grid that 1-D arrays span, in "xy" or "ij" (row-major) order.
+
+    Raises ValueError for another order.
+    """
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid got indexing {indexing!r}; expected 'xy' or 'ij'")
     tensors = operands_of_one_dtype("meshgrid", *arrays)

@@ -307,7 +307,10 @@ def pad(x: Any, width: Any, /, mode: str = "constant", *, constant_values: Any =
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
-    """`x` at indices that vary along the other axes too: y[i, j] = x[i, indices[i, j]]."""
+    """`x` at indices that vary along the other axes too: y[i, j] = x[i, indices[i, j]].
+
+    Raises ShapeError for indices of another number of axes.
+    """
     from gradnet.ops.creation import asarray
 
     x = asarray(x)
@@ -322,7 +325,10 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
 
 
 def scatter_add(x: Any, index: Any, values: Any, /) -> Tensor:
-    """A copy of x with values added at an index; repeated places add up."""
+    """A copy of x with values added at an index; repeated places add up.
+
+    Raises IndexError for an index that is out of range.
+    """
     from gradnet.ops.creation import asarray
     from gradnet.ops.elementwise import ADD
     from gradnet.ops.shape import broadcast_to
@@ -344,7 +350,10 @@ def _on_host(backend: Backend, index: Index) -> Index:
 
 
 def one_hot(indices: Any, classes: int, /, *, dtype: Any = None) -> Tensor:
-    """Rows of zeros with a one at each index: (...) -> (..., classes)."""
+    """Rows of zeros with a one at each index: (...) -> (..., classes).
+
+    Raises DTypeError for indices that are no integers.
+    """
     from gradnet.ops.creation import arange, asarray, astype
 
     indices = asarray(indices)

@@ -132,7 +132,10 @@ _JOINED = Whole("concat", _concat)
 
 
 def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
-    """Arrays of one shape joined along a new axis."""
+    """Arrays of one shape joined along a new axis.
+
+    Raises ShapeError for arrays of several shapes.
+    """
     alike = _alike(arrays)
     if alike is not None and type(axis) is int and axis == 0:
         # One after the other along their first axis, then apart.
@@ -153,7 +156,10 @@ def stack(arrays: Any, /, *, axis: int = 0) -> Tensor:
 
 
 def split(x: Any, sections: Any, /, *, axis: int = 0) -> list[Tensor]:
-    """An array cut along an axis into equal sections, or at the given indices, as in NumPy."""
+    """An array cut along an axis into equal sections, or at the given indices, as in NumPy.
+
+    Raises ShapeError where the sections would not be equal.
+    """
     x = tensor_of(x)
     axis = normalize_axis("split", axis, x.ndim)
     count = x.shape[axis]
@@ -182,7 +188,10 @@ def tile(x: Any, repetitions: Any, /) -> Tensor:
 
 
 def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
-    """Each element repeated along an axis, of the flattened array for None."""
+    """Each element repeated along an axis, of the flattened array for None.
+
+    Raises ShapeError for counts that are negative, or neither one nor one for each element.
+    """
     from gradnet.ops.creation import arange, asarray
     from gradnet.ops.index import take
 
@@ -192,6 +201,8 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     axis = normalize_axis("repeat", axis, x.ndim)
     if isinstance(repeats, int) or asarray(repeats).ndim == 0:
         repeats = operator.index(repeats)
+        if repeats < 0:
+            raise ShapeError(f"repeat got a count of {repeats}; expected one that is not negative")
         wider = broadcast_to(
             expand_dims(x, axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
         )

@@ -50,7 +50,10 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 
 
 def tensordot(x1: Any, x2: Any, /, axes: Any = 2) -> Tensor:
-    """The sum of products over paired axes: the last n of x1 and first n of x2, or as listed."""
+    """The sum of products over paired axes: the last n of x1 and first n of x2, or as listed.
+
+    Raises ShapeError where the lengths of a pair of axes differ.
+    """
     a, b = operands_of_one_dtype("tensordot", x1, x2)
     if is_number(axes):
         count = operator.index(axes)
@@ -74,7 +77,10 @@ def tensordot(x1: Any, x2: Any, /, axes: Any = 2) -> Tensor:
 
 
 def diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
-    """The diagonals of matrices in the last two axes: (..., n, m) -> (..., min(n, m))."""
+    """The diagonals of matrices in the last two axes: (..., n, m) -> (..., min(n, m)).
+
+    Raises ShapeError for fewer axes than two.
+    """
     x = asarray(x)
     if x.ndim < 2:
         raise ShapeError(f"diagonal needs at least two axes, got shape {x.shape}")

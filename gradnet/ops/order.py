@@ -42,7 +42,10 @@ _SORT = Whole("sort", _sort)
 
 
 def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
-    """The k largest (or smallest) values along an axis in order, and their indices."""
+    """The k largest (or smallest) values along an axis in order, and their indices.
+
+    Raises ShapeError for more values than there are along the axis.
+    """
     x = ops.asarray(x)
     axis = normalize_axis("top_k", axis, x.ndim)
     if not 0 <= k <= x.shape[axis]:
@@ -53,7 +56,10 @@ def top_k(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[T
 
 
 def nonzero(x: Any, /) -> tuple[Tensor, ...]:
-    """The indices of the elements that are not zero, a tensor per axis."""
+    """The indices of the elements that are not zero, a tensor per axis.
+
+    Raises ShapeError for a tensor without an axis.
+    """
     x = ops.asarray(x)
     if not x.ndim:
         raise ShapeError("nonzero needs at least one axis")
@@ -68,7 +74,10 @@ def where(condition: Any, x1: Any = None, x2: Any = None, /) -> Any:
 
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tensor:
-    """Where each of x2 would be inserted into the sorted 1-D x1 to keep it sorted."""
+    """Where each of x2 would be inserted into the sorted 1-D x1 to keep it sorted.
+
+    Raises ShapeError for an x1 that has not one axis.
+    """
     from gradnet.ops.creation import operands_of_one_dtype
 
     values, x = operands_of_one_dtype("searchsorted", x1, x2)

@@ -210,7 +210,10 @@ _order = lru_cache(maxsize=4096)(_ordered)
 
 
 def matrix_transpose(x: Any, /) -> Tensor:
-    """The last two axes exchanged: (..., n, m) -> (..., m, n)."""
+    """The last two axes exchanged: (..., n, m) -> (..., m, n).
+
+    Raises ShapeError for fewer axes than two.
+    """
     x = tensor_of(x)
     ndim = len(x.array.shape)
     if ndim < 2:
@@ -234,7 +237,10 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 
 def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
-    """Axes moved to other places, the others keeping their order."""
+    """Axes moved to other places, the others keeping their order.
+
+    Raises ShapeError where there are not as many places as axes to move.
+    """
     x = tensor_of(x)
     sources = normalize_axes("moveaxis", source, x.ndim)
     destinations = normalize_axes("moveaxis", destination, x.ndim)
@@ -261,7 +267,10 @@ BROADCAST = Multilinear(
 
 
 def broadcast_to(x: Any, /, shape: Any) -> Tensor:
-    """The values repeated along new and size-1 axes, without a copy."""
+    """The values repeated along new and size-1 axes, without a copy.
+
+    Raises ShapeError for a shape that the tensor does not broadcast to.
+    """
     x = tensor_of(x)
     wanted = as_shape(shape)
     tail = wanted[len(wanted) - x.ndim :] if x.ndim <= len(wanted) else None
