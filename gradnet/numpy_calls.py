@@ -19,7 +19,7 @@ from gradnet import binding, blas
 from gradnet.array_functions import CORRECTED, ON_COMPLEX
 from gradnet.backends import Array, Formula, Shape
 from gradnet.dtypes import DType, float32, float64, is_half
-from gradnet.spare import LARGE, spare
+from gradnet.spare import LARGE, Lease, spare
 
 # The formulas that NumPy has as a ufunc, so that `out` is filled without a temporary.
 _SAME_NAME = (
@@ -108,23 +108,23 @@ def copied(x: Array) -> Array:
     return found
 
 
-_counted = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
 def unshared(held: list[Any], i: int) -> bool:
     """Whether a list's element is an array to write to, of whose memory nobody else knows."""
-    if not _counted or type(held[i]) is not np.ndarray:
+    if spare is None or type(held[i]) is not np.ndarray:
         return False
     # Two references each: the one that is known, and the call's.
     if getrefcount(held[i]) > 2 or not (held[i].flags.writeable and held[i].flags.c_contiguous):
         return False
     if held[i].base is None:
         return bool(held[i].flags.owndata)
-    if type(held[i].base) is not np.ndarray or getrefcount(held[i].base) > 2:
+    if isinstance(held[i].base, Lease):
+        size = len(held[i].base)
+    elif type(held[i].base) is np.ndarray and held[i].base.flags.owndata:
+        size = held[i].base.nbytes
+    else:
         return False
     # Of a small part of an array the rest would be kept.
-    small = held[i].base.nbytes > held[i].nbytes + LINE
-    return not small and bool(held[i].base.flags.owndata)
+    return getrefcount(held[i].base) == 2 and size <= held[i].nbytes + LINE
 
 
 def is_one(x: Any) -> bool:

@@ -13,16 +13,23 @@ from typing import Any
 
 import numpy as np
 
-# Bytes of an array from which on it is worth it, and how many are kept at most.
-LARGE, MOST = 1 << 20, 64 << 20
+# Bytes of an array from which on it is worth it, and how many are kept at most: two arrays of 32 MB
+# and what they need to begin with a line of the cache.
+LARGE, MOST = 1 << 20, (64 << 20) + (1 << 12)
+
+
+class Lease:
+    """What stands between a block's bytes and the one array that is made in them."""
+
+    __slots__ = ()
 
 
 class _Block:
-    """Bytes, and the type of what stands between them and an array that is made in them."""
+    """Bytes, and the type of a lease of them."""
 
     def __init__(self, nbytes: int) -> None:
         self.memory = np.empty(nbytes, np.uint8)
-        self.lease: Any = ctypes.c_char * nbytes
+        self.lease: Any = type("_Lease", (Lease, ctypes.c_char * nbytes), {})
         self.again = False  # whether a second array was made here
 
     def leased(self) -> Any:

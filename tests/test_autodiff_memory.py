@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -127,12 +128,15 @@ def test_arrays_that_nobody_else_knows() -> None:
         (np.zeros(5), True),
         (np.zeros((3, 4)).reshape(12), True),
         (numpy_calls.empty((100, 100), np.dtype(np.float32)), True),
+        (numpy_calls.empty((1 << 9, 1 << 9), np.dtype(np.float32)), True),
+        (numpy_calls.empty((1 << 9, 1 << 9), np.dtype(np.float32))[1:], False),
         (a, False),
         (b[:], False),
         (np.zeros(99)[::2], False),
         (np.zeros(100)[:5], False),
         (np.broadcast_to(np.ones(1), (4,)), False),
         (np.frombuffer(bytearray(8)), False),
+        (np.frombuffer((ctypes.c_char * 8)()), False),
         (None, False),
     ]
     held = [x for x, _ in cases]
