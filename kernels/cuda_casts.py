@@ -1,7 +1,10 @@
-"""Casts of arrays that lie beside one another as one call.
+"""Casts between floats of 16 and 32 bits, of which a captured step makes few calls.
 
-In a precision of 16 bits every weight is rounded at each step. An optimizer keeps them side by side
-in one buffer, so that one launch can round all of them, and what little lies between.
+together     In a precision of 16 bits every weight is rounded at each step. An optimizer keeps them
+             side by side in one buffer, so that one launch can round all of them, and what little
+             lies between.
+within_maps  What an elementwise call gives it can round itself, and widen what it takes: both are
+             computed in 32 bits, so the bits are the same.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from bisect import bisect
 from collections.abc import Iterator
 from operator import itemgetter
 
-from gradnet.dtypes import DType
+from gradnet.dtypes import DType, bool_, is_half
 from gradnet.program.calls import Call, Program, Storage, Value
 from gradnet.program.plan import Uses, extent, relocated
 
+from .cuda_elementwise import compiles
 from .cuda_stacks import FLOAT32, cast
 
 # Bytes between two arrays that are rounded for nothing rather than by a launch the fewer.
@@ -101,3 +105,73 @@ def _join(
         places[out.storage] = Value(made, start, out.shape, out.strides, dtype)
         instead[i] = None
     instead[min(casts)] = Call("cast", (source, dtype), {}, (whole,), (whole,))
+
+
+def within_maps(program: Program) -> Program:
+    """The program with casts made by the elementwise calls before or after them."""
+    calls = _widened(_rounded(program.calls))
+    return program.with_calls(calls)
+
+
+def _rounded(calls: list[Call]) -> list[Call]:
+    """Maps whose result is only rounded, with that as their result."""
+    uses = Uses(calls)
+    instead: dict[int, Call | None] = {}
+    for i, x, out in _casts(calls, uses):
+        if not is_half(out.dtype) or uses.reads[x.storage] != [i] or not _own(x, uses):
+            continue
+        (made,) = uses.writes[x.storage]
+        maker = calls[made]
+        if _mixes(maker) and maker.outs == (x,) and x.dtype == FLOAT32:
+            options = {**maker.kwargs, "dtype": out.dtype}
+            instead[made] = Call("map", maker.args, options, (out,), (out,))
+            instead[i] = None
+    return _replaced(calls, instead)
+
+
+def _widened(calls: list[Call]) -> list[Call]:
+    """Maps that alone take a widened array, with the array itself."""
+    uses = Uses(calls)
+    sources: dict[Storage, Value] = {}
+    instead: dict[int, Call | None] = {}
+    for i, x, out in _casts(calls, uses):
+        readers = uses.reads.get(out.storage, [])
+        alone = all(_mixes(calls[j]) for j in readers)
+        same = all(v == out for j in readers for v in calls[j].reads if v.storage is out.storage)
+        lasts = not uses.written_within(x.storage, i, max(readers, default=i))
+        widens = is_half(x.dtype) and out.dtype == FLOAT32
+        if readers and widens and alone and same and lasts:
+            sources[out.storage] = x
+            instead[i] = None
+    for i, call in enumerate(calls):
+        if instead.get(i, call) is not None and any(v.storage in sources for v in call.reads):
+            args = tuple(
+                sources.get(x.storage, x) if isinstance(x, Value) else x for x in call.args
+            )
+            instead[i] = Call("map", args, call.kwargs, call.outs, call.writes)
+    return _replaced(calls, instead)
+
+
+def _casts(calls: list[Call], uses: Uses) -> Iterator[tuple[int, Value, Value]]:
+    """The casts of floats into memory of their own: number, operand, result."""
+    for i, call in enumerate(calls):
+        if cast(call) and (out := call.outs[0]) is not None and _own(out, uses):
+            yield i, call.args[0], out
+
+
+def _own(x: Value, uses: Uses) -> bool:
+    """Whether an array is all of a temporary piece of memory that one call writes."""
+    temporary = x.storage.kind == "temporary"
+    return temporary and x.whole and len(uses.writes.get(x.storage, ())) == 1
+
+
+def _mixes(call: Call) -> bool:
+    """Whether a call is a kernel of its own that computes in 32 bits, into memory of its own."""
+    if call.method != "map" or "out" in call.kwargs or not compiles(call.args[0]):
+        return False
+    return all(x.dtype in (FLOAT32, bool_) or is_half(x.dtype) for x in (*call.reads, *call.writes))
+
+
+def _replaced(calls: list[Call], instead: dict[int, Call | None]) -> list[Call]:
+    found = (instead.get(i, call) for i, call in enumerate(calls))
+    return [call for call in found if call is not None]

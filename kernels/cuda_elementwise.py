@@ -109,7 +109,9 @@ class Elementwise:
         if any(x.shape != shape for x in arrays):
             shape = np.broadcast_shapes(*(x.shape for x in arrays))
         code = code_of(common)
-        if code not in BITS or dtype not in (common, bool_) or not compiles(formula):
+        # Captured programs mix floats of 16 and 32 bits, which are computed alike.
+        fits = dtype in (common, bool_) or BITS.get(code_of(dtype)) == BITS.get(code)
+        if code not in BITS or not fits or not compiles(formula):
             return self._by_functions(formula, xs, common, shape, dtype, out)
         y = self._device.empty(shape, dtype) if out is None else out
         if not y.size:

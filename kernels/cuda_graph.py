@@ -26,7 +26,7 @@ from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
 from gradnet.program.replay import Interpreted
 
-from .cuda_casts import together
+from .cuda_casts import together, within_maps
 from .cuda_checks import by_losses
 from .cuda_device import on_device
 from .cuda_elementwise import compiles
@@ -67,7 +67,7 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
         return None
     step = whole_step(program) if switched() != NEVER else None
     program = together(paired(fused_stacks(program)))
-    program = program.with_calls(fused(program.calls, compiles))
+    program = within_maps(program.with_calls(fused(program.calls, compiles)))
     if step is not None and able(backend, step):
         return Clustered(backend, program, step)
     return Graphs(backend, program)

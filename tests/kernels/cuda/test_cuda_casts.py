@@ -1,4 +1,4 @@
-"""Casts of neighbours are one launch, and give what each gave by itself."""
+"""Casts of neighbours are one launch, casts beside elementwise calls none; with the same bits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def rounded(captured: Any) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_weights_are_rounded_at_once(graphs: CudaBackend, precision: str) -> None:
-    model, _, step = training(activation="gelu", norm="layer", precision=precision)
+@pytest.mark.parametrize(("activation", "norm"), [("gelu", "layer"), ("prelu", None)])
+def test_weights_are_rounded_at_once(
+    graphs: CudaBackend, precision: str, activation: str, norm: str | None
+) -> None:
+    given: dict[str, Any] = {"activation": activation, "norm": norm, "precision": precision}
+    model, _, step = training(**given)
     expected = bits(model, [step(*batch(i)) for i in range(3)])
-    model, _, recorded = training(activation="gelu", norm="layer", precision=precision)
+    model, _, recorded = training(**given)
     captured = gn.capture(recorded)
     assert bits(model, [captured(*batch(i)) for i in range(3)]) == expected
     (flat,) = [shape for shape in rounded(captured) if len(shape) == 1]
@@ -74,3 +78,39 @@ def test_what_lies_far_apart_or_differs_is_rounded_by_itself(graphs: CudaBackend
     right = np.stack([part.astype(np.float16).astype(np.float32) for part in parts])
     np.testing.assert_array_equal(found, right + host[2:6].astype(bfloat16()).astype(np.float32))
     assert sorted(rounded(function)) == [(4,), (4,), (4,), (4,), (10,)]
+
+
+def methods(captured: Any) -> list[str]:
+    return [call.method for call in replay_of(captured)._program.calls]
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_maps_round_and_widen_by_themselves(graphs: CudaBackend, half: Any) -> None:
+    def function(x: gn.Tensor, scale: gn.Tensor) -> gn.Tensor:
+        wide = x.astype(gn.float32)
+        y = (gn.tanh(wide * scale) + wide).astype(half)
+        return gn.stack([y, (y.astype(gn.float32) > 0.25).astype(half)])
+
+    captured = gn.capture(function)
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        x = gn.asarray(rng.standard_normal((7, 9)).astype(np.float32)).astype(half)
+        scale = gn.asarray(rng.standard_normal(9).astype(np.float32))
+        assert captured(x, scale).numpy().tobytes() == function(x, scale).numpy().tobytes()
+    # The cast is that of the comparison's result.
+    assert methods(captured) == ["map", "map", "cast", "concatenate"]
+
+
+def test_casts_that_others_need_too_stay(graphs: CudaBackend) -> None:
+    def function(x: gn.Tensor) -> Any:
+        wide = x.astype(gn.float32)
+        y = gn.tanh(wide) * 2.0
+        return gn.sum(wide), gn.sum(y), gn.max(y.astype(gn.float16))
+
+    captured = gn.capture(function)
+    for seed in range(3):
+        host = np.random.default_rng(seed).standard_normal((5, 6)).astype(np.float16)
+        x = gn.asarray(host)
+        for found, right in zip(captured(x), function(x), strict=True):
+            assert found.numpy().tobytes() == right.numpy().tobytes()
+    assert methods(captured).count("cast") == 2
