@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import gradnet.ops as _ops
-from gradnet import dtypes, host
+from gradnet import dtypes, host, walk
 from gradnet.backends import Array, Backend, Index, Shape
 from gradnet.changes import Changes
 from gradnet.dtypes import DType
@@ -18,7 +18,6 @@ from gradnet.exchange import Exchange
 from gradnet.graph import Edge, Hook, leaf, recording
 from gradnet.methods import Methods
 from gradnet.operators import Operators
-from gradnet.walk import backpropagate
 
 if TYPE_CHECKING:
     from typing import Self
@@ -224,7 +223,8 @@ class Tensor(Exchange, Changes, Methods, Operators):
             )
         if g is self._grad:
             return
-        self.keep_grad()
+        if self._grad_buffer is not None:
+            self.keep_grad()
         self._grad = g if self._grad_buffer is None else None
         if g is not None and self._grad is None:
             self.accumulate_grad(g)
@@ -296,17 +296,16 @@ class Tensor(Exchange, Changes, Methods, Operators):
 
         Raises GraphError without a graph, for a freed one, and for a non-scalar without `g`.
         """
+        plain = g is None and not create_graph
+        if plain and walk.whole is not None and walk.whole(self, retain_graph) is not None:
+            return
         if self.node is None:
             raise GraphError(
                 "backward on a tensor without a graph: it was not computed from any tensor with "
                 "requires_grad=True, or was computed under no_grad"
             )
-        backpropagate(
-            [(self.node, self.seed(g, "backward"))],
-            targets=None,
-            keep=retain_graph or create_graph,
-            differentiable=create_graph,
-        )
+        outputs, keep = [(self.node, self.seed(g, "backward"))], retain_graph or create_graph
+        walk.backpropagate(outputs, targets=None, keep=keep, differentiable=create_graph)
 
     def seed(self, g: Any, caller: str) -> Tensor:
         """The cotangent to start from: `g` checked, or 1 for a scalar."""

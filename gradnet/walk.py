@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from gradnet.tensor import Tensor
 
 ADD = Ways(formulas.FORMULAS["add"])
-# A turn of the loop of `_carry_arrays`, or several, in machine code, where there is any. Takes a
+# A turn of the loop of `carry_arrays`, or several, in machine code, where there is any. Takes a
 # node, the cotangent of its one output, the leaves, whether the graph is kept, and whether no other
 # node waits; gives what is to be sorted in next, or None where it has done nothing.
 advance: Callable[..., Sequence[Any] | None] | None = None
+# `Tensor.backward` in machine code, where there is any. Takes a tensor and whether the graph stays,
+# and gives None where it has done nothing.
+whole: Callable[[Any, Any], Any] | None = None
 
 
 def _useful(roots: Sequence[Node], targets: set[int], floor: int) -> set[int]:
@@ -50,7 +53,7 @@ def backpropagate(
     Raises GraphError for a graph that was freed or whose saved arrays were changed.
     """
     if targets is None and floor < 0 and not differentiable and not mode.levels:
-        _carry_arrays([(edge, g.array) for edge, g in outputs], {}, bool(keep))
+        carry_arrays([(edge, g.array) for edge, g in outputs], {}, bool(keep))
         return []
     # By the negative of a node's id, so that the heap gives the newest first.
     pending: dict[int, tuple[Node, list[Tensor | None]]] = {}
@@ -123,11 +126,11 @@ def leaf_gradients(
         if node.inputs is None or (node.op is None and node.id not in wanted):
             return None
     leaves: Pending = {}
-    _carry_arrays([(edge, g.array) for edge, g in outputs], leaves, keep, adds=False)
+    carry_arrays([(edge, g.array) for edge, g in outputs], leaves, keep, adds=False)
     return [leaves[node.id][1][0] if node.id in leaves else None for node, _ in targets]
 
 
-def _carry_arrays(
+def carry_arrays(
     pairs: Sequence[tuple[Edge, Any]], leaves: Pending, keep: bool, adds: bool = True
 ) -> None:
     """`backpropagate` to all leaves where nobody differentiates the cotangents: as arrays.

@@ -28,7 +28,7 @@ _LOOPS, _DATA, _TYPES = _COUNTS + 16, _COUNTS + 24, _COUNTS + 32
 _held: list[Any] = []
 
 
-def _loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
+def loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
     """The addresses of a ufunc's loop for types, and of what that is given beside its arrays."""
     if not handles.DIRECT or types not in ufunc.types:
         return None
@@ -40,8 +40,8 @@ def _loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
     loops, data = (
         ctypes.c_size_t.from_address(id(ufunc) + place).value for place in (_LOOPS, _DATA)
     )
-    loop = ctypes.c_size_t.from_address(loops + at).value
-    return (loop, ctypes.c_size_t.from_address(data + at).value if data else 0) if loop else None
+    code = ctypes.c_size_t.from_address(loops + at).value
+    return (code, ctypes.c_size_t.from_address(data + at).value if data else 0) if code else None
 
 
 @cache
@@ -54,10 +54,10 @@ def kernel(ufunc: np.ufunc, given: DType, dtype: DType, pattern: str) -> Compile
     from .replay.code import Code
 
     letter = {4: "f", 8: "d"}[given.itemsize]
-    found = _loop(ufunc, f"{letter * len(pattern)}->{'?' if dtype is bool_ else letter}")
+    found = loop(ufunc, f"{letter * len(pattern)}->{'?' if dtype is bool_ else letter}")
     if found is None:
         return None
-    loop, data = found
+    code, data = found
     kind = kinds.KINDS[given.name]
     result = kinds.KINDS["boolean" if dtype is bool_ else given.name]
     operands = [*zip(pattern, [kind] * len(pattern), strict=True), ("x", result)]
@@ -84,13 +84,13 @@ define void @kernel({", ".join(names)}) {{
 %size = mul i64 %n{last}, %m{last}
 store i64 %size, ptr %length
 %given = inttoptr i64 {data} to ptr
-call void inttoptr (i64 {loop} to ptr)(ptr %places, ptr %length, ptr %steps, ptr %given)
+call void inttoptr (i64 {code} to ptr)(ptr %places, ptr %length, ptr %steps, ptr %given)
 ret void
 }}
 """
     taken = tuple(arguments)
     entries.prepare()
-    code = Code(text + entries.text("entry", "kernel", taken))
-    _held.append((code, ufunc))
-    call = entries.function(b"kernel", code.address("entry"))
-    return Compiled(code.address("kernel"), taken, call)
+    made = Code(text + entries.text("entry", "kernel", taken))
+    _held.append((made, ufunc))
+    call = entries.function(b"kernel", made.address("entry"))
+    return Compiled(made.address("kernel"), taken, call)

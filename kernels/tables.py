@@ -43,6 +43,11 @@ def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
     return compiler.entry(compiler.compiled(*build))
 
 
+def sum_of_row(bits: int) -> int:
+    """Where the code is that `reduce` sums few elements by: of (x, 1, length, y, 1)."""
+    return compiler.whole(_kernel(bits, "sum", False)).address
+
+
 def of_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
     n, m = table.shape

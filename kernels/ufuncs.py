@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from gradnet.dtypes import DType
 
+from . import numpy_api
 from .compiler import Kernel, whole
 
 # Where NumPy's ufunc API has PyUFunc_FromFuncAndData, and what is no identity there.
 _FROM, _NONE = 1, -1
-_numpy: Any = import_module("numpy._core._multiarray_umath")
 
 
 @cache
 def _maker() -> Any:
     """NumPy's function that makes a ufunc, and keeps nothing of what it is given."""
-    pointer: Any = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table: Any = (ctypes.c_void_p * (_FROM + 1)).from_address(pointer(_numpy._UFUNC_API, None))
     number, text = ctypes.c_int, ctypes.c_char_p
     given = (*[ctypes.c_void_p] * 3, *[number] * 4, text, text, number)
-    return ctypes.PYFUNCTYPE(ctypes.py_object, *given)(table[_FROM])
+    return ctypes.PYFUNCTYPE(ctypes.py_object, *given)(numpy_api.address("ufunc", _FROM))
 
 
 # What the ufuncs refer to.

@@ -17,7 +17,7 @@ import numpy as np
 
 import gradnet.ops as _ops
 from gradnet import dtypes, exchange, graph, modes, numpy_calls, operators, precision, walk
-from gradnet.ops import direct
+from gradnet.ops import direct, reduce
 from gradnet.ops.direct import SWITCH, Whole
 from gradnet.ops.elementwise import Elementwise, quicken
 from gradnet.tensor import Tensor
@@ -63,7 +63,7 @@ class _Plans(list[Any]):
             if way is not None and way[0] is not None:
                 plan = self[i]
                 if plan is None or plan[0] is not way[0] or plan[1] is not way[1]:
-                    self[i] = (*way, numpy_calls.WITHIN.get(way[1], [None, False]))
+                    self[i] = (*way, numpy_calls.WITHIN.get(way[1], [None, False]), [None, dtype])
 
 
 _QUICK = _Plans(walk.ADD)
@@ -73,6 +73,13 @@ def _collect(*given: Any) -> None:
     """As the walk does, where how cotangents add is not known yet."""
     walk.collect(*given)
     _QUICK.look()
+
+
+def _find(plan: tuple[Any, ...]) -> None:
+    """Look for the loop within a plan's function."""
+    _, _, parameters, (ufunc, which), slot = plan
+    found = _code().loop(ufunc, slot[1], parameters["dtype"], which is not True)
+    slot[0] = True if found is None else found
 
 
 def _check(x: Tensor, name: str) -> None:
@@ -92,7 +99,8 @@ _OBJECTS: dict[str, Any] = {
     "FLOAT32": dtypes.float32, "FLOAT64": dtypes.float64, "VALUE_ERROR": ValueError,
     "QUIET": numpy_calls.quiet_context(), "SHAPE": "shape", "PULL": "pull", "SPECS": [None],
     "CHECKED": _check, "AS_ARRAY": _as_array, "SUM_TO": direct.summed, "COLLECT": _collect,
-    "SUMS": _QUICK, "DIRECT": "direct",
+    "SUMS": _QUICK, "DIRECT": "direct", "FALSE": False, "FIND": _find, "SUM": reduce.SUM,
+    "RESUME": walk.carry_arrays,
 }  # fmt: skip
 # What was in place before: of which class or module, under which name, what.
 _before: list[tuple[Any, str, Any]] = []
@@ -116,7 +124,8 @@ def _code() -> Any:
 
 @cache
 def _known() -> tuple[Any, ...]:
-    return tuple([_OBJECTS[name] for name in _code().known])
+    objects = {**_OBJECTS, "HOME": _code().home()}
+    return tuple([objects[name] for name in _code().known])
 
 
 @cache
@@ -152,6 +161,9 @@ def _install() -> None:
             function = code.function(entry, (known, _asking(slow), *rest))
             _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
     _put(walk, "advance", code.function("advance", (known,)))
+    _put(walk, "whole", code.function("walked", (known,)))
+    total = known, None, None, reduce.SUM, reduce.SUM.name, True, False, False
+    _put(reduce, "total", code.function("total", total))
     for name, (entry, *told) in _WHOLE.items():
         getattr(ops, name)  # now it is made
         whole = Whole.made[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -87,6 +87,11 @@ SUM = _Sum(
 )
 
 
+# The sum of a Tensor over all axes in machine code, where there is any; None where it does not know
+# how, for then nothing is done.
+total: Callable[[Any], Tensor | None] | None = None
+
+
 def accumulator(x: Tensor, dtype: Any) -> DType:
     """The dtype of a sum or product: as asked, or 64 bits for integers, as the array API says."""
     if dtype is not None:
@@ -106,6 +111,10 @@ def _accumulated(x: Tensor, wanted: DType) -> Tensor:
 
 def sum(x: Any, /, *, axis: Axes = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The sum over axes, all of them for None; integers add up in 64 bits."""
+    if total is not None and axis is None and dtype is None and keepdims is False:
+        y = total(x)
+        if y is not None:
+            return y
     x = tensor_of(x)
     array = x.array
     axes = normalize_axes("sum", axis, len(array.shape))

@@ -15,6 +15,7 @@ from .layout import (
     OUTPUTS,
     SEEN,
 )
+from .plans import call_one, call_two, plan_of
 from .references import (
     BUILTIN,
     CHECKED,
@@ -32,8 +33,6 @@ from .references import (
     VALUE_ERROR,
     ZERO,
     array_of,
-    call_one,
-    call_two,
     call_with_two,
     fresh,
     item,
@@ -43,7 +42,6 @@ from .references import (
     opened,
     pack,
     pack_two,
-    plan_of,
     spec_of,
     swap,
     taken,

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
+
 from gradnet.backends import Backend
+from gradnet.dtypes import DType
 
-from .. import entries, objects
-from . import calls, derivatives, indices, layout, references, walks, wholes, words
+from .. import entries, numpy_api, objects, tables
+from ..operands import FLOATS
+from . import (
+    arrays,
+    backward,
+    calls,
+    derivatives,
+    indices,
+    layout,
+    loops,
+    plans,
+    references,
+    sums,
+    walks,
+    wholes,
+    words,
+)
 
-_MODULES = (references, calls, derivatives, walks, wholes, indices)
+_MODULES = (
+    *(references, arrays, plans, calls, derivatives, sums, walks, backward),
+    *(wholes, indices),
+)
 
 
 class Code:
@@ -37,7 +59,7 @@ class Code:
         """Whether this interpreter has all that the code calls, and objects where it looks."""
         names = ("PyInstanceMethod_New", *words.FUNCTIONS)
         have = [hasattr(ctypes.pythonapi, name) for name in names]
-        return bool(self._places) and all(have)
+        return bool(self._places) and all(have) and numpy_api.known()
 
     def there(self) -> bool:
         """Whether the code need not be made, which takes half a second."""
@@ -53,9 +75,25 @@ class Code:
         make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object]
         return make(function)
 
+    def loop(self, ufunc: Any, given: DType, dtype: DType, numbers: bool) -> bytes | None:
+        """What tells machine code of the loop within a ufunc, None where it may not call that."""
+        return loops.block(ufunc, given, dtype, numbers=numbers)
+
+    def home(self) -> tuple[Any, ...]:
+        """The backend whose arrays machine code makes, and how it sums them."""
+        codes = [struct.pack("q", tables.sum_of_row(bits)) for bits in FLOATS.values()]
+        plans = []
+        for dtype in FLOATS:
+            axes = [tuple(range(ndim)) for ndim in range(sums.MOST + 1)]
+            given = [{"axes": x, "keepdims": False, "dtype": dtype} for x in axes]
+            plans.append(tuple([(self.backend, None, x) for x in given]))
+        return (self.backend, *codes, *plans)
+
     @cache  # noqa: B019  # one for each process
     def _engine(self) -> objects.Engine:
         entries.prepare(words.FUNCTIONS)
+        for name, place in words.NUMPY.items():
+            llvm.add_symbol(name, numpy_api.address("array", place))
         engine = objects.Engine()
         engine.load(objects.kept("eager", self._words, self._made))
         return engine

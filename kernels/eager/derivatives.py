@@ -13,6 +13,7 @@ from .layout import (
     OUTPUTS,
     PARENTS,
 )
+from .plans import call_one, call_two, plan_of
 from .references import (
     FLOAT,
     LAST,
@@ -27,14 +28,11 @@ from .references import (
     TUPLE,
     ZERO,
     array_of,
-    call_one,
-    call_two,
     call_with_two,
     has_shape,
     item,
     kind,
     listed,
-    plan_of,
     same_shape,
     taken,
 )

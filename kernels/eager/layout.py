@@ -15,12 +15,16 @@ import numpy as np
 from .. import handles
 
 HEAD = object.__basicsize__
-TYPE = HEAD - 8  # of every object
+REFERENCES, TYPE = HEAD - 16, HEAD - 8  # of every object; half a word and a word
 COUNT = HEAD  # how many items a tuple has
 ITEMS = tuple.__basicsize__  # the first item of a tuple
 LIST_ITEMS = HEAD + 8  # where the items of a list are
-NDIM, LENGTHS, BASE, DTYPE = HEAD + 8, handles.LENGTHS, HEAD + 32, HEAD + 40  # of an array
+BYTES = bytes.__basicsize__ - 1  # the first of bytes
+VALUE = HEAD  # of a float
 START = HEAD  # of a slice, which has its stop and its step after it
+# Of an array; where it has the address of its elements, and whose memory that is.
+DATA, NDIM, LENGTHS, BASE = handles.DATA, HEAD + 8, handles.LENGTHS, HEAD + 32
+DTYPE, FLAGS = HEAD + 40, HEAD + 48
 
 
 def _word(place: int) -> int:
@@ -28,10 +32,11 @@ def _word(place: int) -> int:
 
 
 def _standard() -> bool:
-    """Whether objects, tuples, lists, arrays and slices are as said above."""
+    """Whether objects, tuples, lists, bytes, floats, slices and arrays are as said above."""
     marker = object()
     row, several, x = (None, marker), [None, marker], np.zeros((2, 3), np.float32)
-    view, cut = x[1:], slice(marker, row, several)
+    read_only, view, cut = np.zeros(3), x[:, ::2], slice(marker, row, marker)
+    read_only.flags.writeable = False
     return (
         _word(id(marker) + TYPE) == id(object)
         and _word(id(row) + COUNT) == len(row)
@@ -39,8 +44,12 @@ def _standard() -> bool:
         and _word(_word(id(several) + LIST_ITEMS) + 8) == id(marker)
         and _word(id(x) + NDIM) % 2**32 == x.ndim
         and _word(id(x) + DTYPE) == id(x.dtype)
+        and all(_word(id(y) + FLAGS) % 2**32 == y.flags.num for y in (x, view, read_only))
         and (_word(id(x) + BASE), _word(id(view) + BASE)) == (0, id(x))
-        and [_word(id(cut) + START + 8 * i) for i in range(3)] == [id(marker), id(row), id(several)]
+        and [_word(id(cut) + START + 8 * i) for i in range(3)] == [id(marker), id(row), id(marker)]
+        and ctypes.string_at(id(b"word") + BYTES, 4) == b"word"
+        and ctypes.c_double.from_address(id(_NUMBER) + VALUE).value == _NUMBER
+        and _word(id(several) + REFERENCES) % 2**32 == 1
     )
 
 
@@ -55,6 +64,7 @@ def _slot(kind: type, name: str) -> int:
     return places[0] if len(places) == 1 else 0
 
 
+_NUMBER = -1.375
 POSSIBLE = (
     handles.DIRECT
     and ctypes.sizeof(ctypes.c_void_p) == 8
@@ -71,9 +81,10 @@ _TENSOR = {
 _NODE = {
     "ID": "id", "OP": "op", "INPUTS": "inputs", "KEPT": "kept", "PARENTS": "parents",
     "PARAMETERS": "parameters", "NODE_BACKEND": "backend", "OUTPUTS": "outputs", "HOOKS": "hooks",
+    "HELD": "tensor",
 }  # fmt: skip
 ARRAY = BACKEND = EDGE = COUNTER = SEEN = TANGENTS = GRAD = GRAD_BUFFER = ORIGIN = 0
-ID = OP = INPUTS = KEPT = PARENTS = PARAMETERS = NODE_BACKEND = OUTPUTS = HOOKS = 0
+ID = OP = INPUTS = KEPT = PARENTS = PARAMETERS = NODE_BACKEND = OUTPUTS = HOOKS = HELD = 0
 
 
 def look(tensor: type, node: type) -> dict[str, int]:

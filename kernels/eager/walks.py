@@ -27,6 +27,7 @@ from .layout import (
     OUTPUTS,
     PARENTS,
 )
+from .plans import call_two, plan_of
 from .references import (
     BUILTIN,
     COLLECT,
@@ -38,23 +39,23 @@ from .references import (
     NONE,
     OWNER,
     PULL,
+    SUM,
     SUMS,
     TENSOR,
     TRUE,
     TUPLE,
     ZERO,
     array_of,
-    call_two,
     item,
     kind,
     listed,
     opened,
     pack,
     pack_two,
-    plan_of,
     swap,
     taken,
 )
+from .sums import spread
 from .words import c
 
 ENTRIES = ("advance",)
@@ -77,8 +78,8 @@ def unchanged(k: int, kept: int) -> int:
     return 1
 
 
-def pull_of(k: int, node: int, g: int) -> int:
-    """The self of a node's derivative, where that is one of these and may be taken now; else 0."""
+def ready(k: int, node: int, g: int) -> int:
+    """Whether a node's derivative may be taken now, of a cotangent of floats."""
     if kind(node) != item(k, NODE) or opened(k) != 0 or kind(g) != item(k, NDARRAY):
         return 0
     op = c.load(node, OP)
@@ -88,8 +89,13 @@ def pull_of(k: int, node: int, g: int) -> int:
         return 0
     if op == item(k, NONE) or c.load(node, HOOKS) != item(k, NONE):
         return 0
-    if kind(inputs) != item(k, TUPLE) or unchanged(k, c.load(node, KEPT)) == 0:
+    if kind(inputs) != item(k, TUPLE):
         return 0
+    return unchanged(k, c.load(node, KEPT))
+
+
+def pull_of(k: int, op: int) -> int:
+    """The self of an op's derivative, where that is one of these; else 0."""
     found = c.PyObject_GetAttr(op, item(k, PULL))
     if found == 0:
         c.PyErr_Clear()
@@ -101,13 +107,48 @@ def pull_of(k: int, node: int, g: int) -> int:
         state = 0
     if state != 0 and item(state, KNOWN) != k:
         state = 0
-    if state != 0:
-        count = c.load(state, COUNT) - PARTS
-        if c.load(inputs, COUNT) != count or c.load(c.load(node, PARENTS), COUNT) != count:
-            state = 0
     c.Py_IncRef(state)
     c.Py_DecRef(found)
     return state
+
+
+def spread_back(k: int, node: int, g: int, pairs: int) -> int:
+    """`spread`, where what comes next is a leaf or done here too.
+
+    Elsewhere the cotangent is a view of one number, as in Python, and makes the same bits.
+    """
+    parents = c.load(node, PARENTS)
+    if c.load(parents, COUNT) != 1 or item(parents, 0) == item(k, NONE):
+        return -1
+    op = c.load(item(item(parents, 0), 0), OP)
+    if op != item(k, NONE):
+        found = pull_of(k, op)
+        if found == 0:
+            return -1
+        c.Py_DecRef(found)
+    return spread(k, node, g, pairs)
+
+
+def turn(k: int, node: int, g: int, pairs: int) -> int:
+    """The edges of a node's operands, each with its cotangent.
+
+    1, or 0 with an exception, or -1 where Python is to do it.
+    """
+    if ready(k, node, g) == 0:
+        return -1
+    op = c.load(node, OP)
+    if op == item(k, SUM):
+        return spread_back(k, node, g, pairs)
+    state = pull_of(k, op)
+    if state == 0:
+        return -1
+    good = -1
+    count = c.load(state, COUNT) - PARTS
+    inputs = c.load(c.load(node, INPUTS), COUNT)
+    if inputs == count and c.load(c.load(node, PARENTS), COUNT) == count:
+        good = pull(k, state, node, g, pairs)
+    c.Py_DecRef(state)
+    return good
 
 
 def collect(k: int, leaves: int, leaf: int, g: int) -> int:
@@ -221,11 +262,15 @@ def advance(state: int, given: int, count: int, names: int) -> int:
     other node waits: pairs of edges and cotangents that are left; None where nothing was done.
     """
     k = item(state, KNOWN)
-    node = taken(c.load(given, 0))
-    g = taken(c.load(given, 8))
-    leaves = c.load(given, 16)
     keep = c.load(given, 24) == item(k, TRUE)
     alone = c.load(given, 32) == item(k, TRUE)
+    return forth(k, c.load(given, 0), c.load(given, 8), c.load(given, 16), keep, alone)
+
+
+def forth(k: int, node: int, g: int, leaves: int, keep: int, alone: int) -> int:
+    """`advance`, told one by one."""
+    c.Py_IncRef(node)
+    c.Py_IncRef(g)
     edge = 0
     pairs = c.room(4)
     c.store(pairs, 0, 0)
@@ -233,15 +278,13 @@ def advance(state: int, given: int, count: int, names: int) -> int:
     c.store(pairs, 16, 0)
     c.store(pairs, 24, 0)
     while 1:
-        found = pull_of(k, node, g)
-        if found == 0:
+        good = turn(k, node, g, pairs)
+        if good < 0:
             c.Py_DecRef(node)
             if edge != 0:
                 return pack(pack_two(edge, g))
             c.Py_DecRef(g)
             return taken(item(k, NONE))
-        good = pull(k, found, node, g, pairs)
-        c.Py_DecRef(found)
         if good and keep == 0:
             release(k, node)
         c.Py_DecRef(node)

@@ -2,13 +2,18 @@
 
 What such a function computes with are whole numbers of 64 bits, which may be places in memory: of
 Python's objects, of arrays, of anything. There are assignments to names, `if`, `while`, `return`,
-comparisons, `and`, `or`, `not`, sums and differences; calls of other such functions; and of `c`:
+comparisons, `and`, `or`, `not`, sums and differences, bits that two have (`&`); calls of other
+such functions; and of `c`:
 
-    c.load(place, offset)          the word there
-    c.half(place, offset)          half a word there, as a number
-    c.store(place, offset, word)   puts a word there
-    c.room(count)                  the place of so many words, for as long as the function runs
-    c.PyTuple_New(2)               any function of Python's C API in `FUNCTIONS`
+    c.load(place, offset)            the word there
+    c.half(place, offset)            half a word there, as a number
+    c.store(place, offset, word)     puts a word there
+    c.store_half(place, offset, n)   puts half a word there
+    c.single(word)                   of a number in float64, the bits of it in float32
+    c.room(count)                    the place of so many words, for as long as the function runs
+    c.run(place, a, b)               calls the code there, which gives nothing
+    c.PyTuple_New(2)                 any function of Python's C API in `FUNCTIONS`, or of NumPy's
+                                     in `NUMPY`
 
 Names in capitals are whole numbers of the function's module, put into the code.
 """
@@ -34,18 +39,20 @@ c = _Calls()
 # Functions of Python's C API by what they give: a word, a C int, or nothing.
 _WORD = (
     *("PyObject_Vectorcall", "PyObject_GetAttr", "PyType_GenericAlloc", "PyIter_Next"),
-    *("PyDict_GetItemWithError", "PyTuple_New", "PyList_New", "PyNumber_Float"),
-    *("PyLong_AsSsize_t", "PyThreadState_Get", "PyErr_Occurred"),
+    *("PyDict_GetItemWithError", "PyTuple_New", "PyList_New", "PyDict_New"),
+    *("PyLong_AsSsize_t", "PyNumber_Float", "PyErr_Occurred"),
     *("PyCFunction_GetFunction", "PyCFunction_GetSelf", "PyObject_GetItem"),
 )
 _INT = (
     *("PyContext_Enter", "PyContext_Exit", "PyErr_ExceptionMatches", "PyDict_SetItem"),
-    "PyObject_IsTrue",
+    *("PyObject_IsTrue", "PyDict_Next"),
 )
 _NOTHING = ("Py_IncRef", "Py_DecRef", "PyErr_Clear")
 FUNCTIONS = (*_WORD, *_INT, *_NOTHING)
+# Functions of NumPy's C API, by where its table has them; they give a word.
+NUMPY = {"PyArray_NewFromDescr": 94}
 
-_SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
+_SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and"}
 _COMPARISONS = {
     ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge",
 }  # fmt: skip
@@ -210,16 +217,29 @@ class _Lowered:
             self.head.append(f"{place} = alloca [{size.value} x i64]")
             return self.emit(f"ptrtoint ptr {place} to i64")
         given = [self.value(x) for x in args]
-        if name in ("load", "half", "store"):
+        if name == "single":
+            narrow = self.emit(f"bitcast i64 {given[0]} to double")
+            narrow = self.emit(f"fptrunc double {narrow} to float")
+            narrow = self.emit(f"bitcast float {narrow} to i32")
+            return self.emit(f"zext i32 {narrow} to i64")
+        if name == "run":
+            place = self.emit(f"inttoptr i64 {given[0]} to ptr")
+            self.lines.append(f"call void {place}({', '.join(f'i64 {x}' for x in given[1:])})")
+            return "0"
+        if name in ("load", "half", "store", "store_half"):
             place = self.emit(f"add i64 {given[0]}, {given[1]}")
             place = self.emit(f"inttoptr i64 {place} to ptr")
             if name == "store":
                 self.lines.append(f"store i64 {given[2]}, ptr {place}")
                 return "0"
+            if name == "store_half":
+                half = self.emit(f"trunc i64 {given[2]} to i32")
+                self.lines.append(f"store i32 {half}, ptr {place}")
+                return "0"
             if name == "load":
                 return self.emit(f"load i64, ptr {place}")
             return self.emit(f"sext i32 {self.emit(f'load i32, ptr {place}')} to i64")
-        if name not in FUNCTIONS:
+        if name not in FUNCTIONS and name not in NUMPY:
             raise SyntaxError(f"functions of words do not call {name}")
         if self.called.setdefault(name, len(given)) != len(given):
             raise SyntaxError(f"{name} is called with different counts of arguments")

@@ -36,7 +36,7 @@ def test_nothing_is_held_or_let_go_that_should_not(quick: None) -> None:
     changed = gn.exp(x)
     late = gn.sum(changed * changed)
     changed.detach().assign_(1.0)
-    hook, row, table, one = leaf(5), leaf(1), leaf(2, 5), leaf()
+    hook, row, table, one, two = leaf(5), leaf(1), leaf(2, 5), leaf(), leaf(5)
     hook.register_hook(lambda g: None)
 
     def turn() -> None:
@@ -46,7 +46,9 @@ def test_nothing_is_held_or_let_go_that_should_not(quick: None) -> None:
         y.backward()
         gn.sum(gn.tanh(x * hook) / (x + 2)).backward()
         gn.sum(x * table + row - 0.5 * x).backward()
-        x.grad = hook.grad = row.grad = table.grad = None
+        gn.sum(two * 2.0 + x).backward(retain_graph=True)
+        gn.sum(two).backward()  # adds to a gradient
+        x.grad = hook.grad = row.grad = table.grad = two.grad = None
         _ = (x < w, -x, 2**w, gn.exp(w), x * one, gn.exp(one))
         for failing in (
             *(lambda: x * other, lambda: x * 10**400, lambda: gn.exp(x, x)),
@@ -59,6 +61,7 @@ def test_nothing_is_held_or_let_go_that_should_not(quick: None) -> None:
         *(x, w, x.array, w.array, x.backend, x.node, x.counter, None, True, 0, (), graph.UNSAVED),
         *(gn.float32, gn.add, gn.exp, np.exp, np.add, Tensor, graph.Node, graph.Spec, np.ndarray),
         *(gn.add.direct, gn.exp.direct, gn.add.pull, *eager._known()),
+        *(two, two.node, gn.bool, gn.float64),
     )
     for _ in range(80):  # loops become ufuncs when they have been called often
         turn()

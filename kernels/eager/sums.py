@@ -1,0 +1,122 @@
+"""The sum of a few floats to one number, and its derivative, as functions of words."""
+
+from __future__ import annotations
+
+from .arrays import SHORT, filled, first, in_order, new
+from .calls import recorded_one
+from .layout import (
+    BACKEND,
+    BYTES,
+    COUNT,
+    DATA,
+    DTYPE,
+    INPUTS,
+    NDIM,
+    NODE_BACKEND,
+    PARENTS,
+)
+from .references import (
+    FLOAT32,
+    FLOAT64,
+    HOME,
+    NONE,
+    SPEC,
+    TENSOR,
+    array_of,
+    item,
+    kind,
+    opened,
+    size_of,
+    taken,
+)
+from .words import c
+
+ENTRIES = ("total",)
+
+KNOWN = 0  # of what a function is given as its self
+
+# What is known of a backend: that, how it sums float32 and float64, as bytes that tell where the
+# code is, and the plans of `sum` for arrays of either, by how many axes they have.
+OF, CODES, PLANS = 0, 1, 3
+MOST = 4  # axes
+
+
+def at_home(k: int, backend: int) -> int:
+    """Whether a backend's arrays are made here as it makes them."""
+    return item(item(k, HOME), OF) == backend
+
+
+def float_of(k: int, array: int) -> int:
+    """0 for an array of float32, 1 for float64, else -1."""
+    dtype = c.load(array, DTYPE)
+    if dtype == item(k, FLOAT32):
+        return 0
+    if dtype == item(k, FLOAT64):
+        return 1
+    return -1
+
+
+def total(state: int, given: int, count: int, names: int) -> int:
+    """The sum of a Tensor over all axes; None where Python is to do it."""
+    k = item(state, KNOWN)
+    x = c.load(given, 0)
+    if kind(x) != item(k, TENSOR) or opened(k) != 0:
+        return taken(item(k, NONE))
+    array = array_of(k, x)
+    if array == 0 or float_of(k, array) < 0:
+        return taken(item(k, NONE))
+    size = size_of(array)
+    ndim = c.half(array, NDIM)
+    if size == 0 or size > SHORT or ndim > MOST or in_order(array) == 0:
+        return taken(item(k, NONE))
+    if at_home(k, c.load(x, BACKEND)) == 0:
+        return taken(item(k, NONE))
+    home = item(k, HOME)
+    which = float_of(k, array)
+    c.Py_IncRef(array)
+    result = new(k, c.load(array, DTYPE), 0, 0)
+    y = 0
+    if result != 0:
+        code = c.load(item(home, CODES + which) + BYTES, 0)
+        c.run(code, c.load(array, DATA), 1, size, c.load(result, DATA), 1)
+        plan = item(item(home, PLANS + which), ndim)
+        y = recorded_one(k, state, x, array, plan, result)
+        c.Py_DecRef(result)
+    c.Py_DecRef(array)
+    return y
+
+
+def spread(k: int, node: int, g: int, pairs: int) -> int:
+    """The edge of a sum's operand with its cotangent, one number everywhere.
+
+    1, or 0 with an exception, or -1 where Python is to do it.
+    """
+    inputs = c.load(node, INPUTS)
+    parents = c.load(node, PARENTS)
+    if c.load(inputs, COUNT) != 1 or c.load(parents, COUNT) != 1:
+        return -1
+    spec = item(inputs, 0)
+    edge = item(parents, 0)
+    if kind(spec) != item(k, SPEC) or edge == item(k, NONE):
+        return -1
+    dtype = c.load(g, DTYPE)
+    shape = item(spec, 0)
+    ndim = c.load(shape, COUNT)
+    if item(spec, 1) != dtype or ndim > MOST or size_of(g) != 1 or in_order(g) == 0:
+        return -1
+    lengths = c.room(4)
+    size = 1
+    i = 0
+    while i < ndim:
+        length = c.PyLong_AsSsize_t(item(shape, i))
+        c.store(lengths, 8 * i, length)
+        size = size * length
+        i = i + 1
+    if size == 0 or size > SHORT or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+        return -1
+    y = filled(k, dtype, ndim, lengths, size, first(k, g))
+    if y == 0:
+        return 0
+    c.store(pairs, 0, taken(edge))
+    c.store(pairs, 8, y)
+    return 1
