@@ -19,7 +19,7 @@ import numpy as np
 from gradnet import blas
 from gradnet.backends import Array
 from gradnet.dtypes import DType
-from gradnet.numpy_calls import empty
+from gradnet.numpy_calls import address, empty
 
 from . import blas_entry, gemm
 from .gemm import arrays
@@ -89,7 +89,7 @@ def matmul(a: Array, b: Array, out: Array | None) -> Array | None:
     c = empty((n, m), a.dtype) if out is None else out
     if not c.flags.c_contiguous or not k:
         return None
-    at, bt, ct = (x.__array_interface__["data"][0] for x in (a, b, c))
+    at, bt, ct = map(address, (a, b, c))
     words: list[int] = []
     by_rows = n >= m
     for start, stop in team.ranges(n if by_rows else m, crew.size, 8 if by_rows else 16):
@@ -128,9 +128,10 @@ class _Step:
 
     def __init__(self, calls: Sequence[gemm.Call]) -> None:
         given = [x for call in calls for _, x in call.arguments]
-        words = [x.ahead if isinstance(x, _Place) else x for x in given]
+        words = [0 if isinstance(x, _Place) else x for x in given]
         self.words = (ctypes.c_int64 * len(words))(*words)
-        self.places = [(i, x.operand) for i, x in enumerate(given) if isinstance(x, _Place)]
+        self.start = ctypes.addressof(self.words)
+        self.places = [(i, *x) for i, x in enumerate(given) if isinstance(x, _Place)]
         kinds = tuple(kind for kind, _ in calls[0].arguments)
         self.code = _by_own(calls[0].address, kinds, len(calls))
 
@@ -157,14 +158,14 @@ class _Split:
 
     def run(self, crew: team.Team, *operands: Array) -> None:
         """The product of A and B, into C."""
-        starts = [x.__array_interface__["data"][0] for x in operands]
-        # What is packed together is of one product at a time.
+        starts = [address(x) for x in operands]
+        # The words, and what is packed together, are of one product at a time.
         with crew.lock:
             for step in self._steps:
-                words = type(step.words).from_buffer_copy(step.words)
-                for i, operand in step.places:
-                    words[i] += starts[operand]
-                crew.step(step.code.place, ctypes.addressof(words))
+                words = step.words
+                for i, operand, ahead in step.places:
+                    words[i] = starts[operand] + ahead
+                crew.step(step.code.place, step.start)
 
 
 def own(way: arrays.Way, a: Array, b: Array, c: Array) -> None:
