@@ -148,7 +148,10 @@ def carry_arrays(
             for (source, index), g in pairs:
                 op = source.op
                 if op is None:
-                    collect(leaves, source.id, source, 0, g)
+                    if source.id in leaves:
+                        collect(leaves, source.id, source, 0, g)
+                    else:
+                        leaves[source.id] = source, [g]
                 elif node is None and not heap:
                     node, gs = source, [g]
                     if index or len(source.outputs) > 1:

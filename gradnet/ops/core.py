@@ -149,8 +149,12 @@ class Op:
         if modes.open_modes and mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:
-            kept = node.outputs is not UNSAVED
-            node.outputs = tuple([self._saved(y) if kept else None for y in outputs])
+            if node.outputs is UNSAVED:
+                node.outputs = (None,) * len(outputs)
+            elif modes.open_modes:
+                node.outputs = tuple([self._saved(y) for y in outputs])
+            else:
+                node.outputs = tuple([(y.array, backend, y.counter, 0, None) for y in outputs])
         return tuple(outputs)
 
     def _record(
@@ -184,23 +188,19 @@ class Op:
                 self._keep(y, wanted[1], kept) if isinstance(y, Tensor) else y,
             )
         else:
-            for x in inputs:
-                if isinstance(x, Tensor) and x.node is not None:
-                    break
-            else:
-                return None
-            if not mode.recording:
-                return None
+            parents = tuple([x.node if isinstance(x, Tensor) else None for x in inputs])
             needs = 1  # a bit for each operand, after a first one that tells how many they are
-            parents = ()
-            for x in inputs:
-                edge = x.node if isinstance(x, Tensor) else None
-                parents += (edge,)
+            for edge in parents:
                 needs += needs + (edge is not None)
+            if needs == 1 << len(inputs) or not mode.recording:
+                return None
             wanted, outputs_too = self._saves.get(needs) or self._wanted(needs, parents)
-            saved = ()
-            for x, want in zip(inputs, wanted, strict=True):
-                saved += (self._keep(x, want, kept) if isinstance(x, Tensor) else x,)
+            saved = tuple(
+                [
+                    self._keep(x, want, kept) if isinstance(x, Tensor) else x
+                    for x, want in zip(inputs, wanted, strict=True)
+                ]
+            )
         if modes.open_modes and mode.keeping:
             copies = tuple([x.preserved(self.name) if isinstance(x, Tensor) else x for x in inputs])
             saved, kept, outputs_too = copies, (), True

@@ -173,7 +173,11 @@ class Flat:
     def changed(self) -> None:
         """Note that all values were changed in place: graphs that saved them are then refused."""
         for parameter in self.parameters:
-            parameter.counter[0] += 1
+            counter = parameter.counter
+            counter[0] += 1
+            if parameter.tangents is None:
+                # The change is its own: the next op need not look whether it still is what it was.
+                parameter._seen = counter[0]
 
     def progress(self, i: int) -> Progress:
         """How far the optimizer has come with parameter i."""
