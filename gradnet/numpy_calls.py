@@ -53,7 +53,7 @@ UFUNCS: dict[str, np.ufunc] = {
 }
 
 # Bytes of an array from which on it begins with a line of the cache.
-_ALIGNED, LINE = 1 << 12, 64
+_ALIGNED, LINE = 1 << 14, 64
 
 # Elements of two matrices, at most, so few that no BLAS wakes threads for their product.
 _BLAS, FACTORS = frozenset((float32, float64)), 32

@@ -162,6 +162,10 @@ class NumbaBackend(Maps, Reductions):
         block, (n, m) = reductions.ROWS, g.shape
         sums = np.empty((-(-n // block), m), g.dtype)
         scalars = _numbers(parameters)
+        if 2 * g.size < threads.SHARE:
+            # As below, in few steps.
+            kernel(g, saved, dz, sums, block, *scalars)
+            return dz, sums[0] if len(sums) == 1 else tables.joined(sums[None])[0]
 
         def work(start: int, stop: int) -> None:
             part = slice(start * block, stop * block)
