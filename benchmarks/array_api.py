@@ -2,7 +2,8 @@
 
     python benchmarks/array_api.py CHECKOUT [--examples 100]
 
-CHECKOUT is a clone of data-apis/array-api-tests with its submodule. Writes results/array_api.json.
+CHECKOUT is a clone of data-apis/array-api-tests with its submodule; of a copy without git's data,
+say of which commits it is. Writes results/array_api.json.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from typing import Any
 OUTCOME = Path(__file__).parent / "results" / "array_api.json"
 
 
-def run(checkout: Path, backend: str, examples: int) -> dict[str, Any]:
+# What is run: the backend, and whether its eager ops are machine code from the first call on.
+RUNS = {
+    "numpy": {"GRADNET_BACKEND": "numpy"},
+    "numba": {"GRADNET_BACKEND": "numba"},
+    "numba, eager machine code": {"GRADNET_BACKEND": "numba", "GRADNET_EAGER": "1"},
+}
+
+
+def run(checkout: Path, settings: dict[str, str], examples: int) -> dict[str, Any]:
     """The counts of a run, and the tests that fail."""
     result = subprocess.run(
         [
@@ -30,15 +39,17 @@ def run(checkout: Path, backend: str, examples: int) -> dict[str, Any]:
             *("-W", "ignore", "--disable-deadline", "--max-examples", str(examples)),
         ],
         cwd=checkout,
-        env={**os.environ, "ARRAY_API_TESTS_MODULE": "gradnet", "GRADNET_BACKEND": backend},
+        env={**os.environ, "ARRAY_API_TESTS_MODULE": "gradnet", **settings},
         capture_output=True,
         text=True,
         check=False,
     )
-    last = result.stdout.strip().splitlines()[-1]
+    last = (result.stdout.strip().splitlines() or [""])[-1]
     counts = {
         word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|xfailed)", last)
     }
+    if "passed" not in counts:
+        raise SystemExit(f"the suite did not run:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
     failures = [
         line.removeprefix("FAILED ").split(" - ")[0]
         for line in result.stdout.splitlines()
@@ -47,9 +58,12 @@ def run(checkout: Path, backend: str, examples: int) -> dict[str, Any]:
     return {"passed": 0, "failed": 0, "skipped": 0, **counts, "failures": failures}
 
 
-def commit(checkout: Path) -> str:
+def commit(folder: Path, option: str) -> str:
+    """The commit that is checked out in a folder."""
+    if not (folder / ".git").exists():
+        raise SystemExit(f"{folder} has no data of git; say with {option} which commit it is")
     return subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True
+        ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
     ).stdout.strip()
 
 
@@ -60,10 +74,12 @@ def main() -> None:
     parser.add_argument("--suite-commit", help="where the checkout is no git repository")
     parser.add_argument("--standard-commit", help="that of its array-api folder")
     options = parser.parse_args()
+    checkout = options.checkout
     found = {
         "suite": "https://github.com/data-apis/array-api-tests",
-        "suite_commit": options.suite_commit or commit(options.checkout),
-        "standard_commit": options.standard_commit or commit(options.checkout / "array-api"),
+        "suite_commit": options.suite_commit or commit(checkout, "--suite-commit"),
+        "standard_commit": options.standard_commit
+        or commit(checkout / "array-api", "--standard-commit"),
         "standard": "2025.12",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "examples": options.examples,
@@ -72,7 +88,7 @@ def main() -> None:
             name: importlib.metadata.version(name) for name in ("numpy", "numba", "hypothesis")
         },
         "backends": {
-            name: run(options.checkout, name, options.examples) for name in ("numpy", "numba")
+            name: run(checkout, settings, options.examples) for name, settings in RUNS.items()
         },
         "notes": {
             "test_can_cast": "an error of the suite: where promotion is undefined it asks "

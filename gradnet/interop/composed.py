@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradnet import dtypes
 from gradnet import ops as _ops
 from gradnet.errors import ShapeError
@@ -91,20 +93,47 @@ def median(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     return ops.where(missing, float("nan"), nanmedian(x, axis=axis, keepdims=keepdims))
 
 
-def nanmedian(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def _rows(x: Any, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
+    """Floating values with the axes as the last one, in order along it, NaN last; the axes."""
     x = ops.asarray(x)
     x = ops.astype(x, dtypes.to_float(x.dtype), copy=False)
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    axes = tuple(a % x.ndim for a in axes)
+    axes = tuple(sorted(a % x.ndim for a in axes))
     kept = [a for a in range(x.ndim) if a not in axes]
     flat = ops.permute_dims(x, (*kept, *axes))
-    values = ops.sort(ops.reshape(flat, (*(x.shape[a] for a in kept), -1)), axis=-1)  # NaN last
+    return ops.sort(ops.reshape(flat, (*(x.shape[a] for a in kept), -1)), axis=-1), axes
+
+
+def nanmedian(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    values, axes = _rows(x, axis)
     n = ops.sum(ops.astype(ops.logical_not(ops.isnan(values)), dtypes.int64), axis=-1)
     n = ops.expand_dims(n, axis=-1)
     low, high = ((ops.clip(n - k, 0, None)) // 2 for k in (1, 0))
     found = sum(ops.take_along_axis(values, i, axis=-1) for i in (low, high)) / 2
     found = ops.squeeze(ops.where(n > 0, found, float("nan")), -1)
-    return ops.expand_dims(found, axis=tuple(sorted(axes))) if keepdims and axes else found
+    return ops.expand_dims(found, axis=axes) if keepdims and axes else found
+
+
+def quantile(x: Any, q: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    values, axes = _rows(x, axis)
+    q = np.asarray(q, np.float64)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise ValueError("quantiles are from 0 to 1, percentiles from 0 to 100")
+    last = values.shape[-1] - 1
+    place = q.reshape(-1) * last
+    low = np.minimum(np.floor(place).astype(np.int64), max(last - 1, 0))
+    part = ops.asarray(place - low, dtype=values.dtype, backend=values.backend)
+    ends = [ops.take(values, i, axis=-1) for i in (low, np.minimum(low + 1, last))]
+    found = ends[0] + (ends[1] - ends[0]) * part
+    found = ops.where(ops.isnan(values[..., -1:]), float("nan"), found)
+    found = ops.moveaxis(found, -1, 0)
+    if keepdims and axes:
+        found = ops.expand_dims(found, axis=tuple(a + 1 for a in axes))
+    return ops.reshape(found, q.shape + found.shape[1:])
+
+
+def percentile(x: Any, q: Any, /, **options: Any) -> Tensor:
+    return quantile(x, np.asarray(q, np.float64) / 100, **options)
 
 
 def nan_to_num(

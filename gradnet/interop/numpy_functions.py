@@ -16,178 +16,15 @@ import numpy as np
 
 from gradnet import ops
 from gradnet.errors import DeviceError, GraphError
-from gradnet.tensor import Tensor
-
-# Ufuncs under the names of ops, where they differ.
-_UFUNCS = {
-    "absolute": "abs",
-    "arccos": "acos",
-    "arccosh": "acosh",
-    "arcsin": "asin",
-    "arcsinh": "asinh",
-    "arctan": "atan",
-    "arctan2": "atan2",
-    "arctanh": "atanh",
-    "bitwise_count": "",
-    "conjugate": "conj",
-    "fabs": "abs",
-    "float_power": "pow",
-    "heaviside": "",  # NumPy's takes the value at 0
-    "invert": "bitwise_invert",
-    "left_shift": "bitwise_left_shift",
-    "power": "pow",
-    "right_shift": "bitwise_right_shift",
-    "rint": "round",
-    "spacing": "",
-}
-_REDUCTIONS = {
-    "add": "sum",
-    "multiply": "prod",
-    "maximum": "max",
-    "minimum": "min",
-    "logical_and": "all",
-    "logical_or": "any",
-}
-_RUNNING = {"add": "cumulative_sum", "multiply": "cumulative_prod"}
-
-# NumPy's functions: the name of ours, how many of the parameters are operands of ours by position,
-# and NumPy's parameters in order. "old=new" has another name here, "name!" has no meaning here and
-# may be left out or None. A count of -1 passes all positional arguments on.
-_FUNCTIONS: dict[str, tuple[str, int, str]] = {
-    "all": ("all", 1, "a axis out keepdims"),
-    "amax": ("max", 1, "a axis out keepdims"),
-    "amin": ("min", 1, "a axis out keepdims"),
-    "any": ("any", 1, "a axis out keepdims"),
-    "argmax": ("argmax", 1, "a axis out keepdims"),
-    "argmin": ("argmin", 1, "a axis out keepdims"),
-    "argsort": ("argsort", 1, "a axis kind! order! stable"),
-    "around": ("round", 1, "a decimals! out"),
-    "astype": ("astype", 2, "x dtype copy"),
-    "broadcast_arrays": ("broadcast_arrays", -1, "subok!"),
-    "broadcast_to": ("broadcast_to", 2, "array shape subok!"),
-    "clip": ("clip", 1, "a a_min=min a_max=max out min max"),
-    "concatenate": ("concat", 1, "arrays axis out"),
-    "copy": ("copy", 1, "a order! subok!"),
-    "count_nonzero": ("count_nonzero", 1, "a axis keepdims"),
-    "cumprod": ("cumulative_prod", 1, "a axis dtype out"),
-    "cumsum": ("cumulative_sum", 1, "a axis dtype out"),
-    "cumulative_prod": ("cumulative_prod", 1, "x axis dtype out include_initial"),
-    "cumulative_sum": ("cumulative_sum", 1, "x axis dtype out include_initial"),
-    "diagonal": ("diagonal", 1, "a offset"),
-    "diff": ("diff", 1, "a n axis prepend append"),
-    "dot": ("dot", 2, "a b out"),
-    "einsum": ("einsum", -1, "out optimize!"),
-    "empty_like": ("empty_like", 1, "prototype dtype order! subok!"),
-    "expand_dims": ("expand_dims", 2, "a axis"),
-    "flip": ("flip", 1, "m axis"),
-    "full_like": ("full_like", 2, "a fill_value dtype order! subok!"),
-    "imag": ("imag", 1, "val"),
-    "isin": ("isin", 2, "element test_elements assume_unique! invert kind!"),
-    "matrix_transpose": ("matrix_transpose", 1, "x"),
-    "max": ("max", 1, "a axis out keepdims"),
-    "mean": ("mean", 1, "a axis dtype! out keepdims"),
-    "meshgrid": ("meshgrid", -1, "indexing"),
-    "min": ("min", 1, "a axis out keepdims"),
-    "moveaxis": ("moveaxis", 3, "a source destination"),
-    "nonzero": ("nonzero", 1, "a"),
-    "ones_like": ("ones_like", 1, "a dtype order! subok!"),
-    "outer": ("outer", 2, "a b out"),
-    "permute_dims": ("permute_dims", 2, "a axes"),
-    "prod": ("prod", 1, "a axis dtype out keepdims"),
-    "ravel": ("ravel", 1, "a order!"),
-    "real": ("real", 1, "val"),
-    "repeat": ("repeat", 2, "a repeats axis"),
-    "reshape": ("reshape", 2, "a shape order! copy"),
-    "roll": ("roll", 2, "a shift axis"),
-    "round": ("round", 1, "a decimals! out"),
-    "searchsorted": ("searchsorted", 2, "a v side sorter"),
-    "sort": ("sort", 1, "a axis kind! order! stable"),
-    "split": ("split", 2, "ary indices_or_sections axis"),
-    "squeeze": ("squeeze", 1, "a axis"),
-    "stack": ("stack", 1, "arrays axis out"),
-    "std": ("std", 1, "a axis dtype! out ddof=correction keepdims"),
-    "sum": ("sum", 1, "a axis dtype out keepdims"),
-    "swapaxes": ("swapaxes", 3, "a axis1 axis2"),
-    "take": ("take", 2, "a indices axis out mode!"),
-    "take_along_axis": ("take_along_axis", 2, "arr indices axis"),
-    "tensordot": ("tensordot", 2, "a b axes"),
-    "tile": ("tile", 2, "A reps"),
-    "trace": ("trace", 1, "a offset"),
-    "transpose": ("transpose", 1, "a axes"),
-    "tril": ("tril", 1, "m k"),
-    "triu": ("triu", 1, "m k"),
-    "unique": ("unique_values", 1, "ar"),
-    "unique_all": ("unique_all", 1, "x"),
-    "unique_counts": ("unique_counts", 1, "x"),
-    "unique_inverse": ("unique_inverse", 1, "x"),
-    "unique_values": ("unique_values", 1, "x"),
-    "unstack": ("unstack", 1, "x axis"),
-    "var": ("var", 1, "a axis dtype! out ddof=correction keepdims"),
-    "where": ("where", 3, "condition x y"),
-    "zeros_like": ("zeros_like", 1, "a dtype order! subok!"),
-    "linalg.cholesky": ("linalg.cholesky", 1, "a upper"),
-    "linalg.cross": ("linalg.cross", 2, "x1 x2 axis"),
-    "linalg.det": ("linalg.det", 1, "a"),
-    "linalg.eig": ("linalg.eig", 1, "a"),
-    "linalg.eigh": ("linalg.eigh", 1, "a"),
-    "linalg.eigvals": ("linalg.eigvals", 1, "a"),
-    "linalg.eigvalsh": ("linalg.eigvalsh", 1, "a"),
-    "linalg.inv": ("linalg.inv", 1, "a"),
-    "linalg.matrix_norm": ("linalg.matrix_norm", 1, "x keepdims ord"),
-    "linalg.matrix_power": ("linalg.matrix_power", 2, "a n"),
-    "linalg.matrix_rank": ("linalg.matrix_rank", 1, "A rtol"),
-    "linalg.norm": ("linalg.norm", 1, "x ord axis keepdims"),
-    "linalg.pinv": ("linalg.pinv", 1, "a rtol"),
-    "linalg.qr": ("linalg.qr", 1, "a mode"),
-    "linalg.slogdet": ("linalg.slogdet", 1, "a"),
-    "linalg.solve": ("linalg.solve", 2, "a b"),
-    "linalg.svd": ("linalg.svd", 1, "a full_matrices"),
-    "linalg.svdvals": ("linalg.svdvals", 1, "x"),
-    "linalg.vector_norm": ("linalg.vector_norm", 1, "x axis keepdims ord"),
-    **{
-        f"fft.{name}": (f"fft.{name}", 1, "a n axis norm out")
-        for name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
-    },
-    **{
-        f"fft.{name}": (f"fft.{name}", 1, "a s axes norm out")
-        for name in ("fftn", "ifftn", "rfftn", "irfftn")
-    },
-    **{f"fft.{name}": (f"fft.{name}", 1, "x axes") for name in ("fftshift", "ifftshift")},
-    # Made of others: in interop/composed.py.
-    "diag": ("interop.composed.diag", 1, "v k"),
-    "kron": ("interop.composed.kron", 2, "a b"),
-    "median": ("interop.composed.median", 1, "a axis out overwrite_input! keepdims"),
-    "nan_to_num": ("interop.composed.nan_to_num", 1, "x copy! nan posinf neginf"),
-    "pad": ("pad", 2, "array pad_width mode constant_values"),
-    **{
-        f"nan{name}": (f"interop.composed.nan{name}", 1, "a axis out keepdims")
-        for name in ("argmax", "argmin", "max", "median", "min")
-    },
-    **{
-        f"nan{name}": (f"interop.composed.nan{name}", 1, "a axis dtype out keepdims")
-        for name in ("mean", "prod", "sum")
-    },
-    **{
-        f"nan{name}": (
-            f"interop.composed.nan{name}",
-            1,
-            "a axis dtype out ddof=correction keepdims",
-        )
-        for name in ("std", "var")
-    },
-    **{
-        f"nancum{name}": (f"interop.composed.nancum{name}", 1, "a axis dtype out")
-        for name in ("prod", "sum")
-    },
-}
-# What describes a tensor or compares values: nothing that has a gradient.
-_DESCRIPTIONS = frozenset(
-    (
-        *("shape", "ndim", "size", "result_type", "can_cast", "iscomplexobj", "isrealobj"),
-        *("allclose", "array_equal", "array_equiv", "isclose", "array_repr", "array_str"),
-        *("array2string", "may_share_memory", "shares_memory", "min_scalar_type", "common_type"),
-    )
+from gradnet.interop.numpy_table import (
+    DESCRIPTIONS,
+    FUNCTIONS,
+    POSITIONS,
+    REDUCTIONS,
+    RUNNING,
+    UFUNCS,
 )
+from gradnet.tensor import Tensor
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: Any) -> Any:
@@ -224,15 +61,22 @@ def _ufunc(name: str, method: str) -> Callable[..., Any] | None:
     if method == "outer":
         function = _called(name)
         return None if function is None else functools.partial(_outer, function)
-    names = {"reduce": _REDUCTIONS, "accumulate": _RUNNING}.get(method, {})
+    names = {"reduce": REDUCTIONS, "accumulate": RUNNING}.get(method, {})
     if name not in names:
         return None
     return functools.partial(_along, getattr(ops, names[name]))
 
 
 def _called(name: str) -> Callable[..., Any] | None:
-    ours = _UFUNCS.get(name, name)
-    found: Callable[..., Any] | None = getattr(ops, ours, None) if ours else None
+    ours = UFUNCS.get(name, name)
+    return _ours(ours) if ours else None
+
+
+def _ours(path: str) -> Callable[..., Any] | None:
+    """Our function of a name, with its room where that is not the namespace; None without one."""
+    room, _, name = path.rpartition(".")
+    home = importlib.import_module(f"gradnet.{room}") if room else ops
+    found: Callable[..., Any] | None = getattr(home, name, None)
     return found
 
 
@@ -251,9 +95,13 @@ def array_function(
 ) -> Any:
     """What `Tensor.__array_function__` answers: gradnet's function, or NumPy's values."""
     name = _full_name(function)
-    if name in _DESCRIPTIONS:
+    if name in DESCRIPTIONS:
         return function(*_on_host(args), **_on_host(dict(options)))
-    known = _FUNCTIONS.get(name)
+    if name in POSITIONS:
+        first = next(iter(_tensors((args, dict(options)))), None)
+        found = function(*_on_host(args), **_on_host(dict(options)))
+        return _wrapped(found, None if first is None else first.backend)
+    known = FUNCTIONS.get(name)
     translated = None if known is None else _translated(known, args, options)
     if translated is None:
         return _values(f"numpy.{name}", function, args, dict(options))
@@ -275,20 +123,22 @@ def _translated(
     names = [spec.partition("=")[0] for spec in parameters.split()]
     renamed = dict(spec.split("=") for spec in parameters.split() if "=" in spec)
     operands = list(args) if count < 0 else []
-    given = {} if count < 0 else dict(zip((n.rstrip("!") for n in names), args, strict=False))
+    given = {} if count < 0 else dict(zip((n.rstrip("!~") for n in names), args, strict=False))
     given.update(options)
     if count >= 0 and len(args) > len(names):
         return None
     keywords: dict[str, Any] = {}
     for position, spec in enumerate(names):
-        name = spec.rstrip("!")
+        name = spec.rstrip("!~")
         if position < count:
             if name not in given:  # such as np.where(condition)
                 return None
             operands.append(given.pop(name))
             continue
+        flat = name == "axis" and name in given
         value = given.pop(name, None)
-        if value is None or value is np._NoValue:
+        # Along no axis is along all of them, which is not the default of all functions.
+        if spec.endswith("~") or value is np._NoValue or (value is None and not flat):
             continue
         if spec.endswith("!"):
             if value is False:
@@ -298,10 +148,8 @@ def _translated(
     if given:
         return None
     out = keywords.pop("out", None)
-    room, _, name = path.rpartition(".")
-    home = importlib.import_module(f"gradnet.{room}") if room else ops
-    found = getattr(home, name)
-    if name.startswith(("cumulative", "nancum")):
+    found: Any = _ours(path)
+    if path.rpartition(".")[2].startswith(("cumulative", "nancum")):
         found = functools.partial(_flat, found)
     return found, operands, keywords, out
 
@@ -328,6 +176,8 @@ def _values(
             )
         backend = x.backend if backend is None else backend
     result = function(*_on_host(args), **_on_host(options))
+    if result is None and args and isinstance(args[0], Tensor):
+        args[0].changed()  # by np.copyto, np.add.at and others in place
     return _wrapped(result, backend)
 
 

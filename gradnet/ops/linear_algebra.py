@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import string
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from gradnet.ops.reduce import SUM, max, root, sum
 from gradnet.ops.reduce import min as least
 from gradnet.ops.shape import is_number, normalize_axes, normalize_axis, permute_dims, reshape
 from gradnet.tensor import Tensor
+
+_LETTERS = string.ascii_letters
 
 
 def dot(a: Any, b: Any, /) -> Tensor:
@@ -136,12 +139,16 @@ def largest(x: Tensor, *, axis: Any = None, keepdims: bool = False) -> Tensor:
 # Einstein summation
 
 
-def einsum(subscripts: str, *operands: Any) -> Tensor:
+def einsum(subscripts: Any, *operands: Any, optimize: Any = True) -> Tensor:
     """Sums of products by index letters, as in NumPy: einsum("ij,jk->ik", a, b).
 
-    Operands are contracted in pairs, in a greedy order, each pair as one batched matrix product.
+    Indices may also be lists of integers, after each operand: einsum(a, [0, 1], b, [1, 2], [0, 2]).
+    Operands are contracted in pairs, in a greedy order whatever `optimize` says, each pair as one
+    batched matrix product.
     Raises ShapeError where letters and shapes do not agree.
     """
+    if not isinstance(subscripts, str):
+        subscripts, operands = _lettered((subscripts, *operands))
     tensors = operands_of_one_dtype("einsum", *operands)
     terms, output = _subscripts(subscripts, tensors)
     lengths = _lengths(subscripts, terms, tensors)
@@ -158,6 +165,19 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
         work.append(first)
     x, term = _without(*work[0], set(output))
     return permute_dims(x, tuple(term.index(letter) for letter in output)) if term else x
+
+
+def _lettered(given: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Subscripts for operands, each followed by its indices, and maybe those of the output."""
+    count = len(given) // 2 * 2
+    if not count:
+        raise ShapeError("einsum takes subscripts and operands, or operands and lists of indices")
+    terms = [
+        "".join("..." if i is Ellipsis else _LETTERS[operator.index(i)] for i in indices)
+        for indices in (*given[1:count:2], *given[count:])
+    ]
+    left = ",".join(terms[: count // 2])
+    return "->".join([left, *terms[count // 2 :]]), given[:count:2]
 
 
 def _lengths(subscripts: str, terms: list[str], tensors: list[Tensor]) -> dict[str, int]:
