@@ -293,7 +293,7 @@ def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, re
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
     centre = divide(total, count)
     centred = _SUBTRACT.ways.of(backend, dtype)(array, centre)
-    squares = backend.map(_SQUARE.formula, centred, dtype=dtype, out=centred)
+    squares = _SQUARE.ways.of(backend, dtype)(centred)
     total = backend.reduce("sum", squares, axes, keepdims, dtype=dtype)
     return divide(total, rest)
 
