@@ -149,6 +149,8 @@ def _by_threads_where_large(ufunc: np.ufunc, common: DType, dtype: DType) -> Cal
     def two(x: Any, y: Any) -> Array:
         result = None
         first = x if x.__class__ is _ndarray else y
+        if first is x and y.__class__ is _ndarray and y.size > x.size:
+            first = y
         if first.size >= _LARGE and first.dtype is common:
             result = _by_threads(ufunc, (x, y), first, dtype)
         if result is None:
@@ -295,33 +297,35 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
 
 
 def _by_threads(ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType) -> Array | None:
-    """A function of NumPy's on arrays like the first of them and numbers, shared by threads.
+    """A function of NumPy's on arrays like the first, single elements and numbers, by threads.
 
     None where that is not worth it, or not possible.
     """
-    given, shape = first.dtype, first.shape
+    given, shape, pattern = first.dtype, first.shape, ""
     for x in xs:
-        if isinstance(x, _ndarray) and not (
-            x.shape == shape and x.dtype is given and x.flags.c_contiguous
-        ):
+        if not isinstance(x, _ndarray) or (x.size == 1 and x.ndim <= first.ndim):
+            pattern += "s"
+        elif x.shape == shape and x.flags.c_contiguous:
+            pattern += "x"
+        if isinstance(x, _ndarray) and x.dtype is not given:
             return None
-    crew = threads.team_for(first.size, threads.SHARE)
-    if crew is None:
-        return None
-    pattern = "".join(["x" if isinstance(x, _ndarray) else "s" for x in xs])
-    kernel = numpy_loops.kernel(ufunc, given, dtype, pattern)
-    if kernel is None:
+    crew = threads.team_for(first.size, threads.SHARE) if len(pattern) == len(xs) else None
+    kernel = None if crew is None else numpy_loops.kernel(ufunc, given, dtype, pattern)
+    if crew is None or kernel is None:
         return None
     y = empty(shape, dtype)
     whole = first.size // numpy_loops.LINE * numpy_loops.LINE
     # A Python float is weak.
-    numbers = [quiet.call(np.full, 1, x, given) for x in xs if not isinstance(x, _ndarray)]
-    flat = [x.reshape(-1) for x in (*xs, y) if isinstance(x, _ndarray)]
-    lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in flat]
-    threads.run(crew, kernel, lines, numbers)
+    flat = [
+        x.reshape(-1) if isinstance(x, _ndarray) else quiet.call(np.full, 1, x, given) for x in xs
+    ]
+    long = [x for x, sign in zip(flat, pattern, strict=True) if sign == "x"] + [y.reshape(-1)]
+    lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in long]
+    elements = [x for x, sign in zip(flat, pattern, strict=True) if sign == "s"]
+    threads.run(crew, kernel, lines, elements)
     if whole < first.size:
-        rest = [x.reshape(-1)[whole:] if isinstance(x, _ndarray) else x for x in xs]
-        quiet.call(ufunc, *rest, out=flat[-1][whole:])
+        rest = [x[whole:] if sign == "x" else x for x, sign in zip(flat, pattern, strict=True)]
+        quiet.call(ufunc, *rest, out=long[-1][whole:])
     return y
 
 
