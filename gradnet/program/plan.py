@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradnet import formulas
-from gradnet.program.calls import Call, Program, Storage, Value, mapped
+from gradnet.dtypes import DType
+from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
 
 _ALIGNMENT = 64
 # Methods that write a result of theirs wherever they are told to.
@@ -65,11 +66,17 @@ def _without_constants(calls: list[Call]) -> list[Call]:
             (out,) = call.outs
             temporary = out is not None and out.storage.kind == "temporary"
             if out is not None and temporary and len(uses.writes[out.storage]) == 1:
-                constants[out.storage] = call.args[1]
+                constants[out.storage] = _held(call.args[1], out.dtype)
         elif call.method == "map":
             call = _with_numbers(call, constants)
         found.append(call)
     return found
+
+
+def _held(number: Any, dtype: DType) -> Any:
+    """A number as an array of that dtype holds it: of bool or whole numbers, another one."""
+    exact = dtype.kind in "biu" and not isinstance(number, Live)
+    return dtype.type(number).item() if exact else number
 
 
 def _with_numbers(call: Call, constants: dict[Storage, Any]) -> Call:
