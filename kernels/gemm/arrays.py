@@ -21,6 +21,9 @@ from .build import code
 
 # Multiply-adds from which a product runs without the interpreter's lock.
 _LONG = 1 << 18
+# Bytes of a result from which on it begins with a line of the cache: what a tile writes of a small
+# one takes less time than that.
+_ALIGNED = 1 << 15
 _MOST = 1024
 _ADDRESSES = (ctypes.c_void_p,) * 5
 _Key = tuple[DType, DType, Shape, Shape, tuple[int, ...], tuple[int, ...]]
@@ -79,6 +82,7 @@ class Way:
     middling whether it is worth more threads where they are awake
     call     the code, with what to give it: handles of three arrays, words, scratch
     handle   what to give for an array
+    empty    makes the result
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Way:
         self._words = (ctypes.c_int64 * len(driver.STACK))(*(given.get(x, 0) for x in driver.STACK))
         self.words = ctypes.addressof(self._words)
         self.scratch = plan.scratch
+        self.empty = np.empty if count * n * m * size < _ALIGNED else empty
 
     def alone(self, a: Array, b: Array, c: Array) -> None:
         """The product on this thread."""
@@ -129,7 +134,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array | None:
     if way is None:
         return _many(a, b, out) if max(a.ndim, b.ndim) > 3 else None
     if out is None:
-        c = empty(way.shape, a.dtype)
+        c = way.empty(way.shape, a.dtype)
     elif _writable(out, way.shape, a, b):
         c = out
     else:
