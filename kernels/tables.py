@@ -34,6 +34,8 @@ _FEW = 1 << 12
 def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
     if kind == "joined":
         build = replayed.joined(bits)
+    elif kind == "total":
+        build = replayed.total(bits)
     elif kind == "products":
         build = reductions.products(bits)
     elif kind == "columns":
@@ -66,7 +68,11 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
         if whole < m:
             rest = of_rows(kind, np.ascontiguousarray(table[:, whole:]), bits)
             blocks = np.concatenate([blocks, rest])
-        return quiet.call(np.add.reduce, blocks, keepdims=True)
+        if blocks.size > _FEW:
+            return quiet.call(np.add.reduce, blocks, keepdims=True)
+        y = np.empty(1, table.dtype)
+        _kernel(bits, "total")(blocks, y)
+        return y
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
     threads.launch(_kernel(bits, kind), [table, result], (), n * m, threads.SHARE)
     return result
