@@ -32,7 +32,10 @@ class Exchange:
         return self.backend.to_host(self.array)
 
     def item(self: Any) -> Any:
-        """The value of a tensor of one element, as a Python scalar."""
+        """The value of a tensor of one element, as a Python scalar.
+
+        Raises ShapeError for another number of elements.
+        """
         if self.size != 1:
             raise ShapeError(f"item() is for one element, but the tensor has shape {self.shape}")
         return self.numpy().reshape(()).item()

@@ -114,7 +114,10 @@ class Preprocessing:
         embed: int | None = None,
         notes: list[str] | None = None,
     ) -> Preprocessing:
-        """Fit from statistics gathered in chunks; otherwise as `fit`."""
+        """Fit from statistics gathered in chunks; otherwise as `fit`.
+
+        Raises DataError for unknown options, and where no column is left to learn from.
+        """
         notes = [] if notes is None else notes
         if numbers not in NUMBERS:
             raise DataError(f"numbers must be one of {listed(NUMBERS)}, not {numbers!r}")

@@ -77,6 +77,8 @@ class Perceptron(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type:
         """Train for one epoch, going on from the weights of before.
 
         The first call needs all `classes` that will come.
+
+        Raises ValueError for a first call without them, and for others in a later one.
         """
         if classes is None and not hasattr(self, "classes_"):
             raise ValueError("classes must be passed on the first call to partial_fit.")

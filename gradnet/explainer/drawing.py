@@ -309,7 +309,10 @@ def _dot_label(value: str, gradient: str, colors: dict[str, str]) -> str:
 
 
 def save(e: Explanation, path: Path, *, theme: str, engine: str) -> Path:
-    """Write a file in the format of its ending."""
+    """Write a file in the format of its ending.
+
+    Raises ExplainError for another ending or engine.
+    """
     ending = path.suffix.lower()
     if engine not in ("own", "graphviz"):
         raise ExplainError(f"there is no engine {engine!r}; choose own or graphviz")

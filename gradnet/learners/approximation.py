@@ -124,6 +124,8 @@ def approximate(
     method="construct" sets the weights (see `construct`): doubling the width quarters the error of
     a smooth function. method="learn" trains them (see `learn`, which takes the `options`): less
     error for a few units, but no promise. Cybenko 1989; Hornik, Stinchcombe and White 1989.
+
+    Raises ValueError for another method.
     """
     if method not in ("construct", "learn"):
         raise ValueError(f"approximate has method 'construct' or 'learn', got {method!r}")

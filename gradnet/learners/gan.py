@@ -42,7 +42,10 @@ class Coverage(NamedTuple):
 
 
 def coverage(samples: Any, centres: Any, distance: float = 0.15) -> Coverage:
-    """How samples (n, k) fall to centres (m, k), those within a distance of one."""
+    """How samples (n, k) fall to centres (m, k), those within a distance of one.
+
+    Raises ShapeError where the numbers of columns differ.
+    """
     samples, centres = intake.features(samples), intake.features(centres)
     if samples.shape[1] != centres.shape[1]:
         raise ShapeError(

@@ -26,7 +26,10 @@ class Sequential(Module):
             self.append(layer)
 
     def append(self, layer: Module) -> None:
-        """Add a module at the end."""
+        """Add a module at the end.
+
+        Raises TypeError for what is no module.
+        """
         if not isinstance(layer, Module):
             raise TypeError(
                 f"Sequential takes modules, got {type(layer).__name__}; an activation is a module "
@@ -123,7 +126,10 @@ class Residual(Module):
         self.projection = projection
 
     def forward(self, x: Any) -> Tensor:
-        """The shape of what the block returns."""
+        """The shape of what the block returns.
+
+        Raises ShapeError where the block's output has another shape than what is added to it.
+        """
         skipped = ops.asarray(x) if self.projection is None else self.projection(x)
         y: Tensor = self.block(x)
         if y.shape != skipped.shape:

@@ -163,7 +163,10 @@ class Embedding(Module):
         self.weight = Parameter(values)
 
     def forward(self, codes: Any) -> Tensor:
-        """(...) -> (..., width)"""
+        """(...) -> (..., width)
+
+        Raises DTypeError for codes that are no integers, IndexError for one that there is not.
+        """
         codes = ops.asarray(codes, backend=self.weight.backend)
         if dtypes.kind(codes.dtype) not in ("int", "uint"):
             raise DTypeError(
@@ -216,7 +219,10 @@ class Flatten(Module):
         self.start = start
 
     def forward(self, x: Any) -> Tensor:
-        """(n, ...) -> (n, product of the rest)"""
+        """(n, ...) -> (n, product of the rest)
+
+        Raises ShapeError for an input without that axis.
+        """
         x = ops.asarray(x)
         if not 0 <= self.start <= x.ndim:
             raise ShapeError(f"Flatten from axis {self.start} got an input of shape {x.shape}")

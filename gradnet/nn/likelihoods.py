@@ -80,7 +80,10 @@ def mixture_parameters(z: Any, targets: int = 1) -> tuple[Tensor, Tensor, Tensor
 
 
 def mixture_columns(z: Tensor, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (n, K), means and raw variances (n, K, m) of a mixture's raw outputs."""
+    """Logits (n, K), means and raw variances (n, K, m) of a mixture's raw outputs.
+
+    Raises ShapeError for another number of columns than K (1 + 2m).
+    """
     if z.ndim != 2 or not z.shape[1] or z.shape[1] % (1 + 2 * m):
         raise ShapeError(
             f"mixture_nll takes outputs (n, K (1 + 2m)) of K components for m targets, a multiple "
@@ -107,6 +110,8 @@ def mixture_nll(
     Weights, means and variances are those of `mixture_parameters`; the sum is taken by logsumexp,
     so that targets far from all components keep a finite loss. A loss per row. Bishop 1994,
     Mixture Density Networks.
+
+    Raises ShapeError for targets of other shapes, or outputs of another number of columns.
     """
     z = targets.outputs("mixture_nll", z, reduction)
     y = targets.beside(z, y)

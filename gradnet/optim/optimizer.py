@@ -62,7 +62,11 @@ class Optimizer(host.Stateful):
         return items if dicts[0] else [{"params": items}]
 
     def add_group(self, group: Mapping[str, Any]) -> None:
-        """Take more parameters, with settings of their own: {"params": [...], "lr": ...}."""
+        """Take more parameters, with settings of their own: {"params": [...], "lr": ...}.
+
+        Raises ValueError where there are none, or one is in a group already, and TypeError for what
+        is no list of tensors.
+        """
         kind = type(self).__name__
         if "params" not in group:
             raise ValueError(f"{kind}: a group needs its parameters under 'params'")
