@@ -1,7 +1,8 @@
 """Kernels over large arrays, on the team of threads that replays and products run on.
 
-A kernel's machine code is called by each thread on its part of the arrays. One team for all that
-is shared means that no thread waits for a processor on which another one spins.
+A kernel's machine code is called by each thread on parts of the arrays, one after the other, until
+none is left: a thread on a slower processor makes fewer. One team for all that is shared means that
+no thread waits for a processor on which another one spins.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from . import entries, handles, kinds
 from .compiler import Compiled, Kernel, whole
 from .replay import machine, team
 
+# Words of a line of the cache.
+_LINE = 8
+# Parts for each thread, of as many rows each.
+_PARTS = 8
+
 
 class _Shared:
     """A kernel for a team: `call(*parts, *rest)` starts it, and gives the mask of who sleeps.
@@ -27,25 +33,31 @@ class _Shared:
     def __init__(self, kernel: Compiled, crew: team.Team, cut: int) -> None:
         arguments = kernel.arguments
         words = sum(1 + x.ndim if isinstance(x, kinds.Array) else 1 for x in arguments)
-        self._memory = np.zeros(words + crew.size, np.int64)
+        # The arguments, the same function for each thread, and far from both the next row.
+        self._memory = np.zeros(words + crew.size + 2 * _LINE, np.int64)
         self.slots = self._memory.ctypes.data
         self.functions = self.slots + 8 * words
-        text = _entry(arguments, crew, self.functions, self.slots)
-        for rank in range(crew.size):
-            text += _part(kernel, rank, crew.size, cut)
+        following = self.functions + 8 * (crew.size + _LINE)
+        text = _entry(arguments, crew, self.functions, self.slots, following)
+        text += _parts(kernel, crew.size, cut, following)
         entries.prepare()
         code = machine.Code(text)
-        self._memory[words:] = [code.address(f"part{rank}") for rank in range(crew.size)]
+        self._memory[words : words + crew.size] = code.address("parts")
         self._kept: list[Any] = [kernel, code]
         self.call = entries.function(b"shared", code.address("shared"), self._kept)
 
 
 def _entry(
-    arguments: tuple[kinds.Argument, ...], crew: team.Team, functions: int, slots: int
+    arguments: tuple[kinds.Argument, ...],
+    crew: team.Team,
+    functions: int,
+    slots: int,
+    following: int,
 ) -> str:
     """The function of Python: it puts its arguments into the slots, and gives all their parts."""
     lines, given = entries.reading(arguments)
     lines += [f"store {x}, ptr inttoptr (i64 {slots + 8 * i} to ptr)" for i, x in enumerate(given)]
+    lines.append(f"store i64 0, ptr inttoptr (i64 {following} to ptr)")
     run = (
         f"%asleep = call i64 inttoptr (i64 {crew.go} to ptr)(ptr inttoptr (i64 {crew.boxes} to "
         f"ptr), i64 {crew.size - 1}, ptr inttoptr (i64 {functions} to ptr), i64 {slots})"
@@ -54,10 +66,11 @@ def _entry(
     return entries.calling("shared", lines, len(arguments), run, result, "%mask")
 
 
-def _part(kernel: Compiled, rank: int, threads: int, cut: int) -> str:
-    """The function of one thread, which calls the kernel on its rows."""
+def _parts(kernel: Compiled, threads: int, cut: int, following: int) -> str:
+    """The function of each thread, which calls the kernel on rows that no thread has taken yet."""
     lines: list[str] = []
     given: list[str] = []
+    cuts: list[str] = []
     at = 0
 
     def load(kind: str, name: str) -> str:
@@ -72,27 +85,36 @@ def _part(kernel: Compiled, rank: int, threads: int, cut: int) -> str:
             given.append(load("double" if x.sort == "float" else "i64", f"a{i}"))
             continue
         place, lengths = load("ptr", f"a{i}"), [load("i64", f"n{i}_{j}") for j in range(x.ndim)]
-        if i == 0:
-            lines += [
-                f"%more = add i64 %n0_0, {threads - 1}",
-                f"%each = udiv i64 %more, {threads}",
-                f"%ahead = mul i64 %each, {rank}",
-                "%behind = icmp slt i64 %ahead, %n0_0",
-                "%start = select i1 %behind, i64 %ahead, i64 %n0_0",
-                "%left = sub i64 %n0_0, %start",
-                "%last = icmp slt i64 %left, %each",
-                "%rows = select i1 %last, i64 %left, i64 %each",
-            ]
         if i < cut:
-            lines.append(f"%b{i}_0 = mul i64 %start, {x.kind.itemsize}")
+            cuts.append(f"%b{i}_0 = mul i64 %start, {x.kind.itemsize}")
             for j in range(1, x.ndim):
-                lines.append(f"%b{i}_{j} = mul i64 %b{i}_{j - 1}, %n{i}_{j}")
-            lines.append(f"%r{i} = getelementptr i8, {place}, i64 %b{i}_{x.ndim - 1}")
+                cuts.append(f"%b{i}_{j} = mul i64 %b{i}_{j - 1}, %n{i}_{j}")
+            cuts.append(f"%r{i} = getelementptr i8, {place}, i64 %b{i}_{x.ndim - 1}")
             place, lengths[0] = f"ptr %r{i}", "i64 %rows"
         given += [place, *lengths]
-    lines.append(f"call void inttoptr (i64 {kernel.address} to ptr)({', '.join(given)})")
-    body = "\n".join(lines)
-    return f"define void @part{rank}(ptr %slots) {{\n{body}\nret void\n}}\n"
+    head, each = "\n".join(lines), "\n".join(cuts)
+    count = threads * _PARTS
+    return f"""
+define void @parts(ptr %slots) {{
+{head}
+%more = add i64 %n0_0, {count - 1}
+%each = udiv i64 %more, {count}
+br label %take
+take:
+%start = atomicrmw add ptr inttoptr (i64 {following} to ptr), i64 %each monotonic
+%behind = icmp slt i64 %start, %n0_0
+br i1 %behind, label %make, label %end
+make:
+%left = sub i64 %n0_0, %start
+%last = icmp slt i64 %left, %each
+%rows = select i1 %last, i64 %left, i64 %each
+{each}
+call void inttoptr (i64 {kernel.address} to ptr)({", ".join(given)})
+br label %take
+end:
+ret void
+}}
+"""
 
 
 @cache
