@@ -60,7 +60,9 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
         pieces = table[0, :whole].reshape(_PIECES, -1)
         threads.launch(_kernel(bits, kind), [pieces, found[:_PIECES]], (), whole, threads.SHARE)
         found[_PIECES:] = table[0, whole:]
-        return quiet.call(_JOIN[kind].reduce, found, keepdims=True)
+        top = np.empty(1, table.dtype)
+        _kernel(bits, kind)(found.reshape(1, -1), top)
+        return top
     if n == 1 and m >= _LONG_ROW:
         # It becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
@@ -119,11 +121,13 @@ def vectors(a: Array, b: Array) -> Array | None:
         return None
     whole = size // _PIECES * _PIECES
     x, z = (part[:whole].reshape(_PIECES, -1) for part in (a, b))
-    found = np.empty(_PIECES + 1)
-    threads.launch(_kernel(bits, "products"), [x, z, found[:_PIECES]], (), whole, threads.SHARE)
-    found[_PIECES] = quiet.call(a[whole:].dot, b[whole:])
-    total = np.asarray(quiet.call(np.add.reduce, found))
-    return quiet.call(total.astype, a.dtype)
+    found = np.empty(_PIECES)
+    threads.launch(_kernel(bits, "products"), [x, z, found], (), whole, threads.SHARE)
+    total = sum(found.tolist())
+    if whole < size:
+        total += float(quiet.call(a[whole:].dot, b[whole:]))
+    y: Array = quiet.call(np.array, total, a.dtype)
+    return y
 
 
 class Reductions(NumpyBackend):
@@ -137,12 +141,16 @@ class Reductions(NumpyBackend):
         whole = x.size // _PARTS * _PARTS
         pieces = x[:whole].reshape(_PARTS, -1)
         tops = of_rows(kind, pieces, bits)
-        place = super().argreduce(kind, np.concatenate([tops, x[whole:]]), 0)
+        if whole < x.size:
+            tops = np.concatenate([tops, x[whole:]])
+        find = np.ndarray.argmax if kind == "max" else np.ndarray.argmin
+        place = int(find(tops))
         if place < _PARTS:
-            place = place * pieces.shape[1] + super().argreduce(kind, pieces[place], 0)
+            place = place * pieces.shape[1] + int(find(pieces[place]))
         else:
-            place = place + (whole - _PARTS)
-        return placed(np.asarray(place), (), place.dtype, out)
+            place += whole - _PARTS
+        found: Array = np.array(place, np.int64)
+        return found if out is None else placed(found, (), found.dtype, out)
 
     def reduce(
         self,
