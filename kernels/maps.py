@@ -252,6 +252,17 @@ class Maps(NumpyBackend):
             _copy(x, y[i * n : (i + 1) * n])
         return y
 
+    def loops(self, formula: Formula, x: Array, out: Array) -> bool:
+        """Fill a contiguous array from one like it, or itself; False where no loop does."""
+        plan = _plans[formula, x.dtype, x.dtype]
+        if not isinstance(plan, Loops):
+            return False
+        least = threads.SHARE // plan.heft
+        # A loop that is told of one array is not to look whether two are the same.
+        parts = [out.reshape(-1)] if x is out else [x.reshape(-1), out.reshape(-1)]
+        threads.launch(plan["y" if x is out else "x"], parts, (), x.size, least)
+        return True
+
     def mapper(self, formula: Formula, given: DType, dtype: DType) -> Callable[..., Array]:
         plan = _plans[formula, given, dtype]
         return super().mapper(formula, given, dtype) if plan is None else plan.run

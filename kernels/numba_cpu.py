@@ -137,6 +137,14 @@ class NumbaBackend(Maps, Reductions):
             return out
         if bias is not None:
             quiet.call(np.add, z, bias, out=z)
+        elif (
+            bits
+            and layout
+            and not parameters
+            and formula is not None
+            and self.loops(formula, z, out)
+        ):
+            return out
         return super().bias_activation(z, None, formula, parameters, out=out)
 
     def bias_activation_backward(
