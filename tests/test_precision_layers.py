@@ -78,6 +78,53 @@ def test_cotangents_have_the_bits_of_their_activations(backend: Backend) -> None
     np.testing.assert_allclose(b.grad.numpy(), 3000 * third, rtol=1e-6)
 
 
+@pytest.mark.parametrize("activation", ["prelu", "maxout"])
+@pytest.mark.parametrize("name", HALVES)
+def test_layers_without_an_activation_of_their_own(
+    backend: Backend, name: str, activation: str
+) -> None:
+    seen: set[str] = set()
+
+    def gradients(precision: str) -> list[Any]:
+        model = nn.MLP((6, 8, 8, 3), activation, output="softmax", seed=1, precision=precision)
+        for layer in model.modules():
+            if isinstance(layer, nn.PReLU | nn.Maxout):
+                layer.register_forward_hook(lambda _, x, y: seen.add(y.dtype.name))
+        model.output.loss(model(gn.asarray(X)), gn.asarray(np.arange(9) % 3)).backward()
+        return [p.grad for p in model.parameters()]
+
+    exact = gradients("float32")
+    assert seen == {"float32"}
+    seen.clear()
+    found = gradients(name)
+    assert seen == {name}
+    off = size = 0.0
+    for one, right in zip(found, exact, strict=True):
+        assert one.dtype == gn.float32
+        off += float(((one - right).numpy() ** 2).sum())
+        size += float((right.numpy() ** 2).sum())
+    assert ROUNDOFF[name] / 50 < (off / size) ** 0.5 < 8 * ROUNDOFF[name]
+
+
+def test_a_narrow_result_is_differentiable_again(backend: Backend) -> None:
+    x, w, b = leaves(X, W, B)
+
+    def function(v: Any) -> Any:
+        y = ops.linear(v, w, b, narrow=True)
+        assert y.dtype == gn.float16
+        return ops.sum(ops.square(ops.astype(y, gn.float32)))
+
+    direction = gn.asarray(np.ones_like(X))
+    with precision.use("float16"):
+        function(x).backward()
+        again = autodiff.grad(function)(x)
+        curved = autodiff.hvp(function, x, direction)
+    np.testing.assert_allclose(x.grad.numpy(), 2 * (X @ W + B) @ W.T, atol=0.05)
+    np.testing.assert_allclose(again.detach().numpy(), x.grad.numpy(), atol=0.02)
+    np.testing.assert_allclose(curved.numpy(), 2 * (np.ones_like(X) @ W) @ W.T, atol=0.05)
+    assert ops.linear(x, w, b, narrow=True).dtype == gn.float32
+
+
 def test_what_a_model_gives_is_float32(backend: Backend) -> None:
     model = nn.Sequential(nn.Linear(6, 4, activation="tanh"))
     model.product_precision = "bfloat16"

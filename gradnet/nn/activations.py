@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradnet import dtypes, formulas, ops
+from gradnet import dtypes, formulas, ops, precision
 from gradnet.errors import ShapeError
 from gradnet.nn.module import Module, register
 from gradnet.nn.names import unknown
@@ -178,7 +178,9 @@ class PReLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         """(..., count) -> (..., count)"""
-        return prelu(x, self.alpha)
+        y = prelu(x, self.alpha)
+        # Between layers of 16 bits; alpha and its gradient are float32 there.
+        return ops.astype(y, x.dtype) if precision.is_factor(x, self.alpha) else y
 
     def config(self) -> dict[str, Any]:
         return {"class": "PReLU", "count": self.count, "alpha": self.start}

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from gradnet import ops, precision
 from gradnet.errors import ShapeError
-from gradnet.nn.activations import Activation
+from gradnet.nn.activations import Activation, Maxout, PReLU
 from gradnet.nn.layers import Dropout, Linear
 from gradnet.nn.module import Module, register
 from gradnet.ops.stacked import linear_stack
@@ -51,9 +51,12 @@ class Sequential(Module):
                 act = layers[i + 1]
                 x = ops.linear(x, layer.weight, layer.bias, activation=act.name, **act.operands)
                 i += 2
+                continue
+            if i + 1 < count and _narrows(layer, layers[i + 1]):
+                x = ops.linear(x, layer.weight, layer.bias, narrow=True)
             else:
                 x = layer(x)
-                i += 1
+            i += 1
         return x
 
     def __len__(self) -> int:
@@ -90,6 +93,12 @@ def _fuses(layer: Module, following: Module) -> bool:
         and not layer._hooks
         and not following._hooks
     )
+
+
+def _narrows(layer: Module, following: Module) -> bool:
+    """Whether a plain Linear that nobody watches is followed by what takes floats of 16 bits."""
+    plain = type(layer) is Linear and layer.activation is None and not layer._hooks
+    return plain and type(following) in (Maxout, PReLU) and layer.product_precision is None
 
 
 def _linear(layers: Sequence[Module]) -> list[Any] | None:

@@ -51,7 +51,7 @@ class Linear(Module):
         positive("Linear", inputs=inputs, outputs=outputs)
         self.inputs, self.outputs = inputs, outputs
         self.activation = None if activation is None else elementwise(activation).name
-        self.operands = operands or {}
+        self.operands: dict[str, Any] = operands or {}
         if activation is not None:
             self.operands = operands_of(elementwise(activation), self.operands)
         elif operands:

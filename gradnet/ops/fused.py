@@ -56,7 +56,7 @@ class _LinearBackward(Composed):
         dz, saved, x, w = xs
         dbias = None
         halved = _halved(rounding)
-        if activation is not None:
+        if activation is not None and not _is_identity(activation):
             derivative = activation.row.derivatives[0]
             assert derivative is not None  # `_fusible` sees to it
             # A sum over rows of 16 bits is of as many: those of float32 are summed by themselves.
@@ -91,7 +91,7 @@ class _LinearBackward(Composed):
         from gradnet.ops.traced import bind_to_tensors
 
         dz, saved, x, w = inputs
-        if activation is not None:
+        if activation is not None and not _is_identity(activation):
             dz = dz * bind_to_tensors(activation.row.derivatives[0])(saved, *scalars)
         rounded, narrow = _rounded(rounding), x.dtype
         if _halved(rounding):
@@ -125,7 +125,8 @@ class _Linear(Composed):
 
     The second output is what the activation's derivative takes: its output, or its input. Where
     factors are rounded to 16 bits, two more are x and w so rounded, for the backward's products;
-    what an activation gives has 16 bits as well, and may be x. Without one the result is float32.
+    what an activation gives has 16 bits as well, and may be x; that of the identity is the same
+    array. Without one the result is float32.
     """
 
     multiple = True
@@ -152,7 +153,7 @@ class _Linear(Composed):
                 bias = None if bias is None else rounding.factor(backend, bias)
             else:
                 z = rounding.product(backend, x, w)
-        if activation is None:
+        if activation is None or _is_identity(activation):
             y = z if bias is None else backend.bias_activation(z, bias, None, (), out=z)
             return y, y, *factors
         in_place = _takes_output(activation)
@@ -245,6 +246,10 @@ def _halved(rounding: Rounding | None) -> bool:
     return rounding is not None and rounding.dtype is not None
 
 
+def _is_identity(activation: Elementwise) -> bool:
+    return activation.row.name == "identity"
+
+
 def _takes_output(activation: Elementwise) -> bool:
     """Whether the derivative of an activation is computed from its output alone."""
     derivative = activation.row.derivatives[0]
@@ -253,6 +258,8 @@ def _takes_output(activation: Elementwise) -> bool:
 
 def _fusible(activation: Elementwise) -> bool:
     """Whether the fused backward can compute an activation: one array in, one derivative."""
+    if _is_identity(activation):
+        return True
     derivative = activation.row.derivatives[0]
     if derivative is None:
         return False
@@ -262,14 +269,21 @@ def _fusible(activation: Elementwise) -> bool:
 
 
 def linear(
-    x: Any, weight: Any, bias: Any = None, /, *, activation: str | None = None, **operands: Any
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    /,
+    *,
+    activation: str | None = None,
+    narrow: bool = False,
+    **operands: Any,
 ) -> Tensor:
     """`activation(x @ weight + bias)`: (..., k) @ (k, m) + (m,) -> (..., m).
 
     In a precision of 16 bits, x may have those beside a float32 weight, and has the result of an
-    activation. `operands` are the activation's further ones, such as alpha. Raises ShapeError
-    where the shapes do not fit, KeyError for an unknown activation, and DTypeError for floats that
-    the precision in use is not for.
+    activation, or with `narrow` any result. `operands` are the activation's further ones, such as
+    alpha. Raises ShapeError where the shapes do not fit, KeyError for an unknown activation, and
+    DTypeError for floats that the precision in use is not for.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
     if precision.is_factor(x, weight):
@@ -301,8 +315,10 @@ def linear(
             rows *= n
         x = reshape(x, (rows, shape[-1]))
     act = None if activation is None else op(activation)
-    if act is not None and act.row.name == "identity":
+    if act is not None and _is_identity(act):
         act = None
+    if act is None and narrow and _halved(rounded.get("rounding")):
+        act = op("identity")
     rest = () if act is None else scalars_of(act, operands)
     if act is not None and (not _fusible(act) or any(isinstance(s, Tensor) for s in rest)):
         y = act(LINEAR(x, *tensors[1:], activation=None, scalars=(), **rounded)[0], *rest)
