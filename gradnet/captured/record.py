@@ -245,6 +245,9 @@ class Recorder:
 
         Values do not matter to a recording. So nothing need be put back when it is over.
         """
+        target = args[0] if kwargs.get("out") is None else kwargs["out"]
+        if not getattr(getattr(target, "flags", None), "writeable", True):
+            return method(*args, **kwargs)  # which refuses to write
         if name in _IN_PLACE:
             return None
         out = kwargs.pop("out")

@@ -109,7 +109,7 @@ class Recording:
                 "which a replay could not be differentiated; return x.detach(), call the function "
                 "under gradnet.no_grad(), or capture the backward too"
             )
-        return recorder.value(x.array, "temporary")
+        return recorder.value(x.array)
 
     def _returned(self) -> list[Value]:
         """The memory that each run makes anew, for it is the caller's then."""
@@ -255,7 +255,7 @@ def _left(x: Tensor, recorder: Recorder) -> Any:
     """Where a run leaves a gradient: a Value, or `...` for the buffer; None where there is none."""
     if x.grad is None:
         return None
-    return ... if x.grad_is_in_buffer else recorder.value(x.grad.array, "temporary")
+    return ... if x.grad_is_in_buffer else recorder.value(x.grad.array)
 
 
 def _backend(function: Callable[..., Any], tensors: list[Tensor], watched: list[Tensor]) -> Backend:
