@@ -1,8 +1,9 @@
 """Kernels over large arrays, on the team of threads that replays and products run on.
 
-A kernel's machine code is called by each thread on parts of the arrays, one after the other, until
-none is left: a thread on a slower processor makes fewer. One team for all that is shared means that
-no thread waits for a processor on which another one spins.
+A kernel's machine code is called by each thread on its parts of the arrays, one after the other,
+which are in its processor's cache the next time; then on those that others have not begun, for a
+thread on a slower processor makes fewer. One team for all that is shared means that no thread waits
+for a processor on which another one spins.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ class _Shared:
     def __init__(self, kernel: Compiled, crew: team.Team, cut: int) -> None:
         arguments = kernel.arguments
         words = sum(1 + x.ndim if isinstance(x, kinds.Array) else 1 for x in arguments)
-        # The arguments, the same function for each thread, and far from both the next row.
-        self._memory = np.zeros(words + crew.size + 2 * _LINE, np.int64)
+        # The arguments, a function for each thread, and how many rows are taken of each one's.
+        self._memory = np.zeros(words + crew.size * (_LINE + 1) + _LINE, np.int64)
         self.slots = self._memory.ctypes.data
         self.functions = self.slots + 8 * words
-        following = self.functions + 8 * (crew.size + _LINE)
-        text = _entry(arguments, crew, self.functions, self.slots, following)
-        text += _parts(kernel, crew.size, cut, following)
+        taken = self.functions + 8 * (crew.size + _LINE)
+        text = _entry(arguments, crew, self.functions, self.slots, taken)
+        text += _parts(kernel, crew.size, cut, taken)
         entries.prepare()
         code = machine.Code(text)
-        self._memory[words : words + crew.size] = code.address("parts")
+        addresses = [code.address(f"part{rank}") for rank in range(crew.size)]
+        self._memory[words : words + crew.size] = addresses
         self._kept: list[Any] = [kernel, code]
         self.call = entries.function(b"shared", code.address("shared"), self._kept)
 
@@ -52,12 +54,13 @@ def _entry(
     crew: team.Team,
     functions: int,
     slots: int,
-    following: int,
+    taken: int,
 ) -> str:
     """The function of Python: it puts its arguments into the slots, and gives all their parts."""
     lines, given = entries.reading(arguments)
     lines += [f"store {x}, ptr inttoptr (i64 {slots + 8 * i} to ptr)" for i, x in enumerate(given)]
-    lines.append(f"store i64 0, ptr inttoptr (i64 {following} to ptr)")
+    for rank in range(crew.size):
+        lines.append(f"store i64 0, ptr inttoptr (i64 {taken + 8 * _LINE * rank} to ptr)")
     run = (
         f"%asleep = call i64 inttoptr (i64 {crew.go} to ptr)(ptr inttoptr (i64 {crew.boxes} to "
         f"ptr), i64 {crew.size - 1}, ptr inttoptr (i64 {functions} to ptr), i64 {slots})"
@@ -66,8 +69,11 @@ def _entry(
     return entries.calling("shared", lines, len(arguments), run, result, "%mask")
 
 
-def _parts(kernel: Compiled, threads: int, cut: int, following: int) -> str:
-    """The function of each thread, which calls the kernel on rows that no thread has taken yet."""
+def _parts(kernel: Compiled, threads: int, cut: int, taken: int) -> str:
+    """The function of each thread, which calls the kernel on rows that no thread has taken yet.
+
+    First on its own, then on those of the next ones.
+    """
     lines: list[str] = []
     given: list[str] = []
     cuts: list[str] = []
@@ -94,27 +100,51 @@ def _parts(kernel: Compiled, threads: int, cut: int, following: int) -> str:
         given += [place, *lengths]
     head, each = "\n".join(lines), "\n".join(cuts)
     count = threads * _PARTS
+    own = "".join(
+        f"define void @part{rank}(ptr %slots) {{\ncall void @parts(ptr %slots, i64 {rank})\n"
+        "ret void\n}\n"
+        for rank in range(threads)
+    )
     return f"""
-define void @parts(ptr %slots) {{
+define internal void @parts(ptr %slots, i64 %rank) noinline {{
+entry:
 {head}
 %more = add i64 %n0_0, {count - 1}
 %each = udiv i64 %more, {count}
+%zone = mul i64 %each, {_PARTS}
+br label %look
+look:
+%turn = phi i64 [ 0, %entry ], [ %later, %next ]
+%whose = add i64 %rank, %turn
+%number = urem i64 %whose, {threads}
+%first = mul i64 %number, %zone
+%all = add i64 %first, %zone
+%inside = icmp slt i64 %all, %n0_0
+%limit = select i1 %inside, i64 %all, i64 %n0_0
+%away = mul i64 %number, {8 * _LINE}
+%place = add i64 %away, {taken}
+%counter = inttoptr i64 %place to ptr
 br label %take
 take:
-%start = atomicrmw add ptr inttoptr (i64 {following} to ptr), i64 %each monotonic
-%behind = icmp slt i64 %start, %n0_0
-br i1 %behind, label %make, label %end
+%ahead = atomicrmw add ptr %counter, i64 %each monotonic
+%start = add i64 %first, %ahead
+%behind = icmp slt i64 %start, %limit
+br i1 %behind, label %make, label %next
 make:
-%left = sub i64 %n0_0, %start
+%left = sub i64 %limit, %start
 %last = icmp slt i64 %left, %each
 %rows = select i1 %last, i64 %left, i64 %each
 {each}
 call void inttoptr (i64 {kernel.address} to ptr)({", ".join(given)})
 br label %take
+next:
+%later = add i64 %turn, 1
+%more_turns = icmp slt i64 %later, {threads}
+br i1 %more_turns, label %look, label %end
 end:
 ret void
 }}
-"""
+{own}"""
 
 
 @cache
