@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gradnet.ops as _ops
+from gradnet import dtypes
 
 if TYPE_CHECKING:
     from gradnet.tensor import Tensor
@@ -21,23 +22,25 @@ class Methods:
 
     @property
     def real(self: Any) -> Tensor:
-        """The real parts."""
-        return ops.real(self)
+        """The real parts; truth values as they are."""
+        return self if self.dtype == dtypes.bool_ else ops.real(self)
 
     @property
     def imag(self: Any) -> Tensor:
-        """The imaginary parts."""
-        return ops.imag(self)
+        """The imaginary parts, 0 for what has none."""
+        return ops.zeros_like(self) if self.dtype == dtypes.bool_ else ops.imag(self)
 
     def conj(self: Any) -> Tensor:
-        """The complex conjugates."""
-        return ops.conj(self)
+        """The complex conjugates; truth values as they are."""
+        return self if self.dtype == dtypes.bool_ else ops.conj(self)
 
     conjugate = conj
 
-    def round(self: Any) -> Tensor:
-        """The nearest integers, of ties the even one."""
-        return ops.round(self)
+    def round(self: Any, decimals: int = 0) -> Tensor:
+        """The nearest numbers of so many decimals, of ties the even one."""
+        from gradnet.interop import elementary
+
+        return elementary.round(self, decimals=decimals)
 
     def sum(self: Any, axis: Axes = None, *, dtype: Any = None, keepdims: bool = False) -> Tensor:
         """The sum over axes."""

@@ -174,6 +174,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "interp": lambda x: np.interp(x, np.array([0.2, 0.5, 2.0]), x[0], left=-1.0),
     "percentile": lambda x: np.percentile(x, 30, axis=1, keepdims=True),
     "polyval": lambda x: np.polyval(x[0], x),
+    "nanpercentile": lambda x: np.nanpercentile(gaps(x), [30, 80], axis=1),
+    "nanquantile": lambda x: np.nanquantile(gaps(x), 0.3, axis=(0, 1), keepdims=True),
     "ptp": lambda x: np.ptp(x, axis=1),
     "quantile": lambda x: np.quantile(x, [[0.0, 0.3], [0.77, 1.0]], axis=0),
     "sinc": lambda x: np.sinc(x - x[0, 0]),

@@ -18,6 +18,8 @@ LIKE_NUMPY: dict[str, Any] = {
     "conj": lambda x: x.conj(),
     "conjugate": lambda x: x.conjugate(),
     "round": lambda x: x.round(),
+    "round to decimals": lambda x: x.round(1),
+    "parts of truth": lambda x: (x > 0).real & (x > 0).conj() & ~(x > 0).imag,
     "argsort": lambda x: x.argsort(axis=1),
     "repeat": lambda x: x.repeat(2, axis=1),
     "repeat, flattened": lambda x: x.repeat(2),

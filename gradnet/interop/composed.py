@@ -104,32 +104,44 @@ def _rows(x: Any, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
     return ops.sort(ops.reshape(flat, (*(x.shape[a] for a in kept), -1)), axis=-1), axes
 
 
+def _counted(values: Tensor) -> Tensor:
+    """How many values of each row are not NaN: (..., 1)."""
+    there = ops.astype(ops.logical_not(ops.isnan(values)), dtypes.int64)
+    return ops.sum(there, axis=-1, keepdims=True)
+
+
 def nanmedian(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     values, axes = _rows(x, axis)
-    n = ops.sum(ops.astype(ops.logical_not(ops.isnan(values)), dtypes.int64), axis=-1)
-    n = ops.expand_dims(n, axis=-1)
+    n = _counted(values)
     low, high = ((ops.clip(n - k, 0, None)) // 2 for k in (1, 0))
     found = sum(ops.take_along_axis(values, i, axis=-1) for i in (low, high)) / 2
     found = ops.squeeze(ops.where(n > 0, found, float("nan")), -1)
     return ops.expand_dims(found, axis=axes) if keepdims and axes else found
 
 
-def quantile(x: Any, q: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def nanquantile(x: Any, q: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
     values, axes = _rows(x, axis)
     q = np.asarray(q, np.float64)
     if not ((q >= 0) & (q <= 1)).all():
         raise ValueError("quantiles are from 0 to 1, percentiles from 0 to 100")
-    last = values.shape[-1] - 1
-    place = q.reshape(-1) * last
-    low = np.minimum(np.floor(place).astype(np.int64), max(last - 1, 0))
-    part = ops.asarray(place - low, dtype=values.dtype, backend=values.backend)
-    ends = [ops.take(values, i, axis=-1) for i in (low, np.minimum(low + 1, last))]
-    found = ends[0] + (ends[1] - ends[0]) * part
-    found = ops.where(ops.isnan(values[..., -1:]), float("nan"), found)
-    found = ops.moveaxis(found, -1, 0)
+    last = ops.clip(_counted(values) - 1, 0, None)
+    place = ops.astype(last, dtypes.float64) * ops.asarray(q.reshape(-1), backend=values.backend)
+    low = ops.astype(ops.floor(place), dtypes.int64)
+    ends = [ops.take_along_axis(values, ops.minimum(i, last), axis=-1) for i in (low, low + 1)]
+    part = ops.astype(place - ops.floor(place), values.dtype)
+    found = ops.moveaxis(ends[0] + (ends[1] - ends[0]) * part, -1, 0)
     if keepdims and axes:
         found = ops.expand_dims(found, axis=tuple(a + 1 for a in axes))
     return ops.reshape(found, q.shape + found.shape[1:])
+
+
+def nanpercentile(x: Any, q: Any, /, **options: Any) -> Tensor:
+    return nanquantile(x, np.asarray(q, np.float64) / 100, **options)
+
+
+def quantile(x: Any, q: Any, /, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+    missing = ops.any(ops.isnan(ops.asarray(x)), axis=axis, keepdims=keepdims)
+    return ops.where(missing, float("nan"), nanquantile(x, q, axis=axis, keepdims=keepdims))
 
 
 def percentile(x: Any, q: Any, /, **options: Any) -> Tensor:

@@ -17,6 +17,7 @@ else:
 
 # Their module that lists the backends, and ours that registers one with it.
 _MODULES = {
+    "autoray.autoray": "autoray",
     "einops._backends": "einops",
     "ot.backend": "pot",
     "tensorly.backend": "tensorly",

@@ -123,13 +123,13 @@ def _translated(
     names = [spec.partition("=")[0] for spec in parameters.split()]
     renamed = dict(spec.split("=") for spec in parameters.split() if "=" in spec)
     operands = list(args) if count < 0 else []
-    given = {} if count < 0 else dict(zip((n.rstrip("!~") for n in names), args, strict=False))
+    given = {} if count < 0 else dict(zip((_name(n) for n in names), args, strict=False))
     given.update(options)
     if count >= 0 and len(args) > len(names):
         return None
     keywords: dict[str, Any] = {}
     for position, spec in enumerate(names):
-        name = spec.rstrip("!~")
+        name = _name(spec)
         if position < count:
             if name not in given:  # such as np.where(condition)
                 return None
@@ -140,8 +140,8 @@ def _translated(
         # Along no axis is along all of them, which is not the default of all functions.
         if spec.endswith("~") or value is np._NoValue or (value is None and not flat):
             continue
-        if spec.endswith("!"):
-            if value is False:
+        if "!" in spec:
+            if value is False or (isinstance(value, str) and spec.endswith(f"!{value}")):
                 continue
             return None
         keywords[renamed.get(name, name)] = value
@@ -152,6 +152,10 @@ def _translated(
     if path.rpartition(".")[2].startswith(("cumulative", "nancum")):
         found = functools.partial(_flat, found)
     return found, operands, keywords, out
+
+
+def _name(spec: str) -> str:
+    return spec.partition("!")[0].rstrip("~")
 
 
 def _flat(function: Callable[..., Tensor], x: Any, /, axis: Any = None, **options: Any) -> Tensor:

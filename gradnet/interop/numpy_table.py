@@ -47,8 +47,8 @@ RUNNING = {"add": "cumulative_sum", "multiply": "cumulative_prod"}
 
 # NumPy's functions: the name of ours, how many of the parameters are operands of ours by position,
 # and NumPy's parameters in order. "old=new" has another name here, "name!" has no meaning here and
-# may be left out or None, "name~" changes no value here. A count of -1 passes all positional
-# arguments on.
+# may be left out or None, or what follows, "name~" changes no value here. A count of -1 passes all
+# positional arguments on.
 FUNCTIONS: dict[str, tuple[str, int, str]] = {
     "all": ("all", 1, "a axis out keepdims"),
     "amax": ("max", 1, "a axis out keepdims"),
@@ -190,8 +190,12 @@ FUNCTIONS: dict[str, tuple[str, int, str]] = {
     "sinc": ("interop.elementary.sinc", 1, "x"),
     "trapezoid": ("interop.elementary.trapezoid", 1, "y x dx axis"),
     **{
-        name: (f"interop.composed.{name}", 2, "a q axis out overwrite_input! method! keepdims")
-        for name in ("percentile", "quantile")
+        name: (
+            f"interop.composed.{name}",
+            2,
+            "a q axis out overwrite_input! method!linear keepdims",
+        )
+        for name in ("percentile", "quantile", "nanpercentile", "nanquantile")
     },
     "diag": ("interop.composed.diag", 1, "v k"),
     "kron": ("interop.composed.kron", 2, "a b"),

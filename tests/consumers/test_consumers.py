@@ -75,6 +75,27 @@ def test_autoray(backend: Backend) -> None:
     gn.gradcheck(f, X)
 
 
+def test_autoray_finds_what_has_another_name_here(backend: Backend) -> None:
+    do = pytest.importorskip("autoray").do
+    x = gn.asarray(X[0], requires_grad=True)
+    calls: dict[str, tuple[Any, ...]] = {
+        **dict.fromkeys(("arcsinh", "diag", "cumsum", "conjugate", "median", "fft.fft2"), ()),
+        **dict.fromkeys(("arctan2", "kron", "vdot", "inner"), (X[0],)),
+    }
+    for name, more in calls.items():
+        found = do(name, x, *more)
+        assert found.requires_grad
+        np.testing.assert_allclose(found.detach().numpy(), do(name, X[0], *more), rtol=1e-6)
+    np.testing.assert_array_equal(do("vstack", [x, x]).detach().numpy(), np.vstack([X[0]] * 2))
+    np.testing.assert_array_equal(do("identity", 2, like=x).numpy(), np.eye(2))
+    np.testing.assert_allclose(do("complex", x, 2 * x).detach().numpy(), X[0] * (1 + 2j))
+    assert do("clone", x).requires_grad
+    assert do("random.normal", size=(2, 3), like=x).shape == (2, 3)
+    drawn = do("random.uniform", 2.0, 3.0, size=100, like=x).numpy()
+    assert drawn.shape == (100,)
+    assert ((drawn >= 2) & (drawn <= 3)).all()
+
+
 # The array API's own tools
 
 

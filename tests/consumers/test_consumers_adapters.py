@@ -65,6 +65,8 @@ XARRAY: dict[str, Callable[[Any], Any]] = {
     "groupby": lambda d: d.groupby("b").mean(),
     "weighted": lambda d: d.weighted(d.isel(a=0, c=0)).mean("b"),
     "reduce": lambda d: d.reduce(np.sum, "a"),
+    "quantile": lambda d: d.quantile([0.2, 0.7], "a"),
+    "real": lambda d: (d * 2j).real + d.conj(),
 }
 
 
@@ -89,6 +91,9 @@ def test_xarray_of_several_arrays() -> None:
     product = np.einsum("abc,bc->ab", X, X[0])
     check(lambda x: xarray.dot(array(x), array(x).isel(a=0), dim="c").data, X, product)
     assert "Tensor" in repr(array(gn.asarray(X)))
+    found = array(gn.asarray(X)).round(1)
+    np.testing.assert_array_equal(found.data.numpy(), X.round(1))
+    assert (array(gn.asarray(X)) > 0.5).any("a").data.tolist() == (X > 0.5).any(0).tolist()
 
 
 def test_a_tensor_beside_an_array_of_xarray_takes_its_labels() -> None:
