@@ -1,4 +1,4 @@
-"""Other people's code on Tensors: NumPy's functions, einops, autoray, POT and TensorLy, with gradients.
+"""Other libraries on Tensors, with gradients: NumPy, einops, autoray, POT and TensorLy.
 
 Nothing has to be called: NumPy asks each Tensor, and the other libraries are told of Tensors as
 they are imported. In TensorLy, `tensorly.set_backend("gradnet")` chooses them. Keras takes the
