@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from fakes import training as training_steps
 from gradnet.kernels import launch
+from gradnet.kernels.cuda_templates import elementwise, reductions
 from gradnet.kernels.cuda_templates import program as programs
-from gradnet.kernels.cuda_templates import reductions
 from gradnet.kernels.cuda_templates.program import Program
 
+from gradnet import binding, formulas
 from gradnet.errors import DeviceError
 
 ARCHITECTURES = ((8, 0), (9, 0))
@@ -112,6 +113,16 @@ def check_machine_code(one: Program, ptx: bytes, architecture: tuple[int, int], 
     assert registers is not None
     # Five blocks of 256 threads fit on a multiprocessor of 64 Ki registers with 48.
     assert int(registers[1]) <= 96, (one, log)
+
+
+@pytest.mark.parametrize("half", ["f2", "b2"])
+def test_maps_of_mixed_floats_compile(half: str, compiler: None) -> None:
+    source = binding.source(binding.vjp(formulas.FORMULAS["tanh_dx"]))
+    for operands, result in (((f"c.{half}", "c.f4"), f"c.{half}"), (("t.f4", f"e.{half}"), "c.f4")):
+        one = elementwise.map_program(source, 32, operands, result, 1, 1, True)
+        text = launch.compiled(one, ARCHITECTURES[0])
+        assert b".f64" not in text
+        check_machine_code(one, text, ARCHITECTURES[1], hot=True)
 
 
 def test_the_compiler_for_each_architecture(compiler: None) -> None:
