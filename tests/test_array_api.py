@@ -98,6 +98,8 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     ],
     "expand_dims": lambda: [(lambda x: gn.expand_dims(x, axis=(0, -1)), (normal(3),))],
     "flip": lambda: [(lambda x: gn.flip(x, axis=1), (normal(2, 3),))],
+    "full": lambda: [(lambda x: gn.full((2, 3), x, dtype=gn.complex128), (normal(),))],
+    "full_like": lambda: [(lambda x: gn.full_like(x[:2], x[2]), (normal(3),))],
     "getitem": lambda: [(lambda x: gn.ops.getitem(x, ([0, 0, 1], slice(1))), (normal(2, 3),))],
     "imag": lambda: [(gn.imag, (normal(3) + 1j * positive(3),))],
     "linear": lambda: [(gn.ops.linear, (normal(2, 3), normal(3, 4), normal(4)))],
@@ -117,7 +119,7 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     "outer": lambda: [(gn.outer, (normal(2), normal(3)))],
     "pad": lambda: [
         (lambda x: gn.pad(x, ((1, 0), (0, 2)), constant_values=3), (normal(2, 3),)),
-        (lambda x: gn.pad(x, 1), (normal(2, 3),)),
+        (lambda x: gn.pad(x, 1, constant_values=x[0, 0]), (normal(2, 3),)),
     ],
     "permute_dims": lambda: [(lambda x: gn.permute_dims(x, (2, 0, 1)), (normal(2, 3, 4),))],
     "prod": lambda: [(lambda x: gn.prod(x, axis=1), (normal(2, 4),))],
@@ -172,7 +174,7 @@ CASES: dict[str, Callable[[], list[Case]]] = {
 # Without a derivative: constants, positions, counts, truth values and descriptions.
 FLAT = words(
     """all any arange argmax argmin argsort broadcast_shapes can_cast count_nonzero empty empty_like
-    eye finfo from_dlpack full full_like iinfo isdtype isin linspace nonzero one_hot ones ones_like
+    eye finfo from_dlpack iinfo isdtype isin linspace nonzero one_hot ones ones_like
     result_type searchsorted zeros zeros_like"""
 )
 # Tools around the array namespace.

@@ -244,8 +244,12 @@ def full(
     device: str | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
-    """A tensor of one value."""
+    """A tensor of one value, which may be a tensor's; gradients flow back to that."""
     found = _backend(device, backend)
+    if isinstance(fill_value, Tensor) and (fill_value.node is not None or fill_value.tangents):
+        value = reshape(to_backend(fill_value, found), ())
+        value = value if dtype is None else astype(value, dtype)
+        return copy(broadcast_to(value, as_lengths(shape)))
     if isinstance(fill_value, Tensor | np.ndarray):
         value, natural = fill_value.item(), dtypes.canonical(fill_value.dtype)
     else:
