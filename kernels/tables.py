@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 
+from gradnet import blas
 from gradnet.backends import Array
 from gradnet.dtypes import DType, float64
 from gradnet.numpy_backend import NumpyBackend
@@ -122,6 +123,7 @@ def vectors(a: Array, b: Array) -> Array | None:
     whole = size // _PIECES * _PIECES
     x, z = (part[:whole].reshape(_PIECES, -1) for part in (a, b))
     found = np.empty(_PIECES)
+    blas.alone()  # its threads would spin on the processors that ours need
     threads.launch(_kernel(bits, "products"), [x, z, found], (), whole, threads.SHARE)
     total = sum(found.tolist())
     if whole < size:
