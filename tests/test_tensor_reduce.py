@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gradnet as gn
-from gradnet.errors import DTypeError, ShapeError
+from gradnet.errors import AxisError, DTypeError, ShapeError
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -254,3 +254,11 @@ def test_std_of_equal_values_has_a_gradient_of_zero() -> None:
     gn.std(x, axis=1).sum().backward()
     third = 1 / (3 * np.std([1.0, 2.0, 3.0]))
     np.testing.assert_allclose(x.grad.numpy(), [[0, 0, 0], [-third, 0, third]], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "prod", "any", "logsumexp"])
+def test_a_tensor_without_axes_is_reduced_over_none(name: str) -> None:
+    x = gn.asarray(2.0)
+    with pytest.raises(AxisError, match="0 dimensions"):
+        getattr(gn, name)(x, axis=0)
+    assert getattr(gn, name)(x, axis=()).ndim == 0

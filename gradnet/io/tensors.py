@@ -59,7 +59,7 @@ def save_tensors(
     """Write tensors by name, and JSON-able metadata, to a safetensors file, in one atomic step.
 
     Raises DTypeError for a dtype that the format lacks, DataError for metadata that JSON cannot
-    hold, and FileNotFoundError where the folder does not exist.
+    hold, FileNotFoundError where the folder does not exist, and OSError where the disk is full.
     """
     from gradnet import __version__
 
@@ -79,7 +79,10 @@ def write_tensors(
     library = _library()
     arrays = {name: _host(name, value) for name, value in tensors.items()}
     with replacing(path) as temporary:
-        library.numpy.save_file(arrays, temporary, metadata=described)
+        try:
+            library.numpy.save_file(arrays, temporary, metadata=described)
+        except library.SafetensorError as error:
+            raise OSError(f"cannot write {path}: {error}") from error
 
 
 def load_tensors(

@@ -56,13 +56,15 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> int:
 
 
 def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """Non-negative axes, all of them for None. Raises ShapeError for repeated ones."""
+    """Non-negative axes, all of them for None. Raises ShapeError for wrong or repeated ones."""
     if axis is None:
         return _ALL[ndim]
     if type(axis) is int and -ndim <= axis < ndim:
         return (axis % ndim,)
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     found = tuple([normalize_axis(name, a, ndim) for a in axes])
+    if found and not ndim:
+        raise AxisError(f"{name} got axis {axis} for a tensor of 0 dimensions; leave axis out")
     if len(set(found)) != len(found):
         raise ShapeError(f"{name} got an axis twice in {tuple(axes)}")
     return found

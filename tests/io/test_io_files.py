@@ -107,3 +107,16 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path: Path) -> None:
         values = tensors["x"].numpy()
         assert values.shape == (200000,)
         assert (values == metadata["i"]).all()
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "a.safetensors"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*a\.safetensors"):
+            save_tensors({"w": gn.zeros(10_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
