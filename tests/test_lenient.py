@@ -112,3 +112,12 @@ def test_floats_wider_than_gradnets_are_refused() -> None:
     for make in (lambda: gn.asarray(np.ones(2, np.longdouble)), lambda: gn.ones(2, dtype="g")):
         with pytest.raises(DTypeError, match="gradnet has no dtype"):
             make()
+
+
+def test_large_integers_in_lists_are_exact() -> None:
+    large = 2**63 + 1  # NumPy takes floats for it beside a small one
+    x = gn.asarray([large, 1], dtype=gn.uint64)
+    assert x.tolist() == [large, 1]
+    assert (x == large).tolist() == [True, False]
+    assert gn.asarray([1.7, -2.2], dtype=gn.int64).tolist() == [1, -2]
+    assert gn.asarray([float("nan"), 3.0], dtype=gn.int32).tolist()[1] == 3

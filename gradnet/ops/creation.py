@@ -22,9 +22,8 @@ def _backend(device: str | None, backend: Backend | None) -> Backend:
 
 
 def _holds_tensors(x: Any) -> bool:
-    if isinstance(x, memoryview):
-        return False
-    return is_sequence(x) and any(isinstance(item, Tensor) or _holds_tensors(item) for item in x)
+    nested = is_sequence(x) and not isinstance(x, memoryview)
+    return nested and any(isinstance(item, Tensor) or _holds_tensors(item) for item in x)
 
 
 def asarray(
@@ -84,6 +83,8 @@ def _from_host(x: Any, wanted: DType | None, backend: Backend, copy: bool | None
         return asarray(tensor, dtype=wanted, backend=backend, copy=copy)
     try:
         host = np.asarray(x)
+        if wanted is not None and wanted.kind in "iu" and host.dtype.kind == "f":
+            host = _whole(x, host, wanted)
     except ValueError as error:
         raise ShapeError(
             f"asarray got a nested sequence whose rows differ in length: {error}"
@@ -118,6 +119,14 @@ def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
     if host.size == 0 and is_sequence(x):
         return dtypes.DEFAULT_FLOAT
     return dtypes.canonical(host.dtype)
+
+
+def _whole(x: Any, host: np.ndarray[Any, Any], wanted: DType) -> np.ndarray[Any, Any]:
+    """Python's integers exactly, where NumPy takes floats for some: [2**63, 1]."""
+    try:
+        return np.asarray(x, wanted) if isinstance(x, list | tuple) else host
+    except (OverflowError, ValueError):
+        return host
 
 
 def _is_buffer(x: Any) -> bool:
