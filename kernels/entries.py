@@ -138,14 +138,17 @@ def function(name: bytes, address: int, itself: list[Any] | None = None) -> Entr
     return _made(definition, itself)
 
 
-def bound(name: bytes, address: int, itself: tuple[Any, ...]) -> Entry:
-    """One of the functions whose code is at an address, which never ends: it may be given names."""
-    return _made(_definition(name, address), itself)
+def bound(name: bytes, address: int, itself: tuple[Any, ...], text: bytes | None = None) -> Entry:
+    """One of the functions whose code is at an address, which never ends: it may be given names.
+
+    `text` is its signature and docstring, as Python reads both of a function of C's.
+    """
+    return _made(_definition(name, address, text), itself)
 
 
 @cache
-def _definition(name: bytes, address: int) -> _Definition:
-    return _Definition(name, address, _SIDE_BY_SIDE | _NAMED, None)
+def _definition(name: bytes, address: int, text: bytes | None) -> _Definition:
+    return _Definition(name, address, _SIDE_BY_SIDE | _NAMED, text)
 
 
 def _made(definition: _Definition, itself: Any) -> Entry:

@@ -114,6 +114,10 @@ def _put(x: Any, name: str, value: Any) -> None:
     setattr(x, name, value)
 
 
+def _put_method(owner: type, name: str, entry: str, state: tuple[Any, ...]) -> None:
+    _put(owner, name, _code().method(entry, state, vars(owner)[name]))
+
+
 @cache
 def _code() -> Any:
     """The backend's machine code, None where there is none for this interpreter."""
@@ -151,15 +155,15 @@ def install() -> bool:
 def _install() -> None:
     code, known = _code(), _known()
     whole = vars(Elementwise)["__call__"]
-    _put(Elementwise, "__call__", code.method(code.function("calling", (known, whole))))
+    _put(Elementwise, "__call__", code.attribute(code.function("calling", (known, whole))))
     quicken(_quicken)
     for names, entry in ((_OPERATORS, "two"), (_TURNED, "turned"), (_ONE, "one")):
         for name in names:
             op = getattr(ops, {**_OPERATORS, **_ONE}[name])
             reverse = "r" * (entry == "turned")
             known, slow, *rest = _told(op.direct)
-            function = code.function(entry, (known, _asking(slow), *rest))
-            _put(operators.Operators, f"__{reverse}{name}__", code.method(function))
+            state = known, _asking(slow), *rest
+            _put_method(operators.Operators, f"__{reverse}{name}__", entry, state)
     _put(walk, "advance", code.function("advance", (known,)))
     _put(walk, "whole", code.function("walked", (known,)))
     total = known, None, None, reduce.SUM, reduce.SUM.name, True, False, False
@@ -169,10 +173,9 @@ def _install() -> None:
         whole = Whole.made[name]
         whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
     known, slow, *rest = _told(Whole.made["matmul"].direct)
-    function = code.function("multiply", (known, _asking(slow), *rest))
-    _put(operators.Operators, "__matmul__", code.method(function))
-    itself = (known, ops.getitem, code.backend, None, slice, ..., dtypes.int64)
-    _put(exchange.Exchange, "__getitem__", code.method(code.function("pick", itself)))
+    _put_method(operators.Operators, "__matmul__", "multiply", (known, _asking(slow), *rest))
+    state = known, ops.getitem, code.backend, None, slice, ..., dtypes.int64
+    _put_method(exchange.Exchange, "__getitem__", "pick", state)
 
 
 def _asking(function: Any) -> Any:

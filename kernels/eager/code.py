@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import struct
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -35,6 +37,9 @@ _MODULES = (
     *(references, arrays, plans, calls, derivatives, sums, walks, backward),
     *(wholes, indices),
 )
+
+
+_COLLECTS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
 class Code:
@@ -69,7 +74,21 @@ class Code:
         """A function of Python, with what it finds as its self."""
         return entries.bound(name.encode(), self._engine().address(name), state)
 
-    def method(self, function: Callable[..., Any]) -> Any:
+    def method(self, name: str, state: tuple[Any, ...], instead: FunctionType) -> Any:
+        """The same as a method of a class, which tells of itself what one in Python does.
+
+        Raises ValueError where that takes more than the object and positional operands.
+        """
+        taken = instead.__code__
+        if taken.co_kwonlyargcount or taken.co_flags & _COLLECTS:
+            raise ValueError(f"{instead.__qualname__} takes more than operands by their places")
+        names = ", ".join([*taken.co_varnames[: taken.co_argcount], "/"])
+        text = f"{instead.__name__}({names})\n--\n\n{instead.__doc__ or ''}"
+        address = self._engine().address(name)
+        function = entries.bound(instead.__name__.encode(), address, state, text.encode())
+        return self.attribute(function)
+
+    def attribute(self, function: Callable[..., Any]) -> Any:
         """What is given the object first, as an attribute of a class: as Python's functions are."""
         make: Any = ctypes.pythonapi.PyInstanceMethod_New
         make.restype, make.argtypes = ctypes.py_object, [ctypes.py_object]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -329,3 +330,15 @@ def test_what_is_no_function_of_words_is_refused() -> None:
     for body in ("x = [1]", "for i in x: pass", "c.system(x)", "x @= 2", "c.Py_IncRef(x, x)"):
         with pytest.raises(SyntaxError):
             words.lowered(f"def f(x: int) -> int:\n    c.Py_IncRef(x)\n    {body}\n", {}, {})
+
+
+@pytest.mark.parametrize("name", ["__getitem__", "__add__", "__rsub__", "__matmul__", "__neg__"])
+def test_methods_tell_their_operands(name: str) -> None:
+    eager.remove()
+    expected = [*inspect.signature(getattr(Tensor, name)).parameters]
+    assert eager.install()
+    method = getattr(Tensor, name)
+    assert not hasattr(method, "__code__")
+    assert [*inspect.signature(method).parameters] == expected
+    assert [*inspect.signature(getattr(leaf(3), name)).parameters] == expected[1:]
+    assert method.__name__ == name
