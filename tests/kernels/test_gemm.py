@@ -17,6 +17,7 @@ from gradnet.kernels.gemm import arrays, build, choice, deep, driver
 from gradnet.kernels.gemm.choice import Blocks
 from gradnet.kernels.gemm.tile import Shape
 from gradnet.kernels.replay import team
+from replays import team_of
 
 Array = np.ndarray[Any, Any]
 DTYPES = [np.dtype("float32"), np.dtype("float64")]
@@ -231,7 +232,7 @@ def test_the_scratch_is_never_more_than_said(large: bool) -> None:
 
 @pytest.fixture
 def crew(monkeypatch: pytest.MonkeyPatch) -> Iterator[team.Team]:
-    found = team.Team(3)
+    found: team.Team = team_of(3)
     monkeypatch.setattr(team, "current", lambda: found)
     return found
 

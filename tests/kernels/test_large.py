@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from gradnet.dtypes import DType
 pytest.importorskip("numba")
 
 from gradnet.kernels import handles, maps, numpy_loops, tables, threads
-from gradnet.kernels.replay import team
+from replays import team_of
 
 BACKEND: Any = backends.get("numba")
 SIZE = 3 * numpy_loops.LINE * 2 + 5
@@ -27,15 +26,10 @@ if not handles.DIRECT:
     pytest.skip("arrays are not as NumPy's C API says", allow_module_level=True)
 
 
-@cache
-def pair() -> team.Team:
-    return team.Team(2)
-
-
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A team of two, to which small work goes too."""
-    crew = pair()
+    crew = team_of(2)
     monkeypatch.setattr(threads, "team_for", lambda size, least: crew)
     monkeypatch.setattr(threads, "launch", lambda kernel, parts, rest, size, least: (
         threads.run(crew, kernel, parts, rest)

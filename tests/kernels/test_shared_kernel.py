@@ -17,11 +17,12 @@ shared_kernel = pytest.importorskip("gradnet.kernels.shared_kernel", reason="num
 from gradnet.kernels import compiler, handles, threads  # noqa: E402
 from gradnet.kernels.replay import team  # noqa: E402
 from gradnet.kernels.templates import elementwise, softmax  # noqa: E402
+from replays import team_of  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def crew(request: pytest.FixtureRequest) -> Any:
-    return team.Team(request.param)
+    return team_of(request.param)
 
 
 def normal(*shape: int, dtype: Any) -> Any:

@@ -14,6 +14,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from gradnet.kernels import blas_entry, gemm, numba_cpu, shared_product
 from gradnet.kernels.gemm import arrays
 from gradnet.kernels.replay import team
+from replays import team_of
 
 Array = np.ndarray[Any, Any]
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
@@ -30,8 +31,8 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 def test_products(
     sizes: tuple[int, int, int], dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = team.Team(threads)
-    crew.replayed = True
+    crew = team_of(threads)
+    monkeypatch.setattr(crew, "replayed", True)
     monkeypatch.setattr(team, "current", lambda: crew)
     n, k, m = sizes
     rng = np.random.default_rng(6)
@@ -119,7 +120,7 @@ def test_panels_of_all_threads_are_those_of_one(
         pytest.skip("no large products of our own for this processor")
     rng = np.random.default_rng(9)
     a, b = rng.normal(size=(n, k)).astype(dtype), rng.normal(size=(k, m)).astype(dtype)
-    crew = team.Team(threads)
+    crew = team_of(threads)
     monkeypatch.setattr(team, "current", lambda: crew)
     monkeypatch.setattr(shared_product, "_JOINT", 1)
     for left in LAYOUTS.values():
