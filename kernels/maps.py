@@ -252,7 +252,7 @@ class Maps(NumpyBackend):
             _copy(x, y[i * n : (i + 1) * n])
         return y
 
-    def loops(self, formula: Formula, x: Array, out: Array) -> bool:
+    def _by_own_loop(self, formula: Formula, x: Array, out: Array) -> bool:
         """Fill a contiguous array from one like it, or itself; False where no loop does."""
         plan = _plans[formula, x.dtype, x.dtype]
         if not isinstance(plan, Loops):

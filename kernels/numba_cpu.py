@@ -142,7 +142,7 @@ class NumbaBackend(Maps, Reductions):
             and layout
             and not parameters
             and formula is not None
-            and self.loops(formula, z, out)
+            and self._by_own_loop(formula, z, out)
         ):
             return out
         return super().bias_activation(z, None, formula, parameters, out=out)
