@@ -31,6 +31,7 @@ from benchmarks.text import table
 SIZES = (10, 1_000, 1_000_000)
 CHAIN = 20
 LEAST = 200e-6  # seconds that a round of calls lasts at least
+WARM = 5  # loops of a count of calls that are tried to see whether they last so long
 # What takes one time whatever the size.
 CONSTANT = ("any", "reshape", "permute_dims", "expand_dims", "slice", "element")
 
@@ -171,10 +172,10 @@ def race(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
     counts = {}
     for name, call in calls.items():
         call()
-        count, spent = 1, _seconds(call, 1)
-        while spent < LEAST:
+        count = 1
+        # The shortest of some: first calls look for much that later ones have at hand.
+        while min(_seconds(call, count) for _ in range(WARM)) < LEAST:
             count *= 2
-            spent = _seconds(call, count)
         counts[name] = count
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -201,7 +202,7 @@ def measure(rounds: int) -> dict[str, Any]:
     rows = []
     for name in FUNCTIONS:
         for size in SIZES:
-            found = medians(pair(name, size), rounds if size < SIZES[-1] else max(5, rounds // 4))
+            found = medians(pair(name, size), rounds)
             rows.append(
                 {
                     "function": name,
