@@ -148,7 +148,7 @@ def test_gradients_are_those_of_torch(backend: Backend) -> None:
         theirs = getattr(torch, {"sign": "sgn"}.get(name, name), None) or turned[name]
         (theirs(t) * (2 - 1j)).real.sum().backward()
         assert z.grad is not None
-        np.testing.assert_allclose(z.grad.numpy(), t.grad.resolve_conj().numpy(), rtol=1e-9)
+        np.testing.assert_allclose(z.grad.numpy(), t.grad.resolve_conj().numpy(), rtol=1e-12)
 
 
 SPECIAL = [
