@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -19,10 +19,13 @@ from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates.program import Program
 
-from fakes import lockstep, streams
+from fakes import lockstep, repeats, streams
 from fakes.arrays import Host, Ndarray, in_tf32
 from fakes.memory import CUDARuntimeError, Memory, OutOfMemoryError
 from fakes.streams import CaptureError
+from gradnet.backends import Replay
+from gradnet.program import calls
+from gradnet.program.calls import Action
 
 __all__ = ["BACKEND", "CaptureError", "Cupy", "Launches", "backend", "fake_backend"]
 
@@ -45,6 +48,8 @@ class Cupy:
         self.done: list[str] = []
         # The work of the step that is being captured.
         self.recorded: list[streams.Work] | None = None
+        # What changes numbers of the host between the runs of the program that is compiled.
+        self.actions: Sequence[Action] = ()
         self.streams = [streams.Stream(self)]
         self.ordered: list[tuple[streams.Stream, streams.Stream]] = []
         self.devices = devices
@@ -116,9 +121,17 @@ class Cupy:
             return {key: self.opened(item, reached) for key, item in value.items()}
         return value
 
+    def tell(self, what: str, function: Any, arguments: Any, options: dict[str, Any]) -> None:
+        """Have the stream that is captured, or will be, know of work and its numbers."""
+        stream = self.streams[-1]
+        if stream.non_blocking:
+            one = repeats.told(what, getattr(function, "program", None), arguments, options)
+            (stream.tape.note if self.recorded is None else stream.tape.compare)(one)
+
     def do(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         """Give work to the device: done now, or whenever the graph under capture is launched."""
         self.note(what)
+        self.tell(what, function, arguments, options)
         given = (arguments, options)
         if self.recorded is None:
             args, named = self.opened(given)
@@ -144,6 +157,8 @@ class Cupy:
             if fresh and isinstance(x, Ndarray) and found.data.mem is x.data.mem:
                 found.parent = x if x.parent is None else x.parent
                 return found
+        if fresh:
+            self.tell(what or function.__name__, function, arguments, options)
         if self.recorded is not None and fresh:
             args, named = self.opened((arguments, options), streams.unowned)
             target = streams.unowned(found.host)
@@ -236,16 +251,36 @@ class Launches:
             for code, value in zip(program.signature, arguments, strict=True)
         ]
 
-        def run(*hosts: Any) -> None:
-            lockstep.run(program, blocks, hosts, backwards=self.backwards)
-
+        run = _Run(program, blocks, self)
         self.cupy.do(f"launch {program.kind}", run, *given)
+
+
+class _Run:
+    """A launch without its arguments."""
+
+    def __init__(self, program: Program, blocks: int, launches: Launches) -> None:
+        self.program, self.blocks, self.launches = program, blocks, launches
+
+    def __call__(self, *hosts: Any) -> None:
+        lockstep.run(self.program, self.blocks, hosts, backwards=self.launches.backwards)
+
+
+class FakeCuda(CudaBackend):
+    """The CUDA backend, whose device knows which numbers of the host a program has."""
+
+    def compile(self, program: calls.Program) -> Replay | None:
+        cupy = self._device.cupy
+        cupy.actions = program.actions
+        try:
+            return super().compile(program)
+        finally:
+            cupy.actions = ()
 
 
 def fake_backend(index: int = 0, devices: int = 1) -> CudaBackend:
     """The CUDA backend over this device."""
     cupy = Cupy(devices)
-    return CudaBackend(Device(cupy, index, Launches(cupy)))
+    return FakeCuda(Device(cupy, index, Launches(cupy)))
 
 
 def backend(index: int) -> CudaBackend:

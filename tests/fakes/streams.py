@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fakes import lockstep
+from fakes import lockstep, repeats
 
 if TYPE_CHECKING:
     from fakes.cupy_over_numpy import Cupy
@@ -64,6 +64,8 @@ class Stream:
     def __init__(self, cupy: Cupy, non_blocking: bool = False) -> None:
         self.cupy = cupy
         self.non_blocking = non_blocking
+        self.tape = repeats.Tape()
+        self.numbers = repeats.Others(cupy.actions)
 
     @property
     def ptr(self) -> int:
@@ -96,9 +98,12 @@ class Stream:
         if self.cupy.streams[-1] is not self:
             raise CaptureError("a stream is captured which is not the current one")
         self.cupy.recorded = []
+        self.tape.at = 0
+        self.numbers.put()
 
     def end_capture(self) -> Graph:
         work, self.cupy.recorded = self.cupy.recorded, None
+        self.numbers.back()
         if work is None:
             raise RuntimeError("cudaErrorStreamCaptureInvalidated")
         return Graph(self.cupy, work)
