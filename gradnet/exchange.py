@@ -87,7 +87,8 @@ class Exchange:
         from gradnet.interop.numpy_functions import array_function
         from gradnet.tensor import Tensor
 
-        if not all(issubclass(t, Tensor | np.ndarray) for t in types):
+        theirs = np.ndarray.__array_function__
+        if not all(issubclass(t, Tensor) or t.__array_function__ is theirs for t in types):
             return NotImplemented
         return array_function(function, args, options)
 

@@ -255,7 +255,11 @@ class NumpyBackend:
 
     def linalg(self, function: str, *xs: Array, **options: Any) -> Any:
         room, _, name = function.partition(".")
-        return getattr(getattr(np, room), name)(*xs, **options)
+        found = getattr(getattr(np, room), name)(*xs, **options)
+        if isinstance(found, tuple):
+            arrays = (np.asarray(y) if isinstance(y, np.generic) else y for y in found)
+            return tuple(arrays)
+        return np.asarray(found) if isinstance(found, np.generic) else found
 
     def bias_activation(
         self,

@@ -26,12 +26,14 @@ _PRIORITY = 1000
 def is_foreign(x: Any) -> bool:
     """Whether an operator leaves this operand to its own class, as NumPy's arrays do.
 
-    So for arrays that wrap others, with labels or masks, or have a higher `__array_priority__`,
-    and for what is neither a number nor an array.
+    So for arrays that wrap others, with labels, masks or units, or have a higher
+    `__array_priority__`, and for what is neither a number nor an array.
     """
-    if isinstance(x, Operators | np.ndarray | np.generic | int | float | complex):
-        return False
     kind = type(x)
+    if isinstance(x, np.ndarray):
+        return kind is not np.ndarray and answers_itself(kind)
+    if isinstance(x, Operators | np.generic | int | float | complex):
+        return False
     if hasattr(kind, "__array_ufunc__") and not hasattr(kind, "__dlpack__"):
         return True  # xarray's, pandas'
     if hasattr(kind, "__array_namespace__") and not hasattr(kind, "__array__"):
@@ -41,6 +43,14 @@ def is_foreign(x: Any) -> bool:
     if any(hasattr(kind, f"__{name}__") for name in ("array", "array_interface", "dlpack")):
         return False
     return isinstance(x, str | bytes) or not isinstance(x, Sequence | memoryview)
+
+
+def answers_itself(kind: type) -> bool:
+    """Whether a class of arrays has arithmetic of its own, as those with masks or units have."""
+    return any(
+        getattr(kind, name) is not getattr(np.ndarray, name)
+        for name in ("__array_ufunc__", "__array_function__", "__radd__")
+    )
 
 
 class Operators:

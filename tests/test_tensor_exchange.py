@@ -7,7 +7,7 @@ import pytest
 
 import gradnet as gn
 from gradnet.backends import Backend
-from gradnet.errors import DeviceError, GraphError
+from gradnet.errors import DeviceError, DTypeError, GraphError
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -90,3 +90,34 @@ def test_a_tangent_is_not_lost_in_a_conversion() -> None:
     for convert in (np.asarray, np.from_dlpack):
         with pytest.raises(GraphError, match="detach"):
             gn.jvp(convert, gn.ones(2), gn.ones(2))
+
+
+def test_a_mask_is_not_lost(backend: Backend) -> None:
+    masked = np.ma.MaskedArray([1.0, 2.0, 3.0], [False, True, False])
+    x = gn.ones(3, dtype=gn.float64)
+    for take in (gn.asarray, lambda m: gn.add(x, m), lambda m: np.add(x, m), lambda m: x @ m):
+        with pytest.raises(DTypeError, match=r"1 of whose 3 elements are masked.*x\.filled"):
+            take(masked)
+    assert gn.asarray(masked.filled(0.0)).tolist() == [1.0, 0.0, 3.0]
+    assert gn.asarray(np.ma.MaskedArray([1.0, 2.0])).tolist() == [1.0, 2.0]
+    if backend.device != "cpu":
+        return
+    for found in (x + masked, masked + x, x - masked, x < masked, x == masked):
+        assert isinstance(found, np.ma.MaskedArray)
+        assert np.ma.getmaskarray(found).tolist() == [False, True, False]
+    x.requires_grad = True
+    with pytest.raises(GraphError, match="detach"):
+        x + masked
+
+
+class _Metres(np.ndarray):  # type: ignore[type-arg]
+    """An array with arithmetic of its own, as those with units have."""
+
+    def __array_ufunc__(self, *args: object, **options: object) -> str:
+        return "metres"
+
+
+def test_an_array_with_units_is_asked_itself() -> None:
+    length = np.ones(3).view(_Metres)
+    for found in (gn.ones(3) * length, length * gn.ones(3), np.add(gn.ones(3), length)):
+        assert found == "metres"

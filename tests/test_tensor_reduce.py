@@ -262,3 +262,13 @@ def test_a_tensor_without_axes_is_reduced_over_none(name: str) -> None:
     with pytest.raises(AxisError, match="0 dimensions"):
         getattr(gn, name)(x, axis=0)
     assert getattr(gn, name)(x, axis=()).ndim == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["cumulative_sum", "cumulative_prod", "sort", "argsort", "argmax", "take", "flip"]
+)
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_tensor_without_axes_has_no_axis_to_go_along(name: str, axis: int) -> None:
+    more = (gn.asarray([0]),) if name == "take" else ()
+    with pytest.raises(AxisError, match=rf"{name} got axis {axis} for a tensor of 0 dimensions"):
+        getattr(gn, name)(gn.asarray(2.0), *more, axis=axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -248,6 +249,8 @@ class Recorder:
         target = args[0] if kwargs.get("out") is None else kwargs["out"]
         if not getattr(getattr(target, "flags", None), "writeable", True):
             return method(*args, **kwargs)  # which refuses to write
+        if name == "put":
+            _check_fits(self.backend, *args)
         if name in _IN_PLACE:
             return None
         out = kwargs.pop("out")
@@ -352,3 +355,19 @@ def address(array: Array) -> int:
 
 def _by_condition(index: tuple[Any, ...]) -> bool:
     return any(_is_array(part) and part.dtype.kind == "b" for part in index)
+
+
+def _check_fits(backend: Backend, target: Array, index: tuple[Any, ...], values: Any) -> None:
+    """Raise ValueError for values that `put` could not broadcast into the indexed part."""
+    shape = getattr(values, "shape", ())
+    if not shape or _by_condition(index):
+        return
+    pick = backend.take if any(map(_is_array, index)) else backend.view
+    wanted = pick(target, index).shape
+    lead = math.prod(shape[: max(len(shape) - len(wanted), 0)])
+    if (
+        not wanted
+        or lead != 1
+        or any(n not in (1, m) for n, m in zip(shape[::-1], wanted[::-1], strict=False))
+    ):
+        raise ValueError(f"they do not broadcast to its shape {wanted}")

@@ -234,6 +234,7 @@ def _written(name: str, result: Any, out: tuple[Any, ...]) -> Any:
 
 def _is_foreign(x: Any, protocol: str) -> bool:
     """Whether x is of a class that answers NumPy itself, and is to be asked as well."""
-    if isinstance(x, Tensor | np.ndarray | np.generic):
+    if isinstance(x, Tensor | np.generic):
         return False
-    return getattr(type(x), protocol, None) is not None
+    found = getattr(type(x), protocol, None)
+    return found is not None and found is not getattr(np.ndarray, protocol)

@@ -12,6 +12,7 @@ from gradnet.backends import Backend
 from gradnet.dtypes import DType
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.ops.direct import Whole
+from gradnet.ops.given import natural_dtype, unmasked, whole
 from gradnet.ops.multilinear import CAST, MOVE
 from gradnet.ops.shape import as_lengths, broadcast_to, is_sequence, number, reshape
 from gradnet.tensor import Tensor, fresh
@@ -82,17 +83,17 @@ def _from_host(x: Any, wanted: DType | None, backend: Backend, copy: bool | None
         tensor = from_dlpack(x)
         return asarray(tensor, dtype=wanted, backend=backend, copy=copy)
     try:
-        host = np.asarray(x)
+        host = np.asarray(unmasked(x))
         if wanted is not None and wanted.kind in "iu" and host.dtype.kind == "f":
-            host = _whole(x, host, wanted)
+            host = whole(x, host, wanted)
     except ValueError as error:
         raise ShapeError(
             f"asarray got a nested sequence whose rows differ in length: {error}"
         ) from None
     if wanted is None:
-        wanted = _natural_dtype(x, host)
+        wanted = natural_dtype(x, host)
     elif host.dtype.kind in "OUSMm":
-        _natural_dtype(x, host)
+        natural_dtype(x, host)
     if host.dtype != wanted or not host.dtype.isnative:
         if copy is False:
             raise ValueError(f"asarray cannot give {host.dtype} as {wanted.name} without a copy")
@@ -101,41 +102,6 @@ def _from_host(x: Any, wanted: DType | None, backend: Backend, copy: bool | None
     if not host.flags.writeable or any(n < 0 for n in host.strides):
         copy = True if copy is None else copy
     return Tensor.wrap(backend.from_host(host, copy=bool(copy)), backend)
-
-
-def _natural_dtype(x: Any, host: np.ndarray[Any, Any]) -> DType:
-    """The dtype that data brings along: arrays their own, Python numbers the defaults."""
-    if host.dtype.kind in "OUSMm":
-        raise DTypeError(
-            f"asarray got {type(x).__name__} with elements of dtype {host.dtype}; expected numbers "
-            "or booleans (encode text and dates as numbers first)"
-        )
-    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array__") or _is_buffer(x):
-        return dtypes.canonical(host.dtype)
-    if host.dtype.kind == "f":
-        return dtypes.DEFAULT_FLOAT
-    if host.dtype.kind == "c":
-        return dtypes.DEFAULT_COMPLEX
-    if host.size == 0 and is_sequence(x):
-        return dtypes.DEFAULT_FLOAT
-    return dtypes.canonical(host.dtype)
-
-
-def _whole(x: Any, host: np.ndarray[Any, Any], wanted: DType) -> np.ndarray[Any, Any]:
-    """Python's integers exactly, where NumPy takes floats for some: [2**63, 1]."""
-    try:
-        return np.asarray(x, wanted) if isinstance(x, list | tuple) else host
-    except (OverflowError, ValueError):
-        return host
-
-
-def _is_buffer(x: Any) -> bool:
-    """Whether data is memory of Python's buffer protocol, which has a dtype."""
-    try:
-        memoryview(x).release()
-    except TypeError:
-        return False
-    return True
 
 
 def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:

@@ -116,15 +116,10 @@ def _det_rule(context: Context, tangents: Tangents) -> Tensor:
 
 DET = Tangential(
     "det",
-    lambda backend, x: _as_array(backend.linalg("linalg.det", x)),
+    lambda backend, x: backend.linalg("linalg.det", x),
     _det_rule,
     flops=2 / 3,
 )
-
-
-def _as_array(result: Any) -> Array:
-    """A result that NumPy gives as a scalar as an array."""
-    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def _slogdet_rule(context: Context, tangents: Tangents) -> tuple[Tensor | None, Tensor]:
@@ -138,7 +133,7 @@ def _slogdet_rule(context: Context, tangents: Tangents) -> tuple[Tensor | None, 
 
 SLOGDET = Tangential(
     "slogdet",
-    lambda backend, x: tuple(_as_array(y) for y in backend.linalg("linalg.slogdet", x)),
+    lambda backend, x: tuple(backend.linalg("linalg.slogdet", x)),
     _slogdet_rule,
     multiple=True,
     flops=2 / 3,

@@ -47,12 +47,14 @@ def normalize_axis(name: str, axis: Any, ndim: int) -> int:
         number = operator.index(axis)
     except TypeError:
         raise DTypeError(f"{name} got the axis {axis!r}; an axis is an integer") from None
-    if not -ndim <= number < builtins.max(ndim, 1):
+    if not -ndim <= number < ndim:
         raise AxisError(
             f"{name} got axis {number} for a tensor of {ndim} dimension(s); "
             f"expected {-ndim} to {ndim - 1}"
+            if ndim
+            else f"{name} got axis {number} for a tensor of 0 dimensions, which has no axis"
         )
-    return int(number % builtins.max(ndim, 1))
+    return int(number % ndim)
 
 
 def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
@@ -63,8 +65,6 @@ def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
         return (axis % ndim,)
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     found = tuple([normalize_axis(name, a, ndim) for a in axes])
-    if found and not ndim:
-        raise AxisError(f"{name} got axis {axis} for a tensor of 0 dimensions; leave axis out")
     if len(set(found)) != len(found):
         raise ShapeError(f"{name} got an axis twice in {tuple(axes)}")
     return found

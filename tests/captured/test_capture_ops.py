@@ -79,3 +79,21 @@ def test_a_function_keeps_its_bound_where_it_is_recorded(name: str, backend: Bac
     for _ in range(2):
         apart = np.abs(captured(x).numpy() - expected) / np.spacing(np.abs(expected))
         assert apart.max() <= 2 * formulas.row(name).ulp
+
+
+@pytest.mark.parametrize("name", ["det", "slogdet"])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3)])
+def test_determinants_and_their_gradients(
+    name: str, shape: tuple[int, ...], backend: Backend
+) -> None:
+    def run(x: gn.Tensor) -> Any:
+        leaf = x.detach().requires_grad_()
+        y = getattr(gn.linalg, name)(leaf)
+        gn.sum(y if name == "det" else y.logabsdet).backward()
+        return y if name == "det" else y.logabsdet, leaf.grad
+
+    captured = gn.capture(lambda x: tuple(y.detach() for y in run(x)))
+    for seed in range(3):
+        x = gn.asarray(np.random.default_rng(seed).standard_normal(shape))
+        same(captured(x), tuple(y.detach() for y in run(x)), 1e-12)
+    assert captured.replays == 2

@@ -11,7 +11,7 @@ from captured_steps import CLASSES, table, training, weights
 
 import gradnet as gn
 from gradnet.backends import Backend
-from gradnet.errors import CaptureError, DataError
+from gradnet.errors import CaptureError, DataError, ShapeError
 
 
 def _reads(x: gn.Tensor) -> gn.Tensor:
@@ -130,3 +130,20 @@ def test_checks_of_values_are_made_in_every_replay(cpu: Backend) -> None:
         np.testing.assert_array_equal(a, b)
     captured(x, y)
     assert captured.recordings == 1
+
+
+@pytest.mark.parametrize("index", [slice(0, 2), (slice(None), [0, 1]), 0, (0, 1)])
+def test_values_that_do_not_fit_into_an_argument(index: Any, cpu: Backend) -> None:
+    def store(x: gn.Tensor, v: gn.Tensor) -> gn.Tensor:
+        x[index] = v
+        return x * 2
+
+    captured = gn.capture(store)
+    for _ in range(2):
+        with pytest.raises(ShapeError, match="setitem cannot fit values of shape"):
+            captured(gn.zeros((5, 4)), gn.ones((3, 3)))
+    for fitting in ((), (1,), (1, 1, 1))[: 1 if index == (0, 1) else 3]:
+        x = gn.zeros((5, 4))
+        twice = captured(x, gn.ones(fitting))
+        np.testing.assert_array_equal(twice.numpy(), 2 * x.numpy())
+        assert gn.max(x).item() == 1
