@@ -20,6 +20,9 @@ ops: Any = _ops
 
 # Operands that need no second look, and the classes of tensors, once there are any.
 KNOWN: set[type] = {bool, int, float, complex}
+# The one subclass of Tensor, once there is it, that machine code uses as it does Tensor itself: it
+# has the same slots, and does nothing otherwise that an op asks of a tensor.
+alike: list[type | None] = [None]
 _PRIORITY = 1000
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradnet import dtypes, host, ops
 from gradnet.errors import DTypeError
+from gradnet.operators import alike
 from gradnet.tensor import Tensor
 
 
@@ -48,6 +49,9 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> Any:
         return _unpickle, (self.detach().numpy(), self.device, self.requires_grad)
+
+
+alike[0] = Parameter
 
 
 def _unpickle(values: Any, device: str, requires_grad: bool) -> Parameter:

@@ -100,7 +100,7 @@ _OBJECTS: dict[str, Any] = {
     "QUIET": numpy_calls.quiet_context(), "SHAPE": "shape", "PULL": "pull", "SPECS": [None],
     "CHECKED": _check, "AS_ARRAY": _as_array, "SUM_TO": direct.summed, "COLLECT": _collect,
     "SUMS": _QUICK, "DIRECT": "direct", "FALSE": False, "FIND": _find, "SUM": reduce.SUM,
-    "RESUME": walk.carry_arrays,
+    "RESUME": walk.carry_arrays, "ALIKE": operators.alike,
 }  # fmt: skip
 # What was in place before: of which class or module, under which name, what.
 _before: list[tuple[Any, str, Any]] = []

@@ -31,12 +31,12 @@ from .references import (
     NODE,
     NONE,
     RESUME,
-    TENSOR,
     TRUE,
     TUPLE,
     ZERO,
     array_of,
     fresh,
+    is_tensor,
     item,
     kind,
     listed,
@@ -85,7 +85,7 @@ def own(k: int, g: int) -> int:
 def fits(k: int, leaf: int, tensor: int, g: int) -> int:
     """Whether a cotangent may become the first gradient of a leaf's tensor here."""
     none = item(k, NONE)
-    if kind(tensor) != item(k, TENSOR) or c.load(tensor, GRAD) != none:
+    if is_tensor(k, tensor) == 0 or c.load(tensor, GRAD) != none:
         return 0
     backend = c.load(tensor, BACKEND)
     if c.load(tensor, GRAD_BUFFER) != none or c.load(leaf, NODE_BACKEND) != backend:
@@ -164,7 +164,7 @@ def walked(state: int, given: int, count: int, names: int) -> int:
     keep = c.load(given, 8)
     if keep != item(k, TRUE) and keep != item(k, FALSE):
         return taken(none)
-    if kind(x) != item(k, TENSOR) or opened(k) != 0:
+    if is_tensor(k, x) == 0 or opened(k) != 0:
         return taken(none)
     array = array_of(k, x)
     edge = c.load(x, EDGE)

@@ -28,13 +28,13 @@ from .references import (
     NONE,
     OWNER,
     RECORDING,
-    TENSOR,
     TRUE,
     VALUE_ERROR,
     ZERO,
     array_of,
     call_with_two,
     fresh,
+    is_tensor,
     item,
     kind,
     listed,
@@ -144,7 +144,7 @@ def one(state: int, given: int, count: int, names: int) -> int:
     if count != 1 or names != 0:
         return slow(state, given, count, names)
     x = c.load(given, 0)
-    if kind(x) != item(k, TENSOR) or opened(k) != 0:
+    if is_tensor(k, x) == 0 or opened(k) != 0:
         return slow(state, given, count, names)
     array = array_of(k, x)
     if array == 0:
@@ -180,7 +180,7 @@ def number(k: int, x: int) -> int:
 def saved_of(k: int, state: int, a: int, x: int, keeps: int, entry: int) -> int:
     """What a node holds of an operand; what it has kept of it goes to `entry`."""
     c.store(entry, 0, 0)
-    if kind(a) != item(k, TENSOR):
+    if is_tensor(k, a) == 0:
         return taken(a)
     version = version_of(k, state, a)
     if version == 0:
@@ -201,9 +201,9 @@ def recorded_two(k: int, state: int, a: int, b: int, x: int, y: int, plan: int, 
     backend = item(plan, OWNER)
     first = none
     second = none
-    if kind(a) == item(k, TENSOR):
+    if is_tensor(k, a):
         first = c.load(a, EDGE)
-    if kind(b) == item(k, TENSOR):
+    if is_tensor(k, b):
         second = c.load(b, EDGE)
     c.Py_IncRef(first)
     c.Py_IncRef(second)
@@ -249,18 +249,17 @@ def applied(state: int, a: int, b: int) -> int:
     k = item(state, KNOWN)
     if opened(k) != 0:
         return both(state, a, b)
-    tensor = item(k, TENSOR)
     x = 0
     y = 0
     backend = 0
-    if kind(a) == tensor:
+    if is_tensor(k, a):
         x = array_of(k, a)
         backend = c.load(a, BACKEND)
         if x == 0:
             return both(state, a, b)
     elif number(k, a) == 0:
         return both(state, a, b)
-    if kind(b) == tensor:
+    if is_tensor(k, b):
         y = array_of(k, b)
         if y == 0 or (x != 0 and c.load(b, BACKEND) != backend):
             return both(state, a, b)

@@ -23,13 +23,13 @@ from .references import (
     SHAPE,
     SPEC,
     SUM_TO,
-    TENSOR,
     TRUE,
     TUPLE,
     ZERO,
     array_of,
     call_with_two,
     has_shape,
+    is_tensor,
     item,
     kind,
     listed,
@@ -76,7 +76,7 @@ def beside(k: int, node: int, inputs: int, which: int) -> int:
     elif which != item(k, ZERO):
         return taken(which)
     x = item(inputs, place)
-    if kind(x) == item(k, TENSOR):
+    if is_tensor(k, x):
         return taken(array_of(k, x))
     if kind(x) == item(k, FLOAT):
         return taken(x)
@@ -116,7 +116,7 @@ def fitted(k: int, node: int, x: int, g: int, y: int) -> int:
         if has_shape(g, shape):
             c.Py_DecRef(shape)
             return y
-    elif kind(x) == item(k, TENSOR):
+    elif is_tensor(k, x):
         array = array_of(k, x)
         if array != 0:
             if same_shape(g, array):

@@ -42,13 +42,14 @@ KNOWN = (
     *("MODES", "OPEN_MODES", "MODE", "RECORDING", "SERIAL", "FLOAT32", "FLOAT64"),
     *("VALUE_ERROR", "QUIET", "SHAPE", "PULL", "SPECS", "CHECKED", "AS_ARRAY", "SUM_TO"),
     *("COLLECT", "SUMS", "DIRECT", "FALSE", "FIND", "SUM", "HOME", "RESUME"),
+    *("ALIKE",),
 )
 # fmt: off
 (
     TENSOR, NODE, SPEC, NDARRAY, FLOAT, INT, LIST, TUPLE, BUILTIN, NONE, TRUE, ZERO, ONE, LAST,
     EMPTY, UNSAVED, MODES, OPEN_MODES, MODE, RECORDING, SERIAL, FLOAT32, FLOAT64, VALUE_ERROR,
     QUIET, SHAPE, PULL, SPECS, CHECKED, AS_ARRAY, SUM_TO, COLLECT, SUMS, DIRECT,
-    FALSE, FIND, SUM, HOME, RESUME,
+    FALSE, FIND, SUM, HOME, RESUME, ALIKE,
 ) = range(len(KNOWN))
 # fmt: on
 
@@ -70,6 +71,13 @@ def listed(several: int, i: int) -> int:
 
 def kind(x: int) -> int:
     return c.load(x, TYPE)
+
+
+def is_tensor(k: int, x: int) -> int:
+    """Whether an object is a Tensor, or of the class that is used as Tensor itself is."""
+    if kind(x) == item(k, TENSOR) or kind(x) == listed(item(k, ALIKE), 0):
+        return 1
+    return 0
 
 
 def taken(x: int) -> int:

@@ -21,8 +21,8 @@ from .references import (
     HOME,
     NONE,
     SPEC,
-    TENSOR,
     array_of,
+    is_tensor,
     item,
     kind,
     opened,
@@ -60,7 +60,7 @@ def total(state: int, given: int, count: int, names: int) -> int:
     """The sum of a Tensor over all axes; None where Python is to do it."""
     k = item(state, KNOWN)
     x = c.load(given, 0)
-    if kind(x) != item(k, TENSOR) or opened(k) != 0:
+    if is_tensor(k, x) == 0 or opened(k) != 0:
         return taken(item(k, NONE))
     array = array_of(k, x)
     if array == 0 or float_of(k, array) < 0:

@@ -41,11 +41,11 @@ from .references import (
     PULL,
     SUM,
     SUMS,
-    TENSOR,
     TRUE,
     TUPLE,
     ZERO,
     array_of,
+    is_tensor,
     item,
     kind,
     listed,
@@ -70,7 +70,7 @@ def unchanged(k: int, kept: int) -> int:
     while i < count:
         known = item(kept, i)
         x = item(known, 0)
-        if kind(x) != item(k, TENSOR) or array_of(k, x) == 0:
+        if is_tensor(k, x) == 0 or array_of(k, x) == 0:
             return 0
         if listed(c.load(x, COUNTER), 0) != item(known, 1):
             return 0
