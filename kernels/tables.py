@@ -22,7 +22,7 @@ _JOIN = {"max": np.maximum, "min": np.minimum}
 _KINDS = frozenset(("sum", *_JOIN))
 
 # A row of so many elements is summed in blocks, whatever the number of threads.
-_LONG_ROW = 1 << 18
+LONG_ROW = 1 << 18
 # Pieces that the extreme of such a row is taken of.
 _PIECES = 16
 # And those in one of which its place is.
@@ -51,10 +51,15 @@ def sum_of_row(bits: int) -> int:
     return compiler.whole(_kernel(bits, "sum", False)).address
 
 
+def sums_of_columns(bits: int) -> int:
+    """Where the code is that sums up to ROWS rows of a table: of (x, 1, rows, m, y, 1, 1, m)."""
+    return compiler.whole(_kernel(bits, "columns")).address
+
+
 def of_rows(kind: str, table: Array, bits: int) -> Array:
     """The sum, maximum or minimum of each row; sums in float64."""
     n, m = table.shape
-    if n == 1 and m >= _LONG_ROW and kind != "sum":
+    if n == 1 and m >= LONG_ROW and kind != "sum":
         # A table of pieces, which threads can share.
         whole = m // _PIECES * _PIECES
         found = np.empty(_PIECES + m - whole, table.dtype)
@@ -64,7 +69,7 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
         top = np.empty(1, table.dtype)
         _kernel(bits, kind)(found.reshape(1, -1), top)
         return top
-    if n == 1 and m >= _LONG_ROW:
+    if n == 1 and m >= LONG_ROW:
         # It becomes a table of blocks.
         whole = m // reductions.BLOCK * reductions.BLOCK
         blocks = of_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
@@ -116,7 +121,7 @@ def joined(sums: Array) -> Array:
 def vectors(a: Array, b: Array) -> Array | None:
     """`(n,) @ (n,) -> ()` for long vectors, in pieces that threads can share; else None."""
     bits, size = FLOATS.get(a.dtype), a.size
-    if bits is None or size < _LONG_ROW or b.shape != a.shape or b.dtype is not a.dtype:
+    if bits is None or size < LONG_ROW or b.shape != a.shape or b.dtype is not a.dtype:
         return None
     if not a.flags.c_contiguous or not b.flags.c_contiguous:
         return None
@@ -137,7 +142,7 @@ class Reductions(NumpyBackend):
 
     def argreduce(self, kind: str, x: Array, axis: int, *, out: Array | None = None) -> Array:
         bits = FLOATS.get(x.dtype)
-        if bits is None or x.ndim != 1 or x.size < _LONG_ROW or not x.flags.c_contiguous:
+        if bits is None or x.ndim != 1 or x.size < LONG_ROW or not x.flags.c_contiguous:
             return super().argreduce(kind, x, axis, out=out)
         # The piece that reaches the extreme first, then where in it.
         whole = x.size // _PARTS * _PARTS

@@ -17,7 +17,8 @@ import numpy as np
 
 import gradnet.ops as _ops
 from gradnet import dtypes, exchange, graph, modes, numpy_calls, operators, precision, walk
-from gradnet.ops import direct, reduce
+from gradnet.ops import direct, multilinear, reduce
+from gradnet.ops.core import Op
 from gradnet.ops.direct import SWITCH, Whole
 from gradnet.ops.elementwise import Elementwise, quicken
 from gradnet.tensor import Tensor
@@ -40,7 +41,6 @@ _ONE = {"neg": "negative", "abs": "abs"}
 # the work, and what else the code is told of.
 _WHOLE: dict[str, tuple[Any, ...]] = {
     "where": ("choose", np.where, dtypes.bool_),
-    "matmul": ("multiply", np.ndarray.dot, np.asarray, precision.state, "rounding"),
     "argmax": ("find", np.ndarray.argmax, np.asarray, False),
     "argmin": ("find", np.ndarray.argmin, np.asarray, False),
     "sort": ("order", np.ndarray.sort, np.ndarray.copy, False, ("stable",)),
@@ -100,7 +100,7 @@ _OBJECTS: dict[str, Any] = {
     "QUIET": numpy_calls.quiet_context(), "SHAPE": "shape", "PULL": "pull", "SPECS": [None],
     "CHECKED": _check, "AS_ARRAY": _as_array, "SUM_TO": direct.summed, "COLLECT": _collect,
     "SUMS": _QUICK, "DIRECT": "direct", "FALSE": False, "FIND": _find, "SUM": reduce.SUM,
-    "RESUME": walk.carry_arrays, "ALIKE": operators.alike,
+    "RESUME": walk.carry_arrays, "ALIKE": operators.alike, "MATMUL": multilinear.MATMUL,
 }  # fmt: skip
 # What was in place before: of which class or module, under which name, what.
 _before: list[tuple[Any, str, Any]] = []
@@ -172,8 +172,12 @@ def _install() -> None:
         getattr(ops, name)  # now it is made
         whole = Whole.made[name]
         whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
-    known, slow, *rest = _told(Whole.made["matmul"].direct)
-    _put_method(operators.Operators, "__matmul__", "multiply", (known, _asking(slow), *rest))
+    products = [(None, None, None, *_recorded(op)) for op in (multilinear.MATMUL, multilinear.DOT)]
+    told = precision.state, "rounding", *products
+    whole = Whole.made["matmul"]
+    whole.direct = code.function("multiply", (known, whole.in_python, *told))
+    state = known, _asking(whole.in_python), *told
+    _put_method(operators.Operators, "__matmul__", "multiply", state)
     state = known, ops.getitem, code.backend, None, slice, ..., dtypes.int64
     _put_method(exchange.Exchange, "__getitem__", "pick", state)
 
@@ -223,18 +227,23 @@ def _quicken(op: Elementwise) -> None:
         plans.look()
         return y
 
-    needs = [(True,)] if op.arity == 1 else [(False, True), (True, False), (True, True)]
-    saves: list[bool] = []
-    for needed in needs:
-        operands, output = op.saves(needed)
-        saves += [*operands, output]
-    state = (_known(), slow, plans, op, op.name, op.differentiable, *saves)
+    state = (_known(), slow, plans, *_recorded(op, op.arity))
     entry = "one" if op.arity == 1 else "two"
     op.direct = op.pair = _code().function(entry, state)
     if op.pull is not None:
         parts = [_derivative(part) for part in op.parts]
         op.pull = _code().function("pulled", (_known(), op.pull, *parts))
     _quick.add(op)
+
+
+def _recorded(op: Op, arity: int = 2) -> tuple[Any, ...]:
+    """What machine code is told of an op for its node."""
+    needs = [(True,)] if arity == 1 else [(False, True), (True, False), (True, True)]
+    saves: list[bool] = []
+    for needed in needs:
+        operands, output = op.saves(needed)
+        saves += [*operands, output]
+    return op, op.name, op.differentiable, *saves
 
 
 def _derivative(part: direct.Part | None) -> Any:

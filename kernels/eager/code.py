@@ -12,29 +12,34 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from gradnet import blas
 from gradnet.backends import Backend
 from gradnet.dtypes import DType
 
 from .. import entries, numpy_api, objects, tables
+from ..gemm import build
 from ..operands import FLOATS
 from . import (
     arrays,
     backward,
     calls,
     derivatives,
+    factors,
     indices,
     layout,
     loops,
     plans,
+    products,
     references,
     sums,
     walks,
+    ways,
     wholes,
     words,
 )
 
 _MODULES = (
-    *(references, arrays, plans, calls, derivatives, sums, walks, backward),
+    *(references, arrays, plans, calls, derivatives, sums, products, factors, walks, backward),
     *(wholes, indices),
 )
 
@@ -106,7 +111,13 @@ class Code:
             axes = [tuple(range(ndim)) for ndim in range(sums.MOST + 1)]
             given = [{"axes": x, "keepdims": False, "dtype": dtype} for x in axes]
             plans.append(tuple([(self.backend, None, x) for x in given]))
-        return (self.backend, *codes, *plans)
+        columns = [struct.pack("q", tables.sums_of_columns(bits)) for bits in FLOATS.values()]
+        plain = self.backend, None, {}
+        products = [ways.numpys(dtype) for dtype in FLOATS]
+        own = True if all(build.shape(x, objects.host().features) for x in FLOATS) else None
+        kept = ways.Ways()
+        rest = own, kept, kept.look, blas.prepare
+        return (self.backend, *codes, *plans, *columns, plain, *products, *rest)
 
     @cache  # noqa: B019  # one for each process
     def _engine(self) -> objects.Engine:

@@ -22,8 +22,9 @@ LIST_ITEMS = HEAD + 8  # where the items of a list are
 BYTES = bytes.__basicsize__ - 1  # the first of bytes
 VALUE = HEAD  # of a float
 START = HEAD  # of a slice, which has its stop and its step after it
-# Of an array; where it has the address of its elements, and whose memory that is.
-DATA, NDIM, LENGTHS, BASE = handles.DATA, HEAD + 8, handles.LENGTHS, HEAD + 32
+# Of an array: where it has the addresses of its elements, of its lengths and of the bytes from one
+# to the next along each axis, and whose memory it is in.
+DATA, NDIM, LENGTHS, STEPS, BASE = handles.DATA, HEAD + 8, handles.LENGTHS, HEAD + 24, HEAD + 32
 DTYPE, FLAGS = HEAD + 40, HEAD + 48
 
 
@@ -46,6 +47,7 @@ def _standard() -> bool:
         and _word(id(x) + DTYPE) == id(x.dtype)
         and all(_word(id(y) + FLAGS) % 2**32 == y.flags.num for y in (x, view, read_only))
         and (_word(id(x) + BASE), _word(id(view) + BASE)) == (0, id(x))
+        and [_word(_word(id(view) + STEPS) + 8 * i) for i in range(2)] == [*view.strides]
         and [_word(id(cut) + START + 8 * i) for i in range(3)] == [id(marker), id(row), id(marker)]
         and ctypes.string_at(id(b"word") + BYTES, 4) == b"word"
         and ctypes.c_double.from_address(id(_NUMBER) + VALUE).value == _NUMBER

@@ -36,8 +36,11 @@ ENTRIES = ("total",)
 KNOWN = 0  # of what a function is given as its self
 
 # What is known of a backend: that, how it sums float32 and float64, as bytes that tell where the
-# code is, and the plans of `sum` for arrays of either, by how many axes they have.
-OF, CODES, PLANS = 0, 1, 3
+# code is, and the plans of `sum` for arrays of either, by how many axes they have; how it sums the
+# rows of tables, and a plan of what has no parameters. Of products: the loops within NumPy's
+# `matmul`, whether there is code of our own and how that goes, and what tells the BLAS of threads.
+OF, CODES, PLANS, COLUMNS, PLAIN, MATMULS = 0, 1, 3, 5, 7, 8
+OWN, WAYS, WAY, PREPARE = range(10, 14)
 MOST = 4  # axes
 
 

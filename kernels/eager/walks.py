@@ -13,6 +13,7 @@ from .derivatives import (
     drop,
     pull,
 )
+from .factors import factors_back
 from .layout import (
     COUNT,
     COUNTER,
@@ -34,6 +35,7 @@ from .references import (
     EMPTY,
     FLOAT32,
     FLOAT64,
+    MATMUL,
     NDARRAY,
     NODE,
     NONE,
@@ -139,6 +141,8 @@ def turn(k: int, node: int, g: int, pairs: int) -> int:
     op = c.load(node, OP)
     if op == item(k, SUM):
         return spread_back(k, node, g, pairs)
+    if op == item(k, MATMUL):
+        return factors_back(k, node, g, pairs)
     state = pull_of(k, op)
     if state == 0:
         return -1

@@ -7,9 +7,8 @@ do for few elements. Anything else goes to the function in Python, as it came.
 
 from __future__ import annotations
 
-from gradnet.numpy_calls import FACTORS, FEW
+from gradnet.numpy_calls import FEW
 
-from ..gemm.choice import LEAST
 from .calls import KNOWN, slow
 from .layout import (
     BACKEND,
@@ -17,7 +16,6 @@ from .layout import (
     DTYPE,
     EDGE,
     ITEMS,
-    LENGTHS,
     NDIM,
     TANGENTS,
 )
@@ -46,7 +44,7 @@ from .references import (
 )
 from .words import c
 
-ENTRIES = ("choose", "multiply", "find", "order", "convert", "join")
+ENTRIES = ("choose", "find", "order", "convert", "join")
 
 # Of what a function is given as its self, after KNOWN and SLOW: the backend, NumPy's function, and
 # what else it needs, in the order of the function's own names.
@@ -113,38 +111,6 @@ def choose(state: int, given: int, count: int, names: int) -> int:
     return found
 
 
-def few_factors(k: int, x: int, y: int) -> int:
-    """Whether two arrays are matrices, or vectors, that NumPy multiplies on one thread."""
-    ndim = c.half(x, NDIM)
-    if is_float(k, x) == 0 or c.load(x, DTYPE) != c.load(y, DTYPE) or c.half(y, NDIM) != ndim:
-        return 0
-    if ndim != 1 and ndim != 2:
-        return 0
-    left = c.load(x, LENGTHS)
-    right = c.load(y, LENGTHS)
-    if c.load(left, 8 * ndim - 8) != c.load(right, 0):
-        return 0
-    if ndim == 2 and c.load(left, 0) >= LEAST and c.load(right, 8) >= LEAST:
-        return 0
-    size = size_of(x)
-    other = size_of(y)
-    if size > 1 and other > 1 and size < FACTORS and other < FACTORS:
-        return 1
-    return 0
-
-
-def unrounded(k: int, state: int) -> int:
-    """Whether this thread rounds no factors: 1 or 0, or -1 with an exception.
-
-    SECOND is what it rounds them by, under the name THIRD.
-    """
-    rounding = c.PyObject_GetAttr(item(state, SECOND), item(state, THIRD))
-    if rounding == 0:
-        return -1
-    c.Py_DecRef(rounding)
-    return rounding == item(k, NONE)
-
-
 def within(k: int, function: int, given: int, count: int) -> int:
     """What a function of NumPy's gives where it gives no warnings; 0 without an exception where a
     thread that waits within NumPy is there.
@@ -157,29 +123,6 @@ def within(k: int, function: int, given: int, count: int) -> int:
         c.Py_DecRef(y)
         return 0
     return y
-
-
-def multiply(state: int, given: int, count: int, names: int) -> int:
-    """The product of two matrices or two vectors."""
-    k = item(state, KNOWN)
-    if count != 2 or names != 0 or opened(k) != 0:
-        return slow(state, given, count, names)
-    on = unrounded(k, state)
-    if on < 0:
-        return 0
-    x = plain(k, state, c.load(given, 0))
-    y = plain(k, state, c.load(given, 8))
-    if on == 0 or x == 0 or y == 0 or few_factors(k, x, y) == 0:
-        return slow(state, given, count, names)
-    arrays = c.room(2)
-    c.store(arrays, 0, taken(x))
-    c.store(arrays, 8, taken(y))
-    found = within(k, item(state, FUNCTION), arrays, 2)
-    c.Py_DecRef(x)
-    c.Py_DecRef(y)
-    if found == 0 and c.PyErr_Occurred() == 0:
-        return slow(state, given, count, names)
-    return made(k, state, found)
 
 
 def find(state: int, given: int, count: int, names: int) -> int:

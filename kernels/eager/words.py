@@ -42,12 +42,13 @@ _WORD = (
     *("PyDict_GetItemWithError", "PyTuple_New", "PyList_New", "PyDict_New"),
     *("PyLong_AsSsize_t", "PyNumber_Float", "PyErr_Occurred"),
     *("PyCFunction_GetFunction", "PyCFunction_GetSelf", "PyObject_GetItem"),
+    *("PyLong_FromSsize_t", "PyDict_Size", "PyMem_RawMalloc", "PyEval_SaveThread"),
 )
 _INT = (
     *("PyContext_Enter", "PyContext_Exit", "PyErr_ExceptionMatches", "PyDict_SetItem"),
     *("PyObject_IsTrue", "PyDict_Next"),
 )
-_NOTHING = ("Py_IncRef", "Py_DecRef", "PyErr_Clear")
+_NOTHING = ("Py_IncRef", "Py_DecRef", "PyErr_Clear", "PyMem_RawFree", "PyEval_RestoreThread")
 FUNCTIONS = (*_WORD, *_INT, *_NOTHING)
 # Functions of NumPy's C API, by where its table has them; they give a word.
 NUMPY = {"PyArray_NewFromDescr": 94}

@@ -20,10 +20,10 @@ from . import choice, driver
 from .build import code
 
 # Multiply-adds from which a product runs without the interpreter's lock.
-_LONG = 1 << 18
+LONG = 1 << 18
 # Bytes of a result from which on it begins with a line of the cache: what a tile writes of a small
 # one takes less time than that.
-_ALIGNED = 1 << 15
+ALIGNED = 1 << 15
 _MOST = 1024
 _ADDRESSES = (ctypes.c_void_p,) * 5
 _Key = tuple[DType, DType, Shape, Shape, tuple[int, ...], tuple[int, ...]]
@@ -99,7 +99,7 @@ class Way:
         self.large = len(shape) == 2 and self.work >= blas.SHARED
         self.middling = len(shape) == 2 and self.work >= blas.SHARED // 2
         self.handle = handles.handle
-        prototype = ctypes.PYFUNCTYPE if count * n * k * m < _LONG else ctypes.CFUNCTYPE
+        prototype = ctypes.PYFUNCTYPE if count * n * k * m < LONG else ctypes.CFUNCTYPE
         address = made.objects if handles.DIRECT else made.places
         self.call: Callable[..., None] = prototype(None, *_ADDRESSES)(address)
         size = dtype.itemsize
@@ -111,7 +111,7 @@ class Way:
         self._words = (ctypes.c_int64 * len(driver.STACK))(*(given.get(x, 0) for x in driver.STACK))
         self.words = ctypes.addressof(self._words)
         self.scratch = plan.scratch
-        self.empty = np.empty if count * n * m * size < _ALIGNED else empty
+        self.empty = np.empty if count * n * m * size < ALIGNED else empty
 
     def alone(self, a: Array, b: Array, c: Array) -> None:
         """The product on this thread."""
