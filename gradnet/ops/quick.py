@@ -173,10 +173,10 @@ def _install() -> None:
         whole = Whole.made[name]
         whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
     products = [(None, None, None, *_recorded(op)) for op in (multilinear.MATMUL, multilinear.DOT)]
-    told = precision.state, "rounding", *products
     whole = Whole.made["matmul"]
-    whole.direct = code.function("multiply", (known, whole.in_python, *told))
-    state = known, _asking(whole.in_python), *told
+    state = known, whole.in_python, precision.state, "rounding", *products
+    whole.direct = code.function("multiply", state)
+    state = known, _asking(whole.in_python), *state[2:]
     _put_method(operators.Operators, "__matmul__", "multiply", state)
     state = known, ops.getitem, code.backend, None, slice, ..., dtypes.int64
     _put_method(exchange.Exchange, "__getitem__", "pick", state)

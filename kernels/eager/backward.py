@@ -5,7 +5,9 @@ What `walks.py` leaves to Python is walked on there, with the cotangents that le
 
 from __future__ import annotations
 
-from .arrays import OWN, SHORT, copied, filled, in_order
+from gradnet.numpy_calls import FEW
+
+from .arrays import OWN, copied, filled, in_order
 from .layout import (
     BACKEND,
     BASE,
@@ -95,7 +97,7 @@ def fits(k: int, leaf: int, tensor: int, g: int) -> int:
         return 0
     if float_of(k, g) < 0 or c.load(array, DTYPE) != c.load(g, DTYPE):
         return 0
-    if same_shape(array, g) == 0 or size_of(g) > SHORT:
+    if same_shape(array, g) == 0 or size_of(g) > FEW:
         return 0
     return at_home(k, backend)
 

@@ -112,7 +112,7 @@ class Code:
             given = [{"axes": x, "keepdims": False, "dtype": dtype} for x in axes]
             plans.append(tuple([(self.backend, None, x) for x in given]))
         columns = [struct.pack("q", tables.sums_of_columns(bits)) for bits in FLOATS.values()]
-        plain = self.backend, None, {}
+        plain: tuple[Any, ...] = (self.backend, None, {})
         products = [ways.numpys(dtype) for dtype in FLOATS]
         own = True if all(build.shape(x, objects.host().features) for x in FLOATS) else None
         kept = ways.Ways()

@@ -36,6 +36,7 @@ from .references import (
     same_shape,
     taken,
 )
+from .sums import by_columns
 from .words import c
 
 ENTRIES = ("pulled",)
@@ -129,11 +130,13 @@ def fitted(k: int, node: int, x: int, g: int, y: int) -> int:
     if shape == 0:
         c.Py_DecRef(y)
         return 0
-    given = c.room(3)
-    c.store(given, 0, node)
-    c.store(given, 8, y)
-    c.store(given, 16, shape)
-    summed = c.PyObject_Vectorcall(item(k, SUM_TO), given, 3, 0)
+    summed = by_columns(k, node, y, shape)
+    if summed == 0 and c.PyErr_Occurred() == 0:
+        given = c.room(3)
+        c.store(given, 0, node)
+        c.store(given, 8, y)
+        c.store(given, 16, shape)
+        summed = c.PyObject_Vectorcall(item(k, SUM_TO), given, 3, 0)
     c.Py_DecRef(shape)
     c.Py_DecRef(y)
     return summed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gradnet.numpy_calls import FEW
+
+from ..templates.reductions import ROWS
 from .arrays import SHORT, filled, first, in_order, new
 from .calls import recorded_one
 from .layout import (
@@ -11,6 +14,7 @@ from .layout import (
     DATA,
     DTYPE,
     INPUTS,
+    LENGTHS,
     NDIM,
     NODE_BACKEND,
     PARENTS,
@@ -19,6 +23,7 @@ from .references import (
     FLOAT32,
     FLOAT64,
     HOME,
+    NDARRAY,
     NONE,
     SPEC,
     array_of,
@@ -70,7 +75,7 @@ def total(state: int, given: int, count: int, names: int) -> int:
         return taken(item(k, NONE))
     size = size_of(array)
     ndim = c.half(array, NDIM)
-    if size == 0 or size > SHORT or ndim > MOST or in_order(array) == 0:
+    if size == 0 or size > FEW or ndim > MOST or in_order(array) == 0:
         return taken(item(k, NONE))
     if at_home(k, c.load(x, BACKEND)) == 0:
         return taken(item(k, NONE))
@@ -86,6 +91,28 @@ def total(state: int, given: int, count: int, names: int) -> int:
         y = recorded_one(k, state, x, array, plan, result)
         c.Py_DecRef(result)
     c.Py_DecRef(array)
+    return y
+
+
+def by_columns(k: int, node: int, g: int, shape: int) -> int:
+    """The sums of a few rows, for an operand of a shape that is a row; 0 where Python is to do it.
+
+    `node` is that of which `g` is a cotangent.
+    """
+    if kind(g) != item(k, NDARRAY) or c.half(g, NDIM) != 2 or c.load(shape, COUNT) != 1:
+        return 0
+    lengths = c.load(g, LENGTHS)
+    n = c.load(lengths, 0)
+    m = c.load(lengths, 8)
+    if n == 0 or n > ROWS or m < 2 or n * m > FEW or c.PyLong_AsSsize_t(item(shape, 0)) != m:
+        return 0
+    which = float_of(k, g)
+    if which < 0 or in_order(g) == 0 or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+        return 0
+    y = new(k, c.load(g, DTYPE), 1, lengths + 8)
+    if y != 0:
+        code = c.load(item(item(k, HOME), COLUMNS + which) + BYTES, 0)
+        c.run(code, c.load(g, DATA), 1, n, m, c.load(y, DATA), 1, 1, m)
     return y
 
 

@@ -155,6 +155,40 @@ def turn(k: int, node: int, g: int, pairs: int) -> int:
     return good
 
 
+def added(k: int, node: int, earlier: int, g: int) -> int:
+    """The sum of two cotangents of a node's; 0, also without an exception, where Python adds."""
+    plan = plan_of(k, item(k, SUMS), g)
+    if plan == 0 or kind(earlier) != item(k, NDARRAY) or kind(g) != item(k, NDARRAY):
+        return 0
+    if c.load(earlier, DTYPE) != c.load(g, DTYPE):
+        return 0
+    if item(plan, OWNER) != c.load(node, NODE_BACKEND):
+        return 0
+    c.Py_IncRef(plan)
+    total = call_two(k, plan, earlier, g)
+    c.Py_DecRef(plan)
+    return total
+
+
+def merge(k: int, pairs: int) -> int:
+    """Make one edge of two that lead to one node, where that may be. 1, or 0 with an exception."""
+    first = c.load(pairs, 0)
+    second = c.load(pairs, 16)
+    if first == 0 or second == 0 or item(first, 0) != item(second, 0):
+        return 1
+    if item(first, 1) != item(second, 1):
+        return 1
+    total = added(k, item(first, 0), c.load(pairs, 8), c.load(pairs, 24))
+    if total == 0:
+        return c.PyErr_Occurred() == 0
+    swap(pairs, 8, total)
+    c.Py_DecRef(second)
+    c.Py_DecRef(c.load(pairs, 24))
+    c.store(pairs, 16, 0)
+    c.store(pairs, 24, 0)
+    return 1
+
+
 def collect(k: int, leaves: int, leaf: int, g: int) -> int:
     """Add a cotangent to those of a leaf. 1, or 0 with an exception."""
     number = c.load(leaf, ID)
@@ -174,22 +208,13 @@ def collect(k: int, leaves: int, leaf: int, g: int) -> int:
         return 1 + failed
     slots = taken(item(held, 1))
     earlier = taken(listed(slots, 0))
-    plan = plan_of(k, item(k, SUMS), g)
-    total = 0
-    if plan != 0 and kind(earlier) == item(k, NDARRAY):
-        same = c.load(earlier, DTYPE) == c.load(g, DTYPE)
-        if same and item(plan, OWNER) == c.load(leaf, NODE_BACKEND):
-            c.Py_IncRef(plan)
-            total = call_two(k, plan, earlier, g)
-            c.Py_DecRef(plan)
-            if total != 0:
-                swap(c.load(slots, LIST_ITEMS), 0, total)
-                total = 1
-            c.Py_DecRef(earlier)
-            c.Py_DecRef(slots)
-            return total
+    total = added(k, leaf, earlier, g)
+    if total != 0:
+        swap(c.load(slots, LIST_ITEMS), 0, total)
     c.Py_DecRef(earlier)
     c.Py_DecRef(slots)
+    if total != 0 or c.PyErr_Occurred() != 0:
+        return total != 0
     given = c.room(5)
     c.store(given, 0, leaves)
     c.store(given, 8, number)
@@ -296,6 +321,9 @@ def forth(k: int, node: int, g: int, leaves: int, keep: int, alone: int) -> int:
         c.Py_DecRef(edge)
         if good:
             good = collect_leaves(k, leaves, pairs)
+        if good and alone:
+            # Where another waits, it may be this node, with a cotangent to be added to first.
+            good = merge(k, pairs)
         if good == 0:
             drop(pairs)
             return 0

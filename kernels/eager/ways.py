@@ -61,9 +61,9 @@ def numpys(dtype: DType) -> bytes | None:
     if found is None:
         return None
     generator = np.random.default_rng(0)
-    for (n, k, m), left, right in product(_SIZES, "CF", "CF"):
-        a = np.asarray(generator.normal(size=(n, k)), dtype, order=left)
-        b = np.asarray(generator.normal(size=(k, m)), dtype, order=right)
+    for (n, k, m), left, right in product(_SIZES, (False, True), (False, True)):
+        x, y = (generator.normal(size=size).astype(dtype) for size in ((n, k), (k, m)))
+        a, b = (np.asfortranarray(z) if turn else z for z, turn in ((x, left), (y, right)))
         c = np.zeros((n, m), dtype)
         places = (ctypes.c_void_p * 3)(*[x.ctypes.data for x in (a, b, c)])
         steps = (ctypes.c_ssize_t * 9)(0, 0, 0, *a.strides, *b.strides, *c.strides)

@@ -89,8 +89,9 @@ class Way:
         self, dtype: DType, shape: Shape, k: int, operands: list[choice.Operand], count: int
     ) -> None:
         n, m = shape[-2:]
-        self.made = made = code(dtype, choice.large(dtype, n, k, m))
+        made = code(dtype, choice.large(dtype, n, k, m))
         assert made is not None
+        self.made = made
         self.dtype, self.shape, self.sizes = dtype, shape, (n, k, m)
         self.strides = [x.strides for x in operands]
         self.splits: dict[int, Any] = {}
