@@ -177,7 +177,9 @@ def test_pad_refuses() -> None:
         with pytest.raises(ShapeError, match="pad got the widths"):
             gn.pad(x, width)
     with pytest.raises(ValueError, match="pad got the mode 'edge'; there is 'constant'"):
-        np.pad(x, 1, mode="edge")
+        gn.pad(x, 1, mode="edge")
+    with pytest.raises(GraphError, match=r"no derivative of numpy\.pad"):
+        np.pad(gn.ones((2, 3)).requires_grad_(), 1, mode="mean")
 
 
 def test_a_loss_written_for_numpy_has_a_gradient(backend: Backend) -> None:
@@ -192,9 +194,9 @@ def test_what_gradnet_lacks_is_numpys_without_a_gradient(backend: Backend) -> No
     x = gn.asarray(POSITIVE)
     for f in (
         np.spacing,
-        np.unwrap,
-        lambda x: np.partition(x, 1),
-        lambda x: np.sum(x, where=x > 1),
+        lambda x: np.delete(x, 1),
+        lambda x: np.pad(x, 1, mode="mean"),
+        lambda x: np.nansum(x, where=x > 1),
     ):
         if backend.device != "cpu":
             with pytest.raises(DeviceError, match=r"use x\.numpy\(\) to copy it to the CPU"):
@@ -204,9 +206,8 @@ def test_what_gradnet_lacks_is_numpys_without_a_gradient(backend: Backend) -> No
         assert isinstance(y, Tensor)
         np.testing.assert_allclose(y.numpy(), f(POSITIVE))
     x.requires_grad = True
-    for f, name in ((np.spacing, "spacing"), (np.unwrap, "unwrap")):
-        with pytest.raises(GraphError, match=rf"no derivative of numpy\.{name}"):
-            f(x)
+    with pytest.raises(GraphError, match=r"no derivative of numpy\.spacing"):
+        np.spacing(x)
 
 
 def test_positions_need_no_gradient() -> None:

@@ -96,8 +96,19 @@ def rot90(x: Any, /, *, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     return ops.flip(ops.swapaxes(x, *axes), axis=axes[0]) if k % 2 else x
 
 
-def ediff1d(x: Any, /) -> Tensor:
-    return ops.diff(ops.ravel(x))
+def ediff1d(x: Any, /, *, to_end: Any = None, to_begin: Any = None) -> Tensor:
+    found = ops.diff(ops.ravel(x))
+    ends = [
+        v if v is None else ops.ravel(ops.asarray(v, dtype=found.dtype, backend=found.backend))
+        for v in (to_begin, to_end)
+    ]
+    return ops.concat([v for v in (ends[0], found, ends[1]) if v is not None])
+
+
+def diagflat(x: Any, /, *, k: int = 0) -> Tensor:
+    from gradnet.interop.composed import diag
+
+    return diag(ops.ravel(x), k=k)
 
 
 def select(conditions: Sequence[Any], choices: Sequence[Any], /, *, default: Any = 0) -> Tensor:
@@ -111,10 +122,6 @@ def diagonal(x: Any, /, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> T
     return ops.asarray(x).diagonal(offset, axis1, axis2)
 
 
-def trace(x: Any, /, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    return ops.asarray(x).trace(offset, axis1, axis2)
-
-
 def sort(x: Any, /, *, axis: int | None = -1) -> Tensor:
     return ops.sort(ops.ravel(x), axis=-1) if axis is None else ops.sort(x, axis=axis)
 
@@ -126,3 +133,11 @@ def argsort(x: Any, /, *, axis: int | None = -1) -> Tensor:
 def take_along_axis(x: Any, indices: Any, /, *, axis: int | None = -1) -> Tensor:
     x = ops.ravel(x) if axis is None else x
     return ops.take_along_axis(x, indices, axis=0 if axis is None else axis)
+
+
+def ix_(*xs: Any) -> tuple[Tensor, ...]:
+    found = []
+    for i, x in enumerate(map(ops.asarray, xs)):
+        x = ops.nonzero(x)[0] if x.dtype.kind == "b" else x
+        found.append(ops.reshape(x, (1,) * i + (-1,) + (1,) * (len(xs) - i - 1)))
+    return tuple(found)

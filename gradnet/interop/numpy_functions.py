@@ -16,7 +16,9 @@ import numpy as np
 
 from gradnet import ops
 from gradnet.errors import DeviceError, GraphError
+from gradnet.interop.moved import MOVING, STORING, moved, stored
 from gradnet.interop.numpy_table import (
+    COUNTS,
     DESCRIPTIONS,
     FUNCTIONS,
     POSITIONS,
@@ -47,7 +49,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
 
 _TAKEN: dict[str, set[str]] = {
     "__call__": {"dtype"},
-    "reduce": {"axis", "dtype", "keepdims"},
+    "reduce": {"axis", "dtype", "keepdims", "initial", "where"},
     "accumulate": {"axis", "dtype"},
     "outer": set(),
 }
@@ -62,9 +64,7 @@ def _ufunc(name: str, method: str) -> Callable[..., Any] | None:
         function = _called(name)
         return None if function is None else functools.partial(_outer, function)
     names = {"reduce": REDUCTIONS, "accumulate": RUNNING}.get(method, {})
-    if name not in names:
-        return None
-    return functools.partial(_along, getattr(ops, names[name]))
+    return functools.partial(_along, _ours(names[name])) if name in names else None
 
 
 def _called(name: str) -> Callable[..., Any] | None:
@@ -104,10 +104,28 @@ def array_function(
     known = FUNCTIONS.get(name)
     translated = None if known is None else _translated(known, args, options)
     if translated is None:
-        return _values(f"numpy.{name}", function, args, dict(options))
+        return _otherwise(name, function, args, dict(options))
     ours, operands, keywords, out = translated
     result = ours(*operands, **keywords)
     return result if out is None else _written(name, result, (out,))
+
+
+def _otherwise(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """What NumPy does with values, or with their places where gradients follow them."""
+    tensors = _tensors((args, options))
+    if name in COUNTS:
+        found = function(*_on_host(args), **_on_host(options))
+        return _wrapped(found, tensors[0].backend if tensors else None)
+    if any(x.node is not None or x.tangents for x in tensors):
+        if name in STORING:
+            return stored(name, function, args, options)
+        if name in MOVING:
+            found = moved(name, function, args, options)
+            if found is not NotImplemented:
+                return found
+    return _values(f"numpy.{name}", function, args, options)
 
 
 def _full_name(function: Callable[..., Any]) -> str:
@@ -120,6 +138,8 @@ def _translated(
 ) -> tuple[Callable[..., Any], list[Any], dict[str, Any], Any] | None:
     """Our function and its arguments, or None where one of NumPy's has no counterpart."""
     path, count, parameters = known
+    if count == -2:
+        return _ours(path), list(args), dict(options), None  # type: ignore[return-value]
     names = [spec.partition("=")[0] for spec in parameters.split()]
     renamed = dict(spec.split("=") for spec in parameters.split() if "=" in spec)
     operands = list(args) if count < 0 else []
