@@ -167,7 +167,7 @@ def carry_arrays(
                 if not heap:
                     break
                 node, gs = pending.pop(heappop(heap))
-            if advance is not None and len(gs) == 1:
+            if advance is not None and (len(gs) == 1 or _first_alone(gs)):
                 done = advance(node, gs[0], leaves, keep, not heap)
                 if done is not None:
                     pairs, node = done, None

@@ -146,6 +146,10 @@ class Op:
             fresh(array, backend, None if node is None else (node, i))
             for i, array in enumerate(results)
         ]
+        for i in range(1, len(outputs)):
+            if results[i] is results[0]:
+                # Whoever changes the one changes the other.
+                outputs[i].counter = outputs[0].counter
         if modes.open_modes and mode.levels:
             self._push_forward(inputs, parameters, outputs)
         if node is not None:

@@ -6,7 +6,7 @@ all higher derivatives are those of the expression that states what it computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -195,7 +195,10 @@ class _Linear(Composed):
         if len(g) > 2 and not again:
             x, w = context.output_at(2), context.output_at(3)
         # Where the derivative takes the input of the activation, that is the second output.
-        saved, parameters = context.output_at(1), context.parameters
+        parameters = context.parameters
+        activation = parameters["activation"]
+        unbent = activation is None or _is_identity(activation)
+        saved = g[0] if unbent else context.output_at(1)
         found = iter(backward(g[0], saved, x, w, needs=needs, wide=wide, **parameters))
         return [next(found) if need else None for need in context.needs]
 
@@ -215,8 +218,10 @@ class _Linear(Composed):
             wide = x.dtype == w.dtype
             x, w = node.output(2), node.output(3)
         needs = tuple([edge is not None for edge in parents])
+        activation = node.parameters["activation"]
+        unbent = activation is None or _is_identity(activation)
         found = _LINEAR_BACKWARD.forward(
-            *(backend, g, node.output(1), x, w),
+            *(backend, g, g if unbent else node.output(1), x, w),
             needs=needs,
             wide=wide,
             into=into,
@@ -268,6 +273,22 @@ def _fusible(activation: Elementwise) -> bool:
     return names[:1] in (("x",), ("y",)) and names[1:] == activation.names[1:]
 
 
+# `linear` in machine code, where there is any: of its operands and an activation's name. Gives None
+# where it does not know how, for then nothing is done.
+layer: Callable[[Any, Any, Any, str | None], Tensor | None] | None = None
+
+
+def plainly(activation: Elementwise | str | None) -> tuple[Elementwise | None, bool] | None:
+    """An activation as the fused op takes it, and whether its derivative takes what it gives.
+
+    None where it has further operands, or is not fused.
+    """
+    act = op(activation) if isinstance(activation, str) else activation
+    if act is None or _is_identity(act):
+        return None, True
+    return (act, _takes_output(act)) if _fusible(act) and act.arity == 1 else None
+
+
 def linear(
     x: Any,
     weight: Any,
@@ -285,6 +306,10 @@ def linear(
     alpha. Raises ShapeError where the shapes do not fit, KeyError for an unknown activation, and
     DTypeError for floats that the precision in use is not for.
     """
+    if layer is not None and not operands:
+        y = layer(x, weight, bias, activation)
+        if y is not None:
+            return y
     given = (x, weight) if bias is None else (x, weight, bias)
     if precision.is_factor(x, weight):
         tensors = [x, *operands_of_one_dtype("linear", *given[1:])]

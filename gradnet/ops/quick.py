@@ -17,7 +17,8 @@ import numpy as np
 
 import gradnet.ops as _ops
 from gradnet import dtypes, exchange, graph, modes, numpy_calls, operators, precision, walk
-from gradnet.ops import direct, multilinear, reduce
+from gradnet.dtypes import DType
+from gradnet.ops import direct, fused, multilinear, reduce
 from gradnet.ops.core import Op
 from gradnet.ops.direct import SWITCH, Whole
 from gradnet.ops.elementwise import Elementwise, quicken
@@ -66,6 +67,33 @@ class _Plans(list[Any]):
                     self[i] = (*way, numpy_calls.WITHIN.get(way[1], [None, False]), [None, dtype])
 
 
+class _Layers(dict[Any, Any]):
+    """What machine code is told of a layer's activation, by its name or op, for a dtype."""
+
+    def __init__(self, dtype: DType) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __missing__(self, activation: Any) -> Any:
+        self[activation] = told = self._told(activation)
+        return told
+
+    def _told(self, activation: Any) -> Any:
+        found = fused.plainly(activation)
+        if found is None:
+            return None
+        act, by_output = found
+        parameters = {"activation": act, "scalars": ()}
+        if act is None:
+            return parameters, True, None, None
+        formula, (derivative,) = act.row.formula, act.row.derivatives
+        codes = _code().layer(formula, derivative, self.dtype, by_output)
+        plans = _Plans(act.ways)
+        act.ways.of(_code().backend, self.dtype)
+        plans.look()
+        return None if codes is None else (parameters, by_output, codes, plans)
+
+
 _QUICK = _Plans(walk.ADD)
 
 
@@ -101,6 +129,7 @@ _OBJECTS: dict[str, Any] = {
     "CHECKED": _check, "AS_ARRAY": _as_array, "SUM_TO": direct.summed, "COLLECT": _collect,
     "SUMS": _QUICK, "DIRECT": "direct", "FALSE": False, "FIND": _find, "SUM": reduce.SUM,
     "RESUME": walk.carry_arrays, "ALIKE": operators.alike, "MATMUL": multilinear.MATMUL,
+    "LINEAR": fused.LINEAR, "ACTIVATION": "activation", "SCALARS": "scalars",
 }  # fmt: skip
 # What was in place before: of which class or module, under which name, what.
 _before: list[tuple[Any, str, Any]] = []
@@ -128,7 +157,8 @@ def _code() -> Any:
 
 @cache
 def _known() -> tuple[Any, ...]:
-    objects = {**_OBJECTS, "HOME": _code().home()}
+    layers = tuple([_Layers(dtype) for dtype in _DTYPES])
+    objects = {**_OBJECTS, "HOME": _code().home(), "LAYERS": layers}
     return tuple([objects[name] for name in _code().known])
 
 
@@ -164,10 +194,15 @@ def _install() -> None:
             known, slow, *rest = _told(op.direct)
             state = known, _asking(slow), *rest
             _put_method(operators.Operators, f"__{reverse}{name}__", entry, state)
+    for dtype in _DTYPES:
+        walk.ADD.of(code.backend, dtype)
+    _QUICK.look()
     _put(walk, "advance", code.function("advance", (known,)))
     _put(walk, "whole", code.function("walked", (known,)))
     total = known, None, None, reduce.SUM, reduce.SUM.name, True, False, False
     _put(reduce, "total", code.function("total", total))
+    layer = known, None, precision.state, "rounding", fused.LINEAR.name
+    _put(fused, "layer", code.function("layer", layer))
     for name, (entry, *told) in _WHOLE.items():
         getattr(ops, name)  # now it is made
         whole = Whole.made[name]

@@ -12,13 +12,14 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from gradnet import blas
-from gradnet.backends import Backend
+from gradnet import binding, blas
+from gradnet.backends import Backend, Formula
 from gradnet.dtypes import DType
 
-from .. import entries, numpy_api, objects, tables
+from .. import compiler, entries, maps, numpy_api, objects, tables
 from ..gemm import build
 from ..operands import FLOATS
+from ..templates import elementwise
 from . import (
     arrays,
     backward,
@@ -26,6 +27,8 @@ from . import (
     derivatives,
     factors,
     indices,
+    layers,
+    layers_back,
     layout,
     loops,
     plans,
@@ -39,8 +42,8 @@ from . import (
 )
 
 _MODULES = (
-    *(references, arrays, plans, calls, derivatives, sums, products, factors, walks, backward),
-    *(wholes, indices),
+    *(references, arrays, plans, calls, derivatives, sums, products, factors, layers),
+    *(layers_back, walks, backward, wholes, indices),
 )
 
 
@@ -102,6 +105,23 @@ class Code:
     def loop(self, ufunc: Any, given: DType, dtype: DType, numbers: bool) -> bytes | None:
         """What tells machine code of the loop within a ufunc, None where it may not call that."""
         return loops.block(ufunc, given, dtype, numbers=numbers)
+
+    def layer(
+        self, formula: Formula, derivative: Formula, dtype: DType, by_output: bool
+    ) -> bytes | None:
+        """Where the code is of an activation behind a bias, 0 for none, and of its derivative.
+
+        None where the derivative has none. `by_output` says whether it takes what is given.
+        """
+        bits, back = FLOATS[dtype], binding.vjp(derivative)
+        if not maps.compiles(back):
+            return None
+        forth = 0
+        if maps.compiles(formula):
+            kernel = maps.formula_kernel(elementwise.bias_activation, formula, bits, by_output)
+            forth = compiler.whole(kernel).address
+        kernel = maps.formula_kernel(elementwise.bias_activation_backward, back, bits, False)
+        return struct.pack("2q", forth, compiler.whole(kernel).address)
 
     def home(self) -> tuple[Any, ...]:
         """The backend whose arrays machine code makes, and how it sums them."""

@@ -143,9 +143,9 @@ def fitted(k: int, node: int, x: int, g: int, y: int) -> int:
 
 
 def drop(pairs: int) -> int:
-    """Give up what two edges with their cotangents hold."""
+    """Give up what three edges with their cotangents hold."""
     i = 0
-    while i < 4:
+    while i < 6:
         c.Py_DecRef(c.load(pairs, 8 * i))
         c.store(pairs, 8 * i, 0)
         i = i + 1

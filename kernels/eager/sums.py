@@ -47,6 +47,7 @@ KNOWN = 0  # of what a function is given as its self
 OF, CODES, PLANS, COLUMNS, PLAIN, MATMULS = 0, 1, 3, 5, 7, 8
 OWN, WAYS, WAY, PREPARE = range(10, 14)
 MOST = 4  # axes
+MANY = 1 << 13  # elements of a table whose rows are summed here
 
 
 def at_home(k: int, backend: int) -> int:
@@ -101,17 +102,23 @@ def by_columns(k: int, node: int, g: int, shape: int) -> int:
     """
     if kind(g) != item(k, NDARRAY) or c.half(g, NDIM) != 2 or c.load(shape, COUNT) != 1:
         return 0
+    if c.PyLong_AsSsize_t(item(shape, 0)) != c.load(c.load(g, LENGTHS), 8):
+        return 0
+    if float_of(k, g) < 0 or in_order(g) == 0 or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+        return 0
+    return sums_of_rows(k, g)
+
+
+def sums_of_rows(k: int, g: int) -> int:
+    """The sums of a few rows of floats, which are in order; 0 where Python is to do it."""
     lengths = c.load(g, LENGTHS)
     n = c.load(lengths, 0)
     m = c.load(lengths, 8)
-    if n == 0 or n > ROWS or m < 2 or n * m > FEW or c.PyLong_AsSsize_t(item(shape, 0)) != m:
-        return 0
-    which = float_of(k, g)
-    if which < 0 or in_order(g) == 0 or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+    if n == 0 or n > ROWS or m < 2 or n * m > MANY:
         return 0
     y = new(k, c.load(g, DTYPE), 1, lengths + 8)
     if y != 0:
-        code = c.load(item(item(k, HOME), COLUMNS + which) + BYTES, 0)
+        code = c.load(item(item(k, HOME), COLUMNS + float_of(k, g)) + BYTES, 0)
         c.run(code, c.load(g, DATA), 1, n, m, c.load(y, DATA), 1, 1, m)
     return y
 

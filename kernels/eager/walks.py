@@ -14,6 +14,7 @@ from .derivatives import (
     pull,
 )
 from .factors import factors_back
+from .layers_back import layer_back
 from .layout import (
     COUNT,
     COUNTER,
@@ -35,6 +36,7 @@ from .references import (
     EMPTY,
     FLOAT32,
     FLOAT64,
+    LINEAR,
     MATMUL,
     NDARRAY,
     NODE,
@@ -143,6 +145,8 @@ def turn(k: int, node: int, g: int, pairs: int) -> int:
         return spread_back(k, node, g, pairs)
     if op == item(k, MATMUL):
         return factors_back(k, node, g, pairs)
+    if op == item(k, LINEAR):
+        return layer_back(k, node, g, pairs)
     state = pull_of(k, op)
     if state == 0:
         return -1
@@ -238,9 +242,9 @@ def release(k: int, node: int) -> int:
 
 
 def collect_leaves(k: int, leaves: int, pairs: int) -> int:
-    """Take the edges that lead to leaves out of two. 1, or 0 with an exception."""
+    """Take the edges that lead to leaves out of three. 1, or 0 with an exception."""
     i = 0
-    while i < 2:
+    while i < 3:
         edge = c.load(pairs, 16 * i)
         if edge != 0 and c.load(item(edge, 0), OP) == item(k, NONE):
             g = c.load(pairs, 16 * i + 8)
@@ -280,8 +284,10 @@ def only(k: int, pairs: int) -> int:
         edge = c.load(pairs, place)
         if edge == 0 or item(edge, 1) != item(k, ZERO):
             return -1
+        # Of a layer nobody has the second output.
+        layered = c.load(item(edge, 0), OP) == item(k, LINEAR)
         outputs = c.load(item(edge, 0), OUTPUTS)
-        if kind(outputs) != item(k, TUPLE) or c.load(outputs, COUNT) > 1:
+        if kind(outputs) != item(k, TUPLE) or (layered == 0 and c.load(outputs, COUNT) > 1):
             return -1
     return place
 
@@ -301,11 +307,12 @@ def forth(k: int, node: int, g: int, leaves: int, keep: int, alone: int) -> int:
     c.Py_IncRef(node)
     c.Py_IncRef(g)
     edge = 0
-    pairs = c.room(4)
-    c.store(pairs, 0, 0)
-    c.store(pairs, 8, 0)
-    c.store(pairs, 16, 0)
-    c.store(pairs, 24, 0)
+    # Up to three; the third is a leaf's.
+    pairs = c.room(6)
+    i = 0
+    while i < 48:
+        c.store(pairs, i, 0)
+        i = i + 8
     while 1:
         good = turn(k, node, g, pairs)
         if good < 0:
