@@ -73,17 +73,28 @@ class Whole:
         self.direct = self.in_python
 
 
+def is_often() -> bool:
+    """Count a call of all ops: whether there have been enough for machine code."""
+    return next(_left) <= 0
+
+
+def begin() -> None:
+    """Have ops done by machine code, where a backend has brought any."""
+    if numpy_calls.machine_code is not None:
+        from gradnet.ops import quick
+
+        quick.begin()
+
+
 def counted(op: Elementwise | Whole) -> Callable[..., Tensor]:
     """The op in Python, which counts the calls of all until they have been often enough."""
 
     def counting(*operands: Any) -> Tensor:
-        if next(_left) <= 0:
+        # Before it is begun, for that may put machine code in this one's place.
+        if is_often():
             if op.direct is counting:
                 op.count_no_more()
-            if numpy_calls.machine_code is not None:
-                from gradnet.ops import quick
-
-                quick.begin()
+            begin()
         return op.in_python(*operands)
 
     return op.in_python if SWITCH == "0" else counting

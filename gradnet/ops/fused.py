@@ -15,6 +15,7 @@ from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import float32
 from gradnet.errors import DTypeError, ShapeError
 from gradnet.graph import Context, Edge, Node, Pending, mode
+from gradnet.ops import direct
 from gradnet.ops.core import Composed, Cost, size
 from gradnet.ops.creation import operands_of_one_dtype
 from gradnet.ops.elementwise import Elementwise, op
@@ -275,7 +276,16 @@ def _fusible(activation: Elementwise) -> bool:
 
 # `linear` in machine code, where there is any: of its operands and an activation's name. Gives None
 # where it does not know how, for then nothing is done.
-layer: Callable[[Any, Any, Any, str | None], Tensor | None] | None = None
+layer: Callable[[Any, Any, Any, str | None], Tensor | None] | None
+
+
+def _counting(*operands: Any) -> None:
+    """Count the calls, until there have been enough for machine code."""
+    if direct.is_often():
+        direct.begin()
+
+
+layer = None if direct.SWITCH == "0" else _counting
 
 
 def plainly(activation: Elementwise | str | None) -> tuple[Elementwise | None, bool] | None:
