@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradnet.backends import Array, Replay, Shape
 from gradnet.dtypes import DType
 
@@ -45,6 +47,8 @@ class CudaBackend(FullyFused):
             return array.copy() if options.get("copy") else array
         if name == "pinv" and "rtol" in options:
             rtol = options.pop("rtol")
+            if isinstance(rtol, np.ndarray):
+                rtol = self.from_host(rtol, copy=True)
             options = options if rtol is None else {**options, "rcond": rtol}
         return getattr(getattr(cupy, room), name)(*xs, **options)
 

@@ -54,6 +54,15 @@ def floats(scalars: Sequence[Any]) -> list[float]:
     return [float(value) for value in scalars]
 
 
+def _plain(number: Scalar) -> Scalar:
+    """The number itself as Python has it: CuPy refuses those of derived types."""
+    if isinstance(number, bool | np.generic):
+        return number
+    if isinstance(number, int):
+        return int(number)
+    return float(number) if isinstance(number, float) else number
+
+
 class Elementwise:
     """What maps elements to elements. Part of the CUDA backend."""
 
@@ -171,7 +180,7 @@ class Elementwise:
         operands = []
         for x in xs:
             if not isinstance(x, cupy.ndarray):
-                operands.append(working.type(x) if working.kind in "fc" else x)
+                operands.append(working.type(x) if working.kind in "fc" else _plain(x))
             else:
                 half = x.dtype == common and working != common
                 operands.append(self._cast(x, working, None) if half else x)

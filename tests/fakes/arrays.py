@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fakes import lockstep
+from fakes import lockstep, surface
 
 if TYPE_CHECKING:
     from fakes.cupy_over_numpy import Cupy
@@ -28,7 +28,9 @@ class Data:
     def __init__(self, array: Ndarray, offset: int = 0) -> None:
         self.array = array
         self.offset = offset
-        self.ptr = array.host.__array_interface__["data"][0] + offset
+        self.place = array.host.__array_interface__["data"][0] + offset
+        # Where there is no memory there is no address.
+        self.ptr = self.place if self.mem.size else 0
 
     @property
     def mem(self) -> Host:
@@ -40,7 +42,7 @@ class Data:
     def window(self, shape: Any, dtype: Any, strides: Any) -> Host:
         """An array over this memory; NumPy refuses one that goes beyond the allocation."""
         owner = lockstep.owner(self.array.host)
-        place = self.ptr - owner.__array_interface__["data"][0]
+        place = self.place - owner.__array_interface__["data"][0]
         return np.ndarray(shape, dtype, owner.reshape(-1).view(np.uint8), place, strides)
 
     def copy_from_device_async(self, source: Data, size: int) -> None:
@@ -138,12 +140,14 @@ class Ndarray:
 
     def __getitem__(self, index: Any) -> Any:
         plain = index if isinstance(index, tuple) else (index,)
+        surface.refuse_host(plain)
         if not any(i is Ellipsis for i in plain):
             plain = (*plain, ...)  # so that one element is a view, as it is on a GPU
         return self.cupy.made("", lambda x, i: x[_wrapped(x, i)], self, plain)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         plain = index if isinstance(index, tuple) else (index,)
+        surface.refuse_host((plain, value))
         self.cupy.do("assign", _assign, self, plain, value)
 
 
@@ -169,6 +173,7 @@ def _wrapped(x: Host, index: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _method(name: str) -> Callable[..., Any]:
     def call(self: Ndarray, *arguments: Any, **options: Any) -> Any:
+        surface.refuse_host((arguments, tuple(options.values())))
         return self.cupy.made("", getattr(np.ndarray, name), self, *arguments, **options)
 
     return call

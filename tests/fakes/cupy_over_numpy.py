@@ -19,7 +19,7 @@ from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates.program import Program
 
-from fakes import lockstep, repeats, streams
+from fakes import lockstep, repeats, streams, surface
 from fakes.arrays import Host, Ndarray, in_tf32
 from fakes.memory import CUDARuntimeError, Memory, OutOfMemoryError
 from fakes.streams import CaptureError
@@ -83,8 +83,8 @@ class Cupy:
             set_compute_type=lambda dtype, kind: setattr(self, "products", kind),
             _routines_linalg=SimpleNamespace(COMPUTE_TYPE_TF32=TF32),
         )
-        self.linalg = _Room(self, np.linalg)
-        self.fft = _Room(self, np.fft)
+        self.linalg = _Room(self, "linalg")
+        self.fft = _Room(self, "fft")
         self.get_default_memory_pool = lambda: self.memory
 
     def _new_pool(self) -> Memory:
@@ -196,14 +196,21 @@ class Cupy:
         return self.ndarray(np.ndarray(shape, dtype, block) if block.size else _none(shape, dtype))
 
     def copyto(self, y: Ndarray, x: Any, casting: str = "same_kind") -> None:
+        surface.refuse_host((y, x))
         self.do("copyto", np.copyto, y, x, casting=casting)
+
+    def asarray(self, a: Any, dtype: Any = None) -> Ndarray:
+        if isinstance(a, Ndarray):
+            return self.made("cupy.asarray", np.asarray, a, dtype=dtype)
+        self.note("from host")
+        return self.wrapped(np.asarray(a, dtype))
 
     def from_dlpack(self, x: Any) -> Ndarray:
         return self.wrapped(np.from_dlpack(x))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not hasattr(np, name):
-            raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+        if not surface.known(name):
+            raise AttributeError(f"module 'cupy' has no attribute {name!r} in fakes.surface")
         return _function(self, getattr(np, name), name)
 
 
@@ -213,7 +220,8 @@ def _none(shape: tuple[int, ...], dtype: Any) -> Host:
 
 def _function(cupy: Cupy, function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        if cupy.recorded is not None and name in ("matmul", "solve", "inv"):
+        surface.check(name, arguments, options)
+        if cupy.recorded is not None and (name == "matmul" or name.startswith("linalg.")):
             raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
         if name == "matmul" and cupy.products == TF32 and arguments[0].dtype == np.float32:
             return cupy.made("cupy.matmul", _in_tf32, *arguments, **options)
@@ -227,11 +235,16 @@ def _in_tf32(a: Host, b: Host, **options: Any) -> Host:
 
 
 class _Room:
-    def __init__(self, cupy: Cupy, module: Any) -> None:
-        self.cupy, self.module = cupy, module
+    """A module within the module."""
+
+    def __init__(self, cupy: Cupy, name: str) -> None:
+        self.cupy, self.name = cupy, name
 
     def __getattr__(self, name: str) -> Any:
-        return _function(self.cupy, getattr(self.module, name), name)
+        whole = f"{self.name}.{name}"
+        if not surface.known(whole):
+            raise AttributeError(f"module 'cupy' has no attribute {whole!r} in fakes.surface")
+        return _function(self.cupy, getattr(getattr(np, self.name), name), whole)
 
 
 class Launches:
