@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata as metadata
 import os
@@ -61,10 +62,11 @@ def caches() -> list[str]:
     """The caches of a core: L1 Data 48K."""
     found = []
     for folder in sorted(_CACHES.glob("index*")) if _CACHES.is_dir() else ():
-        level, kind, size = (
-            (folder / name).read_text().strip() for name in ("level", "type", "size")
-        )
-        found.append(f"L{level} {kind} {size}")
+        with contextlib.suppress(OSError):  # a virtual machine may not tell all of them
+            level, kind, size = (
+                (folder / name).read_text().strip() for name in ("level", "type", "size")
+            )
+            found.append(f"L{level} {kind} {size}")
     return found
 
 
@@ -98,7 +100,7 @@ def blas() -> str:
     import numpy as np
 
     told: Any = np.show_config(mode="dicts")
-    used = told["Build Dependencies"]["blas"]
+    used = told.get("Build Dependencies", {}).get("blas", {})
     return " ".join(str(used.get(key, "")) for key in ("name", "version")).strip()
 
 

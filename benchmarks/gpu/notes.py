@@ -122,14 +122,18 @@ class Notebook:
 
 
 def finite(value: Any) -> Any:
-    """The value with what JSON has no number for as text."""
+    """The value with what JSON has no number for as text, and NumPy's scalars as Python's."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return finite(value.item())
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def main(name: str, run: Callable[[Notebook], None]) -> None:

@@ -54,16 +54,22 @@ def versions(bench: Bench) -> dict[str, Any]:
     found["memory_on_device_bytes"] = properties["totalGlobalMem"]
     found["l2_bytes"] = properties["l2CacheSize"]
     smi = tool("nvidia-smi")
-    if smi:
-        done = subprocess.run(
-            [smi, f"--query-gpu={QUERY}", "--format=csv,noheader"],
-            capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
-        found["nvidia_smi"] = done.stdout.strip()
-        found["driver"] = dict(
-            zip(QUERY.split(","), done.stdout.strip().split(", "), strict=False)
-        ).get("driver_version")
+    told = _said(smi) if smi else ""
+    found["nvidia_smi"] = told
+    found["driver"] = dict(zip(QUERY.split(","), told.split(", "), strict=False)).get(
+        "driver_version"
+    )
     return found
+
+
+def _said(smi: str) -> str:
+    """What nvidia-smi says of the device; why it says nothing, where it does not."""
+    command = [smi, f"--query-gpu={QUERY}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    return done.stdout.strip()
 
 
 def copies(bench: Bench) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
 
 def write(found: dict[str, Any], out: Path, details: Path) -> None:
     """gpu.json, gpu.md, and all files of a folder in details.zip, each in one move."""
-    for name, content in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", markdown(found))):
+    for name, text_of in (("gpu.json", partial(json.dumps, indent=1)), ("gpu.md", markdown)):
         temporary = out / f"{name}.part"
-        temporary.write_text(content + "\n", "utf-8")
+        temporary.write_text(text_of(found) + "\n", "utf-8")
         os.replace(temporary, out / name)
     temporary = out / "details.zip.part"
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
         for path in sorted(details.iterdir()):
-            packed.write(path, path.name)
+            if path.is_file():
+                packed.write(path, path.name)
     os.replace(temporary, out / "details.zip")
 
 
@@ -65,10 +67,18 @@ def markdown(found: dict[str, Any]) -> str:
     """The whole report."""
     sections = ["# GPU check", *([DRY] if found["dry"] else []), about(found), summary(found)]
     for title, table in TABLES:
-        body = "\n".join(table(found))
+        body = "\n".join(_lines(table, found))
         if body:
             sections.append(f"## {title}\n\n{body}")
     return "\n\n".join(sections)
+
+
+def _lines(table: Callable[[dict[str, Any]], Iterator[str]], found: dict[str, Any]) -> list[str]:
+    """The lines of a table; why there are none, where its part told something unexpected."""
+    try:
+        return list(table(found))
+    except Exception as error:  # noqa: BLE001  the other tables, and stages, are worth more
+        return [f"This table cannot be made: {type(error).__name__}: {error}"]
 
 
 def about(found: dict[str, Any]) -> str:

@@ -109,7 +109,9 @@ def run(stage: Stage, options: Options, env: Mapping[str, str]) -> dict[str, Any
             # Its own children too.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            # One that waits in the driver may not end at all.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
         said.seek(0)
         text = said.read()
     (Path(options.out) / f"{stage.name}.log").write_text(text, "utf-8")

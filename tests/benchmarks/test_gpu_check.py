@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import gpu_check
+from benchmarks import gpu_check, machine
 from benchmarks.gpu import comparisons, probe, races, report, sanitizers, shards, speed, stages
 from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, NotThere, Options, Wrong
@@ -231,6 +231,41 @@ def site() -> list[str]:
 
 def test_all_stages_fit_in_nine_minutes() -> None:
     assert sum(stage.limit for stage in STAGES) <= stages.TOTAL_SECONDS <= 540
+
+
+def test_whatever_a_part_finds_is_written_down(tmp_path: Path) -> None:
+    notes = Notebook("probe", Options(str(tmp_path), True, 60))
+    found = {"rate": np.float32(0.5), "name": b"H200", "shape": (np.int64(3), None), "odd": 1j}
+    found["far"] = np.float64("nan")
+    notes.part("versions", lambda: found)
+    written = json.loads(notes.path.read_text("utf-8"))["parts"]["versions"]["found"]
+    assert written == {"rate": 0.5, "name": "H200", "shape": [3, None], "odd": "1j", "far": "nan"}
+
+
+def test_a_table_that_cannot_be_made_leaves_the_report(tmp_path: Path) -> None:
+    (tmp_path / "details" / "folder").mkdir(parents=True)
+    (tmp_path / "details" / "said.log").write_text("words")
+    parts = {"copies": {"status": DONE, "found": {"bytes_per_second": 3}}}
+    stage = {"ended": "well", "told": "", "seconds": 1.0, "limit": 2.0, "parts": parts}
+    found = {"dry": False, "date": "today", "stages": {"probe": stage}}
+    report.write(found, tmp_path, tmp_path / "details")
+    assert json.loads((tmp_path / "gpu.json").read_text("utf-8")) == found
+    assert "cannot be made: AttributeError" in (tmp_path / "gpu.md").read_text("utf-8")
+    with zipfile.ZipFile(tmp_path / "details.zip") as packed:
+        assert packed.namelist() == ["said.log"]
+
+
+def test_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither of its caches nor of its device, in time."""
+
+    def late(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    (tmp_path / "index0").mkdir()
+    monkeypatch.setattr(machine, "_CACHES", tmp_path)
+    monkeypatch.setattr(subprocess, "run", late)
+    assert machine.caches() == []
+    assert probe._said("nvidia-smi") == "TimeoutExpired"
 
 
 def test_parts_end_with_the_time(tmp_path: Path) -> None:
