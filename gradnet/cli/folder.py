@@ -21,7 +21,7 @@ class Folder:
     """The folder of a run: `out`, or the one to `resume`, or a new one in runs/ named as the data.
 
     As a context it is made, and removed again where an error ends the run that made it. A run that
-    Ctrl-C ends stays where there is a checkpoint to go on from.
+    Ctrl-C, a full disk or a lack of memory ends stays where there is a checkpoint to go on from.
     Raises BadCall for an `out` that holds something already, or that cannot be made.
     """
 
@@ -45,11 +45,16 @@ class Folder:
         return self.path / HISTORY
 
     @property
-    def interrupted(self) -> str:
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return checkpoints.file_of(self.path).exists()
+
+    @property
+    def remains(self) -> str:
         """What to say of a run that ended before it was saved."""
-        if not self.path.is_dir():
-            return "interrupted; nothing was saved"
-        return f"interrupted; go on from the last checkpoint by --resume {self.path}"
+        if not self.begun:
+            return "nothing was saved"
+        return f"go on from the last checkpoint by --resume {self.path}"
 
     def _check(self) -> None:
         if self.named is not None and os.path.lexists(self.path):
@@ -86,8 +91,8 @@ class Folder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        kept = isinstance(error, KeyboardInterrupt) and checkpoints.file_of(self.path).exists()
-        if error is None or self.resumed or kept:
+        outer = isinstance(error, KeyboardInterrupt | OSError | MemoryError)
+        if error is None or self.resumed or (outer and self.begun):
             return
         for entry in self.path.iterdir():
             entry.unlink() if not entry.is_dir() else shutil.rmtree(entry)

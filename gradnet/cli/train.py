@@ -62,7 +62,13 @@ def run(options: argparse.Namespace, started: float) -> int:
             if plots is not None:
                 job.plots = pictures.draw(job, plots)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(folder.interrupted) from None
+            raise KeyboardInterrupt(f"interrupted; {folder.remains}") from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(f"{error}; {folder.remains}") from error
+        except MemoryError as error:
+            raise MemoryError(f"{error or 'use a smaller batch'}; {folder.remains}") from error
     conclude(report, job)
     if options.json:
         print(json.dumps(job.result(), allow_nan=False))
@@ -206,7 +212,8 @@ class Job:
                 parts.train.X,
                 parts.train.y,
                 validation=None if held is None else (held.X, held.y),
-                resume=folder.path if folder.resumed else None,
+                # Without a checkpoint it was killed in its first epoch, and begins anew.
+                resume=folder.path if folder.resumed and folder.begun else None,
             )
         except TrainingInterrupted as stop:
             self.history = stop.history

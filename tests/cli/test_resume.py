@@ -131,6 +131,44 @@ def test_an_impatient_interrupt_keeps_the_last_checkpoint(
         assert len(curves("m")) == 9
 
 
+def test_killed_before_its_first_checkpoint(here: Path) -> None:
+    assert main(["train", *RUN, "--out", "whole", "--quiet"]) == 0
+    (here / "m").mkdir()
+    (here / "m/run.json").write_bytes((here / "whole/run.json").read_bytes())
+    assert main(["train", "spirals", "--resume", "m", "--quiet"]) == 0
+    same("whole", "m")
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()], ids=str)
+def test_a_full_disk_takes_no_checkpoint_away(
+    error: Exception,
+    epoch: int,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = History.append
+
+    def failing(self: History, row: Any) -> None:
+        append(self, row)
+        if self.epochs == epoch:
+            raise error
+
+    monkeypatch.setattr(History, "append", failing)
+    assert main(["train", *RUN, "--out", "m", "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    if epoch == 1:
+        assert told.endswith("; nothing was saved\n")
+        assert not (here / "m").exists()
+        return
+    assert told.endswith("; go on from the last checkpoint by --resume m\n")
+    monkeypatch.setattr(History, "append", append)
+    assert main(["train", "spirals", "--resume", "m", "--quiet"]) == 0
+    assert len(curves("m")) == 9
+
+
 def test_a_file_named_as_a_built_in_set_is_no_matter(here: Path) -> None:
     (here / "spirals").mkdir()
     assert main(["train", *RUN, "--out", "m", "--epochs", "1", "--quiet"]) == 0
