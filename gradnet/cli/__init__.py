@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from gradnet.cli.parser import BadCall, parse
+from gradnet.cli.streams import spelled
 from gradnet.errors import GradnetError
 
 DONE, BAD, INTERRUPTED = 0, 2, 130
@@ -25,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("gradnet.data").addHandler(logging.NullHandler())
     called = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parse(called)
-        command = importlib.import_module(f"gradnet.cli.{options.command}")
-        status: int = command.run(options, started)
+        with spelled():
+            options = parse(called)
+            command = importlib.import_module(f"gradnet.cli.{options.command}")
+            status: int = command.run(options, started)
     except SystemExit as stop:  # --help and --version
         return DONE if stop.code is None else int(stop.code)
     except KeyboardInterrupt as stop:
@@ -45,5 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _refuse(reason: str, status: int) -> int:
     """One line on standard error, whatever line breaks the reason has."""
-    print(f"gradnet: error: {' '.join(reason.split())}", file=sys.stderr)
+    with spelled():
+        print(f"gradnet: error: {' '.join(reason.split())}", file=sys.stderr)
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import sys
 from pathlib import Path
@@ -45,7 +46,9 @@ def run(options: argparse.Namespace, started: float) -> int:
     trainer = Trainer(model, progress=False)
     columns = predictions(trainer, preprocessing, part)
     if options.out is None:
-        write_text(sys.stdout, columns)
+        text = io.StringIO()
+        write_text(text, columns)
+        sys.stdout.write(_encodable(text.getvalue()))
         sys.stdout.flush()
     else:
         save_columns(columns, options.out)
@@ -53,6 +56,20 @@ def run(options: argparse.Namespace, started: float) -> int:
     if part.y is not None:
         print(measured(trainer, preprocessing, part), file=sys.stderr)
     return 0
+
+
+def _encodable(text: str) -> str:
+    """The text, which is data and so must not be spelled otherwise; raises DataError."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        lacking = text[error.start : error.start + 1]
+        raise DataError(
+            f"standard output is in {encoding}, which has no {lacking!r}: write to a file by "
+            "--out FILE, or set PYTHONIOENCODING=utf-8"
+        ) from error
+    return text
 
 
 def model_file(name: str) -> Path:
