@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +77,27 @@ def labels(path: Path, name: str | None, y: NDArray[Any] | None, rows: int) -> C
     return from_values(TARGET, y.reshape(rows))
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    # Opened here, because NumPy leaves a file open that turns out to be damaged.
     try:
-        file = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable NPZ file ({error})") from error
-    if not hasattr(file, "files"):
-        raise DataError(f"{path}: a single array; save X and y with numpy.savez")
-    return file
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with file:
+        try:
+            arrays = np.load(file, allow_pickle=False)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: not a readable NPZ file ({error})") from error
+        if not hasattr(arrays, "files"):
+            raise DataError(f"{path}: a single array; save X and y with numpy.savez")
+        with arrays:
+            yield arrays
 
 
 def _member(path: Path, file: Any, name: str) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = file[name]
+        array = file[name]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error):
             raise DataError(
@@ -95,4 +105,6 @@ def _member(path: Path, file: Any, name: str) -> NDArray[Any]:
                 "save it as an array of numbers or text"
             ) from error
         raise DataError(f"{path}: array {name} is damaged ({error})") from error
+    if not isinstance(array, np.ndarray):  # the bytes of an entry that is in no format of NumPy's
+        raise DataError(f"{path}: {name} is no array; save X and y with numpy.savez")
     return array

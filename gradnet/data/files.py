@@ -49,7 +49,7 @@ def read_text(
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     header = _header(path, data, delimiter)
     if delimiter == "," and len(header) == 1:
-        for other, called in ((";", "semicolons"), ("\t", "tabs")):
+        for other, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
             if other in header[0]:
                 delimiter, header = other, _header(path, data, other)
                 note(notes, f"{path.name}: the columns are separated by {called}")
@@ -111,6 +111,9 @@ def open_parquet(path: Path) -> Any:
 def _check_encoding(path: Path, data: bytes) -> None:
     if not data or data.isspace():
         raise DataError(f"{path}: the file is empty")
+    for first, called in ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"PK\x03\x04", "zip")):
+        if data.startswith(first):
+            raise DataError(f"{path}: the file is compressed ({called}); decompress it first")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: the text is in UTF-16; save it in UTF-8")
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,9 @@ BAD_DATA = [
     ("fake.parquet", "not a readable Parquet file"),
     ("fake.npz", "not a readable NPZ file"),
     ("objects.npz", "X holds Python objects, which are not unpickled"),
+    ("texts.npz", "X is no array; save X and y with numpy.savez"),
+    ("cut.npz", "not a readable NPZ file"),
+    ("packed.csv", "packed.csv: the file is compressed (gzip); decompress it first"),
     ("short.npz", "y has shape (5,); expected (6,)"),
     ("no_images", "no IDX images; expected train-images-idx3-ubyte"),
     ("cut_idx", "asks for"),
@@ -108,6 +113,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).write_text(text)
     np.savez("objects.npz", X=np.array([[1, "a"]] * 6, dtype=object), y=np.arange(6))
     np.savez("short.npz", X=np.ones((6, 2)), y=np.arange(5))
+    with zipfile.ZipFile("texts.npz", "w") as archive:
+        archive.writestr("X.npy", "text")
+        archive.writestr("y.npy", "text")
+    Path("cut.npz").write_bytes(Path("short.npz").read_bytes()[:200])
+    Path("packed.csv").write_bytes(gzip.compress(FILES["good.csv"].encode()))
     Path("no_images").mkdir()
     Path("no_images/readme.txt").write_text("nothing here")
     Path("cut_idx").mkdir()
