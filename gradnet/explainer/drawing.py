@@ -14,6 +14,7 @@ from gradnet.explainer import layout
 from gradnet.explainer.figures import shown
 from gradnet.explainer.layout import SIZE, Gate, Wire
 from gradnet.explainer.trace import ExplainError
+from gradnet.io import replacing
 
 if TYPE_CHECKING:
     from gradnet.explainer.report import Explanation
@@ -323,7 +324,7 @@ def save(e: Explanation, path: Path, *, theme: str, engine: str) -> Path:
         ".txt": e.text,
     }
     if ending in text:
-        path.write_text(text[ending](), encoding="utf-8")
+        _write(path, text[ending]().encode())
     elif ending not in (".svg", ".png", ".pdf"):
         raise ExplainError(
             f"cannot save as {path.name!r}; end it in .svg, .png, .pdf or .dot for the circuit, "
@@ -332,11 +333,17 @@ def save(e: Explanation, path: Path, *, theme: str, engine: str) -> Path:
     elif engine == "graphviz":
         _graphviz(dot(e, theme=theme), path, ending[1:])
     elif ending == ".svg":
-        path.write_text(svg(e, theme=theme), encoding="utf-8")
+        _write(path, svg(e, theme=theme).encode())
     else:
         drawn = figure(e, theme=theme)
-        drawn.savefig(path, facecolor=drawn.get_facecolor())
+        with replacing(path) as whole:
+            drawn.savefig(whole, format=ending[1:], facecolor=drawn.get_facecolor())
     return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as whole:
+        whole.write_bytes(content)
 
 
 def _graphviz(text: str, path: Path, kind: str) -> None:
@@ -348,4 +355,4 @@ def _graphviz(text: str, path: Path, kind: str) -> None:
     )
     if done.returncode:
         raise ExplainError(f"Graphviz could not draw it: {done.stderr.decode().strip()}")
-    path.write_bytes(done.stdout)
+    _write(path, done.stdout)

@@ -95,7 +95,7 @@ BAD = [
     (["x", "--at", "x"], "--at takes NAME=VALUE"),
     (["x", "--at", "x=[[1,2],[3]]"], "stack"),
     (["x", "--at", "x=1", "--out", "x.gif"], "cannot save as 'x.gif'"),
-    (["x", "--at", "x=1", "--out", "no/such/folder/x.svg"], "No such file or directory"),
+    (["x", "--at", "x=1", "--out", "no/such/folder/x.svg"], "there is no folder"),
     (["x", "--at", "x=1", "--theme", "blue"], "invalid choice: 'blue'"),
     (["x", "y"], "there is one argument too many"),
     (["x", "--att", "x=1"], "did you mean --at?"),
