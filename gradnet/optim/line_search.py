@@ -34,7 +34,8 @@ class Search:
     """How a step went: its iterations, evaluations of the closure, and the loss at its end.
 
     `stopped` says why it ended: "gradient" or "change" within its tolerance, all "iterations" or
-    "evaluations" made, "no descent" that is wider than the tolerances, or "not finite".
+    "evaluations" made, "no descent" that is wider than the tolerances, "not finite", or a
+    "learning rate" of 0.
     """
 
     iterations: int
@@ -162,7 +163,7 @@ class LineSearch(Optimizer):
 
     needs_closure = True
     rules: ClassVar[Settings] = {
-        "lr": POSITIVE,
+        "lr": NONNEGATIVE,  # above 0 at first; a schedule may end at 0
         "max_iterations": whole(1),
         "max_evaluations": optional(whole(1)),
         "max_search": whole(1),
@@ -174,6 +175,7 @@ class LineSearch(Optimizer):
     def __init__(self, params: Parameters, **settings: Any) -> None:
         super().__init__(params, **settings)
         kind = type(self).__name__
+        POSITIVE(kind, "lr", self.groups[0]["lr"])
         if len(self.groups) > 1:
             raise ValueError(
                 f"{kind} sees all parameters as one vector and takes one group, got "
@@ -236,7 +238,8 @@ class LineSearch(Optimizer):
         Parameters that the loss does not depend on stay as they are. Stops where no gradient is
         larger than `tolerance_grad`, where neither a parameter nor the loss changes by more than
         `tolerance_change`, after `max_evaluations` of the closure, or where no direction leads
-        down. A loss that is not finite at the start changes nothing. `found` tells how it went.
+        down. A loss that is not finite at the start changes nothing, nor does a learning rate that
+        a schedule has taken to 0. `found` tells how it went.
 
         Raises TypeError without a closure.
         """
@@ -259,6 +262,9 @@ class LineSearch(Optimizer):
             steepest = largest(gradient)
             if not (math.isfinite(value) and math.isfinite(steepest)):
                 stopped = "not finite"
+                break
+            if settings["lr"] == 0:
+                stopped = "learning rate"
                 break
             if steepest <= settings["tolerance_grad"]:
                 stopped = "gradient"

@@ -75,3 +75,33 @@ def test_the_first_step_of_lbfgs_is_lr_long_at_any_scale(scale: float, lr: float
 
     optim.LBFGS([x], lr=lr, max_iterations=1, tolerance_grad=0.0).step(closure)
     np.testing.assert_allclose(tried[1], np.asarray([3.0, 4.0]) * (1 - lr / 5), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient"])
+def test_a_schedule_may_begin_and_end_at_zero(name: str) -> None:
+    w = gn.asarray(np.array([3.0, -2.0]), requires_grad=True)
+    optimizer = optim.create(name, [w])
+    rise = optim.schedule("warm_up", optimizer, steps=2)
+
+    def closure() -> gn.Tensor:
+        loss = (w**4).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 97.0
+    assert optimizer.found.stopped == "learning rate"
+    np.testing.assert_array_equal(w.detach().numpy(), [3.0, -2.0])
+    rise.step()
+    optimizer.step(closure)
+    assert optimizer.found.loss < 1.0
+    X, y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
+    model = gn.nn.MLP((2, 3, 1), "tanh", seed=0)
+    history = gn.fit(
+        *(model, X, y),
+        optimizer=name,
+        schedule="cosine",
+        epochs=3,
+        batch_size=None,
+        progress=False,
+    )
+    assert history.epochs == 3
