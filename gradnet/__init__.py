@@ -32,7 +32,6 @@ from gradnet.interop import hooks as _hooks
 if TYPE_CHECKING:
     from gradnet import backends, ops
     from gradnet.autodiff import (
-        checkpoint,
         enable_grad,
         grad,
         hessian,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         vjp,
     )
     from gradnet.check import gradcheck as gradcheck
+    from gradnet.recomputation import checkpoint
     from gradnet.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -56,7 +56,7 @@ e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 # Where names are declared, for they are imported at first use; those of the ops come besides.
 _LAZY = {
     "Tensor": "gradnet.tensor",
-    "checkpoint": "gradnet.autodiff",
+    "checkpoint": "gradnet.recomputation",
     "enable_grad": "gradnet.autodiff",
     "grad": "gradnet.autodiff",
     "hessian": "gradnet.autodiff",

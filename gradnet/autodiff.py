@@ -1,4 +1,4 @@
-"""Derivatives of functions of tensors: reverse and forward mode, to any order, and checkpoints.
+"""Derivatives of functions of tensors: reverse and forward mode, to any order.
 
 Functions take tensors as positional arguments and return a tensor, or where it says so a tuple.
 `argnums` picks the arguments that are differentiated. Every result can be differentiated again.
@@ -12,11 +12,10 @@ from typing import Any
 
 from gradnet import dtypes
 from gradnet.errors import DTypeError, GraphError, ShapeError
-from gradnet.graph import Context, level, mode, next_id, node_of, reachable, recording, tracking
+from gradnet.graph import Context, level, mode, reachable, recording, tracking
 from gradnet.modes import is_recomputing as is_recomputing
-from gradnet.modes import recomputing
 from gradnet.numpy_calls import unshared
-from gradnet.ops.core import Op, subgraph_gradients
+from gradnet.ops.core import Op
 from gradnet.ops.creation import asarray, copy, eye, to_backend, zeros, zeros_like
 from gradnet.ops.joining import stack
 from gradnet.ops.shape import reshape
@@ -66,7 +65,8 @@ def _leaf(x: Any, caller: str) -> Tensor:
     return handle
 
 
-def _outputs(value: Any, caller: str) -> tuple[Tensor, ...]:
+def outputs_of(value: Any, caller: str) -> tuple[Tensor, ...]:
+    """What a function returned, a tensor or several. Raises GraphError for anything else."""
     values = value if isinstance(value, tuple | list) else (value,)
     for y in values:
         if not isinstance(y, Tensor):
@@ -147,11 +147,14 @@ def vjp(f: Function, *xs: Any) -> tuple[Any, Callable[..., Any]]:
 
     The second may be called any number of times; it returns one cotangent, or a tuple of them for
     several arguments. Baydin et al. 2018, arXiv:1502.05767.
+
+    Raises DTypeError for an argument that is not of floats, GraphError where `f` returns no tensor,
+    and, when pulled, ShapeError for cotangents of other shapes or another number.
     """
     handles = [_handle(x, "vjp") for x in xs]
     with recording(True):
         value = f(*handles)
-    outputs = _outputs(value, "vjp")
+    outputs = outputs_of(value, "vjp")
     again, several = _joined(handles, outputs), isinstance(value, tuple | list)
 
     def pull(*cotangents: Any) -> Any:
@@ -209,6 +212,9 @@ def value_and_grad(
     """The function that returns `f`'s scalar value and its gradient in the chosen arguments.
 
     With `has_aux`, `f` returns (value, anything else), and so does the value part of the result.
+
+    Raises, when called, GraphError for a value that is no tensor of one element, DTypeError for an
+    argument that is not of floats, and ShapeError for `argnums` beyond the arguments.
     """
 
     @functools.wraps(f)
@@ -221,7 +227,7 @@ def value_and_grad(
         with recording(True):
             result = f(*inputs, **kwargs)
         value = result[0] if has_aux else result
-        (y,) = _outputs(value, "grad")
+        (y,) = outputs_of(value, "grad")
         if y.size != 1:
             raise GraphError(
                 f"grad needs a function with a scalar value, this one returned shape {y.shape}; "
@@ -243,6 +249,7 @@ def grad(f: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Callabl
     """The gradient function of a scalar function: `grad(f)(x)` has the shape of `x`.
 
     With `has_aux`, `f` returns (value, anything else) and the result is (gradient, anything else).
+    Raises as `value_and_grad` does.
     """
     evaluate = value_and_grad(f, argnums, has_aux=has_aux)
 
@@ -258,7 +265,8 @@ def jvp(f: Function, xs: Any, ts: Any) -> tuple[Any, Any]:
     """`f(*xs)` and its derivative along tangents `ts`, in one forward pass (forward mode).
 
     `xs` and `ts` are a tensor each, or tuples of equal length. Raises ShapeError where a tangent's
-    shape differs from its argument's.
+    shape differs from its argument's, DTypeError for an argument that is not of floats, and
+    GraphError where `f` returns no tensor.
     """
     several = isinstance(xs, tuple | list)
     primals = [asarray(x) for x in (xs if several else (xs,))]
@@ -276,7 +284,7 @@ def jvp(f: Function, xs: Any, ts: Any) -> tuple[Any, Any]:
     with level() as number:
         inputs = [x.with_tangent(number, t) for x, t in zip(primals, tangents, strict=True)]
         value = f(*inputs)
-        outputs = _outputs(value, "jvp")
+        outputs = outputs_of(value, "jvp")
     values = [y.outside(number) for y in outputs]
     found = [(y.tangents or {}).get(number) for y in outputs]
     slopes = [zeros_like(y) if t is None else t for y, t in zip(values, found, strict=True)]
@@ -290,6 +298,7 @@ def hvp(f: Function, x: Any, v: Any) -> Tensor:
     """The Hessian of a scalar function times a vector, forward over reverse: shape of `x`.
 
     Pearlmutter 1994: the cost of a few gradients, whatever the size of the Hessian.
+    Raises as `grad` and `jvp` do.
     """
     _, product = jvp(grad(f), x, v)
     return product  # type: ignore[no-any-return]
@@ -299,7 +308,7 @@ def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> C
     """The function that returns all partial derivatives: shape of output + shape of argument.
 
     Reverse mode makes one pass per output element, forward mode one per input element; the
-    cheaper is taken where `forward` does not say.
+    cheaper is taken where `forward` does not say. Raises as `vjp` and `jvp` do.
     """
 
     @functools.wraps(f)
@@ -311,7 +320,7 @@ def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> C
             return f(*args[:i], z, *args[i + 1 :])
 
         y, pull = vjp(of_one, x)
-        (y,) = _outputs(y, "jacobian")
+        (y,) = outputs_of(y, "jacobian")
         if forward or (forward is None and x.size < y.size):
             basis = to_backend(eye(x.size, dtype=x.dtype), x.backend)
             columns = [jvp(of_one, x, reshape(basis[k], x.shape))[1] for k in range(x.size)]
@@ -328,74 +337,8 @@ def jacobian(f: Function, argnums: int = 0, *, forward: bool | None = None) -> C
 
 
 def hessian(f: Function, argnums: int = 0) -> Callable[..., Any]:
-    """The function that returns the matrix of second derivatives of a scalar function."""
-    return jacobian(grad(f, argnums), argnums, forward=True)
+    """The function that returns the second derivatives of a scalar function: shape of x, twice.
 
-
-# Checkpoints
-
-
-class _Checkpoint(Op):
-    """A function run without keeping its graph; the graph is recorded again in backward."""
-
-    multiple = True
-
-    def __init__(self, run: Callable[[], tuple[Tensor, ...]]) -> None:
-        super().__init__("checkpoint")
-        self.run = run
-
-    def vjp(self, context: Context, g: Any) -> Sequence[Tensor | None]:
-        floor = next_id()
-        with recording(True):
-            outputs = self.run()
-        pairs = [(y, c) for y, c in zip(outputs, g, strict=True) if c is not None]
-        return subgraph_gradients(pairs, context.edges, floor)
-
-
-def checkpoint(f: Function) -> Callable[..., Any]:
-    """`f` with less memory and more time: what it computes inside is computed again in backward.
-
-    Gradients reach its arguments and all tensors it uses from outside, such as the parameters of a
-    layer. Random numbers and the precision are the same both times. A layer that changes state of
-    its own asks `gradnet.autodiff.is_recomputing()`, as batch norm does, to change it once.
-
-    Chen et al. 2016, arXiv:1604.06174.
+    Raises as `grad` does.
     """
-
-    @functools.wraps(f)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from gradnet import precision, random
-
-        if not mode.recording or mode.keeping or mode.levels:
-            return f(*args, **kwargs)
-        generator = random.default_generator()
-        state = generator.get_state()
-        rounding = precision.current()
-        floor = next_id()
-        value = f(*args, **kwargs)
-        outputs = _outputs(value, "checkpoint")
-        inside = reachable([y.node[0] for y in outputs if y.node is not None], floor)
-        # What the recorded piece of graph was computed from: its edges to nodes before it.
-        edges = dict.fromkeys(
-            parent
-            for node in inside
-            for parent in node.parents
-            if parent is not None and parent[0].id <= floor
-        )
-        edges.update((y.node, None) for y in outputs if y.node and y.node[0].id <= floor)
-        if not edges:
-            return value
-
-        def run() -> tuple[Tensor, ...]:
-            with generator.replaying(state), precision.use(rounding), recomputing():
-                return _outputs(f(*args, **kwargs), "checkpoint")
-
-        where = tuple(y.backend for y in outputs)
-        node = node_of(_Checkpoint(run), (None,) * len(edges), (), tuple(edges), {}, where)
-        node.outputs = (None,) * len(outputs)
-        results = tuple(
-            Tensor.wrap(y.array, y.backend, (node, i), y.counter) for i, y in enumerate(outputs)
-        )
-        return results if isinstance(value, tuple | list) else results[0]
-
-    return wrapped
+    return jacobian(grad(f, argnums), argnums, forward=True)

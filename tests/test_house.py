@@ -32,7 +32,7 @@ LOWER = (
 )
 CORE = (
     *("host", "precision", "graph", "exchange", "operators", "tensor", "ops", "autodiff"),
-    *("random", "check"),
+    *("recomputation", "random", "check"),
 )
 FLOORS: dict[str, tuple[str, ...]] = {
     "nn": (*CORE, "dtypes", "errors", "formulas"),

@@ -196,7 +196,7 @@ def test_a_precision_holds_within_its_block() -> None:
 
 def test_a_checkpoint_is_computed_again_in_its_precision(backend: Backend) -> None:
     found = []
-    for wrap in (lambda f: f, gn.autodiff.checkpoint):
+    for wrap in (lambda f: f, gn.checkpoint):
         x, w = leaves(X, W)
         with precision.use("bfloat16"):
             y = wrap(lambda v, w=w: ops.linear(ops.tanh(v @ w), gn.ones((4, 2))))(x)
