@@ -19,7 +19,7 @@ from .cuda_device import Device, on_device
 from .cuda_layout import BITS, code_of, layout
 from .cuda_names import PRIMITIVES
 from .cuda_templates import elementwise
-from .cuda_templates.program import WIDTH, Program, blocks_for
+from .cuda_templates.program import WIDEST, Program, blocks_for
 
 # Operators that only integers have, or that NumPy rounds in its own way.
 _REFUSED = (ast.FloorDiv, ast.Mod, ast.LShift, ast.RShift, ast.Invert)
@@ -47,6 +47,15 @@ def strides_of(x: Array) -> tuple[int, ...]:
 def aligned(*arrays: Array) -> bool:
     """Whether arrays begin where a load of 16 bytes may."""
     return all(x.data.ptr % 16 == 0 for x in arrays)
+
+
+def width_of(*arrays: Array) -> int:
+    """How many elements a thread takes at a time: those of the largest that one load brings.
+
+    1 where an array begins where so many elements cannot be loaded at once.
+    """
+    width = WIDEST // max(x.dtype.itemsize for x in arrays)
+    return width if all(x.data.ptr % (width * x.dtype.itemsize) == 0 for x in arrays) else 1
 
 
 def floats(scalars: Sequence[Any]) -> list[float]:
@@ -148,17 +157,14 @@ class Elementwise:
         operands = tuple(
             f"{next(kinds)}.{code_of(x.dtype)}" if isinstance(x, ndarray) else "s" for x in xs
         )
-        code = code_of(y.dtype)
-        result = f"{next(kinds)}.{code}"
+        result = f"{next(kinds)}.{code_of(y.dtype)}"
         if result[0] != "c" and any(
             s == 0 and n > 1 for s, n in zip(y.strides, y.shape, strict=True)
         ):
             raise ValueError("map cannot write to a broadcast array, whose elements share memory")
         source = binding.source(formula)
-        wide = all(o in ("s", f"c.{code}", f"e.{code}") for o in (*operands, result))
-        wide = wide and code in WIDTH
         whole = [x for x, kind in zip((*arrays, y), plan.kinds, strict=True) if kind == "c"]
-        width = elementwise.wide_enough(source, code, aligned(*whole)) if wide else 1
+        width = 1 if plan.strides else elementwise.wide_enough(source, width_of(*whole), len(whole))
         dimensions = len(plan.lengths) if plan.strides else 1
         program = map_program(source, bits, operands, result, dimensions, width, y.size < 1 << 31)
         rest = (*plan.lengths[1:], *plan.strides) if plan.strides else ()
@@ -213,11 +219,11 @@ class Elementwise:
         if bias is not None:
             arrays.append(self._dense(bias))
         source = None if formula is None else binding.source(formula)
-        width = WIDTH.get(code, 1) if z.shape[1] % WIDTH.get(code, 1) == 0 else 1
-        if width > 1 and source is not None:
-            width = elementwise.wide_enough(source, code, aligned(*arrays))
-        elif width > 1 and not aligned(*arrays):
-            width = 1
+        width = width_of(*arrays)
+        if source is not None:
+            width = elementwise.wide_enough(source, width, len(arrays))
+        while z.shape[1] % width:
+            width //= 2
         small = z.size < 1 << 31
         program = bias_program(source, BITS[code], code, in_place, bias is not None, width, small)
         numbers = floats(parameters)
@@ -267,7 +273,7 @@ class Elementwise:
             )
         dense = [self._dense(x) for x in arrays]
         source = binding.source(formula)
-        width = WIDTH.get(code, 1) if aligned(*dense) else 1
+        width = min(width_of(*dense), elementwise.FEW)
         program = update_program(source, BITS[code], code, len(arrays), width, held)
         self._launch(program, blocks_for(-(-p.size // width)), *dense, p.size, *numbers)
         for given, done in zip(arrays, dense, strict=True):

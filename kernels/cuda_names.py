@@ -46,6 +46,9 @@ _NUMPY = {
 # Operations in float64 that no compiler contracts into a * b + c.
 _EXACT = {"exact_add": "dadd_rn", "exact_multiply": "dmul_rn"}
 
+# Elements that a load brings, or a store takes away.
+WIDTHS = (2, 4, 8)
+
 _TYPES = {"D": np.float64, "I": np.int64, "U": np.uint64, "W": np.uint32, "half": np.float16}
 
 
@@ -62,65 +65,117 @@ def device_names(bits: int) -> dict[str, Any]:
     def device(function: Callable[..., Any]) -> Any:
         return cuda.jit(device=True, inline="always")(function)
 
-    def widened(x):  # type: ignore[no-untyped-def]
-        return libdevice.int_as_float(np.int32(np.uint32(x) << np.uint32(16)))
-
-    def narrowed(x):  # type: ignore[no-untyped-def]
-        # Rounded to nearest, halves to even; NaN stays NaN.
-        bits = np.uint32(libdevice.float_as_int(x))
-        even = (bits >> np.uint32(16)) & np.uint32(1)
-        rounded = (bits + np.uint32(0x7FFF) + even) >> np.uint32(16)
-        missing = (bits >> np.uint32(16)) | np.uint32(0x40)
-        return np.uint16(missing if x != x else rounded)
-
     names = _types(bits)
     names |= {name: getattr(math, name) for name in _MATH}
     suffix = "f" if bits == 32 else ""
     names |= {ours: getattr(libdevice, name + suffix) for ours, name in _LIBRARY.items()}
     names |= {ours: getattr(libdevice, name) for ours, name in _EXACT.items()}
-    names |= {"widened": device(widened), "narrowed": device(narrowed)}
+    names["widened"], names["narrowed"] = _bfloat16()
     names |= {"cuda": cuda, "device": device, "math": math}
-    for width in (2, 4):
+    for width in WIDTHS:
         names[f"load{width}"], names[f"store{width}"] = _wide(width)
     return names
 
 
-def _wide(width: int) -> tuple[Any, Any]:
-    """One load and one store of several elements that lie side by side, aligned to their size."""
+def _bfloat16() -> tuple[Any, Any]:
+    """The bits of a bfloat16 as a float32, and those of a float32 as a bfloat16.
+
+    As instructions, not as functions to inline, which would be typed anew for every element.
+    """
     from llvmlite import ir
     from numba import types
     from numba.cuda.extending import intrinsic
 
-    def pointer(builder: Any, element: Any, base: Any, place: Any) -> Any:
-        kind = ir.VectorType(element, width)
-        return builder.bitcast(builder.gep(base, [place]), kind.as_pointer())
+    float32, word, short = ir.FloatType(), ir.IntType(32), ir.IntType(16)
+
+    def widened(context: Any, x: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            bits = builder.shl(builder.zext(values[0], word), word(16))
+            return builder.bitcast(bits, float32)
+
+        return types.float32(types.uint16), emit
+
+    def narrowed(context: Any, x: Any) -> Any:
+        # Rounded to nearest, halves to even; NaN stays NaN.
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            bits = builder.bitcast(values[0], word)
+            upper = builder.lshr(bits, word(16))
+            odd = builder.and_(upper, word(1))
+            rounded = builder.add(builder.add(bits, word(0x7FFF)), odd)
+            rounded = builder.lshr(rounded, word(16))
+            missing = builder.fcmp_unordered("uno", values[0], values[0])
+            chosen = builder.select(missing, builder.or_(upper, word(0x40)), rounded)
+            return builder.trunc(chosen, short)
+
+        return types.uint16(types.float32), emit
+
+    return intrinsic(widened), intrinsic(narrowed)
+
+
+def _wide(width: int) -> tuple[Any, Any]:
+    """One load and one store of several elements that lie side by side, aligned to their size.
+
+    Elements of 8 and 16 bits are moved as words, which a GPU loads four of at once.
+    """
+    from llvmlite import ir
+    from numba import types
+    from numba.cuda.extending import intrinsic
+
+    number = ir.IntType(32)
+
+    def place_of(context: Any, builder: Any, array: Any, given: Any) -> tuple[Any, Any, int, int]:
+        """The pointer to what is moved, the type of a lane, lanes in a word, and the alignment."""
+        element = context.get_value_type(array.dtype)
+        size = element.get_abi_size(context.target_data)
+        base, place, *_ = given
+        if isinstance(array, types.Array):
+            base = context.make_array(array)(context, builder, base).data
+        lanes = min(width, max(1, 4 // size))
+        moved = ir.VectorType(
+            element if lanes == 1 else ir.IntType(8 * size * lanes), width // lanes
+        )
+        pointer = builder.bitcast(builder.gep(base, [place]), moved.as_pointer())
+        return pointer, element, lanes, width * size
 
     def load(context: Any, array: Any, place: Any) -> Any:
         result = types.UniTuple(array.dtype, width)
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            element = context.get_value_type(array.dtype)
-            align = width * element.get_abi_size(context.target_data)
-            whole = builder.load(pointer(builder, element, *values), align=align)
-            lanes = [builder.extract_element(whole, ir.IntType(32)(k)) for k in range(width)]
-            return context.make_tuple(builder, signature.return_type, lanes)
+            pointer, element, lanes, align = place_of(context, builder, array, values)
+            whole = builder.load(pointer, align=align)
+            found = []
+            for k in range(width):
+                lane = builder.extract_element(whole, number(k // lanes))
+                if lanes > 1:
+                    bits = lane.type.width // lanes
+                    lane = builder.lshr(lane, lane.type(bits * (k % lanes)))
+                    lane = builder.bitcast(builder.trunc(lane, ir.IntType(bits)), element)
+                found.append(lane)
+            return context.make_tuple(builder, signature.return_type, found)
 
         return result(array, place), emit
 
-    def store(context: Any, array: Any, place: Any, lanes: Any) -> Any:
+    def store(context: Any, array: Any, place: Any, lanes_: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            base, place_, lanes_ = values
-            element = context.get_value_type(array.dtype)
-            whole = ir.Constant(ir.VectorType(element, width), ir.Undefined)
+            pointer, _, lanes, align = place_of(context, builder, array, values)
+            whole = ir.Constant(pointer.type.pointee, ir.Undefined)
+            word: Any = None
             for k in range(width):
-                lane = builder.extract_value(lanes_, k)
+                lane = builder.extract_value(values[2], k)
                 lane = context.cast(builder, lane, signature.args[2].types[k], array.dtype)
-                whole = builder.insert_element(whole, lane, ir.IntType(32)(k))
-            align = width * element.get_abi_size(context.target_data)
-            builder.store(whole, pointer(builder, element, base, place_), align=align)
+                if lanes > 1:
+                    kind = whole.type.element
+                    bits = kind.width // lanes
+                    lane = builder.zext(builder.bitcast(lane, ir.IntType(bits)), kind)
+                    lane = builder.shl(lane, kind(bits * (k % lanes)))
+                    word = lane if k % lanes == 0 else builder.or_(word, lane)
+                    lane = word
+                if k % lanes == lanes - 1:
+                    whole = builder.insert_element(whole, lane, number(k // lanes))
+            builder.store(whole, pointer, align=align)
             return context.get_dummy_value()
 
-        return types.void(array, place, lanes), emit
+        return types.void(array, place, lanes_), emit
 
     return intrinsic(load), intrinsic(store)
 
@@ -138,7 +193,7 @@ def host_names(bits: int) -> dict[str, Any]:
         "device": lambda function: function,
         "math": math,
     }
-    for width in (2, 4):
+    for width in WIDTHS:
         names[f"load{width}"], names[f"store{width}"] = _one_by_one(width)
     return names
 

@@ -12,7 +12,7 @@ from gradnet.backends import Array, Formula, Scalar
 from gradnet.dtypes import DType, bool_, compute_dtype
 
 from .cuda_device import on_device
-from .cuda_elementwise import compiles, floats
+from .cuda_elementwise import compiles, floats, width_of
 from .cuda_layout import BITS, code_of
 from .cuda_scaled import Scaled
 from .cuda_templates import reductions, softmax
@@ -26,6 +26,9 @@ _scan = cache(reductions.scan)
 _softmax = cache(softmax.softmax)
 _cross_entropy = cache(softmax.cross_entropy)
 
+# Blocks that keep a large device busy.
+ENOUGH = 264
+
 _EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True}
 _CUPY = {"sum": "sum", "prod": "prod", "max": "amax", "min": "amin", "any": "any", "all": "all"}
 
@@ -35,10 +38,18 @@ def _blocks(items: int, lanes: int) -> int:
     return max(1, min(-(-items * lanes // THREADS), BLOCKS))
 
 
-def _tiles(items: int, m: int, lanes: int) -> int:
-    """Blocks for items of m columns, `lanes` threads for each column."""
-    wide = THREADS // lanes
+def _tiles(items: int, m: int, lanes: int, width: int = 1) -> int:
+    """Blocks for items of m columns, `lanes` threads for each `width` columns."""
+    wide = THREADS // lanes * width
     return max(1, min(items * -(-m // wide), BLOCKS))
+
+
+def _column_width(items: int, m: int, lanes: int, *arrays: Array) -> int:
+    """Columns that a thread takes: those of a load of 8 bytes, if all of a device has work then."""
+    width = max(1, width_of(*arrays) // 2)
+    while width > 1 and (m % width or _tiles(items, m, lanes, width) < ENOUGH):
+        width //= 2
+    return width
 
 
 def _column_lanes(m: int) -> int:
@@ -98,8 +109,9 @@ class Rows(Scaled):
             items = outer * parts
             self._launch(rows, _blocks(items, lanes), x, between, outer, count, parts)
         else:
-            columns = _columns(kind, bits, *codes, lanes, None)
-            blocks = _tiles(outer * parts, inner, lanes)
+            width = _column_width(outer * parts, inner, lanes, x)
+            columns = _columns(kind, bits, *codes, lanes, None, width)
+            blocks = _tiles(outer * parts, inner, lanes, width)
             self._launch(columns, blocks, x, between, outer, count, inner, parts)
         if parts > 1:
             self._folded(kind, bits, between, y, outer, parts, inner)
@@ -204,10 +216,11 @@ class Rows(Scaled):
         parts = reductions.segments(n, lanes)
         sums = dbias if parts == 1 else self._device.empty((1, parts, m), compute_dtype(g.dtype))
         source = binding.source(formula)
-        program = _columns("sum", bits, code, code_of(sums.dtype), lanes, source)
-        arrays = (self._dense(g), self._dense(saved), dz, sums)
-        numbers = floats(parameters)
-        self._launch(program, _tiles(parts, m, lanes), *arrays, 1, n, m, parts, *numbers)
+        given = self._dense(g), self._dense(saved), dz
+        width = _column_width(parts, m, lanes, *given)
+        program = _columns("sum", bits, code, code_of(sums.dtype), lanes, source, width)
+        rest = (1, n, m, parts, *floats(parameters))
+        self._launch(program, _tiles(parts, m, lanes, width), *given, sums, *rest)
         if parts > 1:
             self._folded("sum", bits, sums, dbias, 1, parts, m)
 

@@ -13,10 +13,11 @@ from gradnet.backends import Array, Formula
 
 from .cuda_checks import Checks
 from .cuda_device import on_device
-from .cuda_elementwise import aligned, compiles, floats
+from .cuda_elementwise import compiles, floats, width_of
 from .cuda_layout import BITS, code_of
 from .cuda_templates import scaled
-from .cuda_templates.program import WIDTH, blocks_for
+from .cuda_templates.elementwise import FEW
+from .cuda_templates.program import blocks_for
 
 _finite = cache(scaled.finite)
 _scaled_update = cache(scaled.scaled_update)
@@ -35,7 +36,7 @@ class Scaled(Checks):
     def _are_finite(self, x: Array, numbers: Array, fine: Array, kept: Array) -> None:
         """Both results of `finite`, in contiguous memory."""
         x, code = self._dense(x), code_of(x.dtype)
-        program = _finite(BITS[code], code, WIDTH.get(code, 1) if aligned(x) else 1)
+        program = _finite(BITS[code], code, width_of(x))
         arrays = (x, fine, self._dense(numbers), kept)
         self._launch(program, scaled.parts_of(x.size), *arrays, x.size, numbers.size)
 
@@ -74,7 +75,7 @@ class Scaled(Checks):
                 f"scaled_update cannot compile {formula.__name__}; it must be free of integer "
                 "operators"
             )
-        width = WIDTH.get(code, 1) if aligned(*arrays) else 1
+        width = min(width_of(*arrays), FEW)
         sources = binding.source(formula), binding.source(advance)
         rest = (BITS[code], code, len(arrays), numbers.size, width, held)
         program = _scaled_update(*sources, *rest)

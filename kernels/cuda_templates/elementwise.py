@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 
 from gradnet import binding
 
-from .program import LONG, WIDTH, Program, definitions, indented, loaded, stored
+from .program import LONG, Program, definitions, indented, loaded, stored
 
-Lanes = Sequence[int]
+# Of more arrays than this a thread takes so many elements at a time at most: it has registers for
+# those, and more warps hide what time it waits for memory.
+MANY, FEW = 3, 4
 
 
 def scalar_code(bits: int) -> str:
@@ -43,14 +45,15 @@ def brought(name: str, code: str, width: int, place: str = "i") -> list[str]:
     """Lines that bring elements of an array as `<name>_<lane>`."""
     if width == 1:
         return [f"{name}_0 = {loaded(code, f'{name}[{place}]')}"]
-    lanes = ", ".join(f"{name}_{k}" for k in range(width))
-    return [f"{lanes} = load{width}({name}, {place})"]
+    lanes = [f"{name}_{k} = {loaded(code, f'{name}_all[{k}]')}" for k in range(width)]
+    return [f"{name}_all = load{width}({name}, {place})", *lanes]
 
 
 def put(name: str, code: str, values: Sequence[str], place: str = "i") -> str:
     if len(values) == 1:
         return f"{name}[{place}] = {stored(code, values[0])}"
-    return f"store{len(values)}({name}, {place}, ({', '.join(values)}))"
+    lanes = ", ".join(stored(code, value) for value in values)
+    return f"store{len(values)}({name}, {place}, ({lanes}))"
 
 
 def map_program(
@@ -118,9 +121,12 @@ def map_program(
     return Program("map", text + loop(width, "n", body, before), signature, bits)
 
 
-def wide_enough(source: binding.Source, code: str, aligned: bool) -> int:
-    """How many elements a thread takes at a time."""
-    return WIDTH.get(code, 1) if aligned and len(source.text) < LONG else 1
+def wide_enough(source: binding.Source, width: int, arrays: int) -> int:
+    """How many elements a thread takes at a time, of those that a load can bring it."""
+    length = len(source.text)
+    if length >= LONG:
+        return 1
+    return width if length < LONG // 2 and arrays <= MANY else min(width, FEW)
 
 
 def bias_activation(

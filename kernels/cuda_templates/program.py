@@ -17,11 +17,12 @@ from gradnet import binding
 THREADS = 256
 BLOCKS = 132 * 16
 
-# Elements that one load of 16 bytes brings.
-WIDTH = {"f4": 4, "f8": 2}
+# Bytes that one load brings at most.
+WIDEST = 16
 
 # A formula longer than this is not written once for each element of a wide load: it computes long
-# enough to hide the loads, and compiles four times as fast.
+# enough to hide the loads, and compiles four times as fast. One of half that length is written
+# four times at most.
 LONG = 2000
 
 

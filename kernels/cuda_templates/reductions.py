@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradnet import binding, formulas
 
-from .elementwise import scalar_code
+from .elementwise import brought, put, scalar_code
 from .program import THREADS, Program, definitions, indented, loaded, stored
 
 TERMS = 32
@@ -121,12 +121,19 @@ def rows(kind: str, bits: int, source: str, target: str, lanes: int) -> Program:
 
 
 def columns(
-    kind: str, bits: int, source: str, target: str, lanes: int, formula: binding.Source | None
+    kind: str,
+    bits: int,
+    source: str,
+    target: str,
+    lanes: int,
+    formula: binding.Source | None,
+    width: int = 1,
 ) -> Program:
     """The reduction of the middle axis of `x (n, count, m)` into `y (n, parts, m)`.
 
-    A block has THREADS / lanes columns side by side and `lanes` threads for each, and takes
-    lanes * TERMS rows. Parameters: x, y, n, count, m, parts.
+    A block has THREADS / lanes threads side by side, each for `width` columns, of which m is a
+    multiple, and `lanes` threads for each of those; it takes lanes * TERMS rows. A column's order
+    is the same at any width. Parameters: x, y, n, count, m, parts.
 
     With a formula the terms are `dz = formula(g, saved, *scalars)`, which are stored too;
     parameters: g, saved, dz, y, n, count, m, parts, scalars.
@@ -135,27 +142,27 @@ def columns(
     wide = THREADS // lanes
     scalars = [f"p{k}" for k in range(len(formula.arguments) - 2)] if formula else []
     if formula:
-        taken = ", ".join(["g_0", "saved_0", *scalars])
-        term = [
-            f"g_0 = {loaded(source, 'g[at]')}",
-            f"saved_0 = {loaded(source, 'saved[at]')}",
-            f"term = {formula.name}({taken})",
-            f"dz[at] = {stored(source, 'term')}",
-        ]
+        term = [*brought("g", source, width, "at"), *brought("saved", source, width, "at")]
+        for k in range(width):
+            taken = ", ".join([f"g_{k}", f"saved_{k}", *scalars])
+            term.append(f"term_{k} = {formula.name}({taken})")
+        term.append(put("dz", source, [f"term_{k}" for k in range(width)], "at"))
         arrays = ["g", "saved", "dz"]
     else:
-        term = [f"term = {_value(kind, source, 'x[at]')}"]
+        x = [f"x_all[{k}]" for k in range(width)] if width > 1 else ["x[at]"]
+        term = [f"x_all = load{width}(x, at)"] if width > 1 else []
+        term += [f"term_{k} = {_value(kind, source, place)}" for k, place in enumerate(x)]
         arrays = ["x"]
     lines = [
         f"shared = cuda.shared.array({THREADS}, {name})",
         "t = cuda.threadIdx.x",
         f"lane = t // {wide}",
-        f"tiles = (m + {wide - 1}) // {wide}",
+        f"tiles = (m + {wide * width - 1}) // {wide * width}",
         "tile = cuda.blockIdx.x",
         "while tile < n * parts * tiles:",
         "    item = tile // tiles",
-        f"    j = (tile - item * tiles) * {wide} + t % {wide}",
-        f"    v = {start(kind)}",
+        f"    j = ((tile - item * tiles) * {wide} + t % {wide}) * {width}",
+        *(f"    v_{k} = {start(kind)}" for k in range(width)),
         "    if j < m:",
         "        outer = item // parts",
         f"        first = (item - outer * parts) * {lanes * TERMS}",
@@ -164,11 +171,15 @@ def columns(
         "        while i < end:",
         "            at = (outer * count + i) * m + j",
         *(f"            {line}" for line in term),
-        f"            v = {join(kind, 'v', 'term')}",
+        *(f"            v_{k} = {join(kind, f'v_{k}', f'term_{k}')}" for k in range(width)),
         f"            i = i + {lanes}",
-        *(f"    {line}" for line in tree(kind, "v", "shared", "lane", lanes, wide)),
+        *(
+            f"    {line}"
+            for k in range(width)
+            for line in tree(kind, f"v_{k}", "shared", "lane", lanes, wide)
+        ),
         "    if j < m and lane == 0:",
-        f"        y[item * m + j] = {stored(target, 'v')}",
+        *(f"        y[item * m + j + {k}] = {stored(target, f'v_{k}')}" for k in range(width)),
         "    tile = tile + cuda.gridDim.x",
     ]
     text = formulas_of(kind) + (definitions(formula) if formula else "")

@@ -137,7 +137,7 @@ def _function(text: Program) -> tuple[Callable[..., Any], dict[str, Any], bool]:
     """The kernel, its names, and whether it has barriers."""
     tree = ast.fix_missing_locations(_Barriers().visit(ast.parse(text.text)))
     scope = dict(cuda_names.host_names(text.bits))
-    for width in (2, 4):
+    for width in cuda_names.WIDTHS:
         scope[f"load{width}"], scope[f"store{width}"] = _load(width), _store(width)
     exec(compile(tree, f"<{text.kind} in step>", "exec"), scope)
     return scope["kernel"], scope, "cuda.syncthreads()" in text.text

@@ -63,6 +63,15 @@ def elements() -> None:
         x[:1] = np.nan
         run(elementwise.map_program(tanh, 32, ("c.f4",), "c.f4", 1, width, True), 2, x, y, n)
         near(y, np.tanh(x))
+    for n in (5, 21):
+        halves, rounded = normal(n).astype(np.float16), np.zeros(n, np.float16)
+        mask = np.zeros(n, np.uint8)
+        less = binding.source(formulas.FORMULAS["less"])
+        run(elementwise.map_program(tanh, 32, ("c.f2",), "c.f2", 1, 8, True), 1, halves, rounded, n)
+        near(rounded, np.tanh(halves), 1e-3)
+        one = elementwise.map_program(less, 32, ("c.f2", "s"), "c.u1", 1, 8, True)
+        run(one, 2, halves, 0.0, mask, n)
+        assert (mask == (halves < 0)).all()
     multiply = binding.source(formulas.multiply)
     a, b, y = normal(5, 6)[:, ::2], normal(3), empty(5, 3)
     one = elementwise.map_program(multiply, 32, ("t.f4", "t.f4"), "c.f4", 2, 1, True)

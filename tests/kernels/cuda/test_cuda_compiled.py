@@ -9,13 +9,16 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from fakes import lockstep
 from fakes import training as training_steps
+from fakes.cupy_over_numpy import THREADS
 from gradnet.kernels import launch
 from gradnet.kernels.cuda_templates import elementwise, reductions
 from gradnet.kernels.cuda_templates import program as programs
@@ -29,6 +32,11 @@ FULL_BLOCK = 256
 # So many tests have the kernels among them, and so may as many processes.
 SHARES = 12
 PARAMETERS = {"f4": ".f32", "f8": ".f64", "i8": ".u64", "u8": ".u64", "u4": ".u32"}
+# How elements are moved side by side: code, how many.
+MOVED = {("f4", 4): ".v4.f32", ("f4", 2): ".v2.f32", ("f8", 2): ".v2.f64"}
+MOVED |= {(half, 8): ".v4.u32" for half in ("f2", "b2")}
+MOVED |= {(half, 4): ".v2.u32" for half in ("f2", "b2")}
+MOVED |= {("f2", 2): ".u32", ("b2", 2): ".u32", ("u1", 8): ".v2.u32", ("u1", 4): ".u32"}
 PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 
 
@@ -36,6 +44,14 @@ PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 def training() -> list[Program]:
     """The programs of training, with blocks of the size that a GPU is given."""
     return training_steps.programs(FULL_BLOCK)
+
+
+@pytest.fixture
+def full_blocks() -> Iterator[None]:
+    """Programs with blocks of the size that a GPU is given."""
+    lockstep.use_blocks(FULL_BLOCK)
+    yield
+    lockstep.use_blocks(THREADS)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +109,15 @@ def check_ptx(one: Program, text: bytes) -> None:
     if one.kind == "update" and "f4*" in one.signature:
         assert "ld.global.v4.f32" in ptx, one
         assert "st.global.v4.f32" in ptx, one
+    for what, width, name in re.findall(r"(load|store)(\d)\((\w+),", one.text):
+        code = one.signature[parameters_of(one).index(name)]
+        assert f"{what[:2].replace('lo', 'ld')}.global{MOVED[code[:-1], int(width)]}" in ptx, one
+
+
+def parameters_of(one: Program) -> list[str]:
+    """The names of a kernel's parameters."""
+    (names,) = re.findall(r"^def kernel\((.*)\):$", one.text, re.MULTILINE)
+    return str(names).split(", ")
 
 
 def check_machine_code(one: Program, ptx: bytes, architecture: tuple[int, int], hot: bool) -> None:
@@ -123,6 +148,41 @@ def test_maps_of_mixed_floats_compile(half: str, compiler: None) -> None:
         text = launch.compiled(one, ARCHITECTURES[0])
         assert b".f64" not in text
         check_machine_code(one, text, ARCHITECTURES[1], hot=True)
+
+
+@pytest.mark.parametrize("half", ["f2", "b2"])
+def test_wide_loads_of_halves(half: str, compiler: None, full_blocks: None) -> None:
+    """16 bytes at a time, or 8; masks beside them; and nothing spilled."""
+    h, positive = f"c.{half}", binding.source(formulas.positive)
+    less, where, relu = (binding.source(formulas.FORMULAS[x]) for x in ("less", "where", "relu"))
+    slope = binding.source(binding.vjp(formulas.tanh_dx))
+    made = (
+        elementwise.map_program(less, 32, (h, h), "c.u1", 1, 8, True),
+        elementwise.map_program(where, 32, ("c.u1", h, "s"), h, 1, 8, True),
+        elementwise.map_program(positive, 32, ("c.f4",), h, 1, 4, True),
+        elementwise.map_program(positive, 32, (h,), "c.f4", 1, 4, True),
+        elementwise.bias_activation(relu, 32, half, False, True, 8, True),
+        elementwise.bias_activation(relu, 32, half, True, True, 2, True),
+        reductions.columns("sum", 32, half, "f4", 8, slope, 4),
+    )
+    for one in made:
+        text = launch.compiled(one, ARCHITECTURES[0])
+        check_ptx(one, text)
+        for architecture in ARCHITECTURES:
+            check_machine_code(one, text, architecture, hot=True)
+
+
+def test_a_plain_kernel_has_arrays(compiler: None) -> None:
+    """Wide loads are for Numba's own arrays too, so that it can launch what it compiles."""
+    from numba import cuda, types
+
+    tanh = binding.source(formulas.FORMULAS["tanh"])
+    for kind, code, width in ((types.float32, "f4", 4), (types.float16, "f2", 8)):
+        one = elementwise.map_program(tanh, 32, (f"c.{code}",), f"c.{code}", 1, width, True)
+        signature = types.void(kind[::1], kind[::1], types.int64)
+        function = launch.plain(one).py_func
+        text, _ = cuda.compile(function, signature, device=False, abi="numba", cc=(9, 0))
+        assert f"ld.global{MOVED[code, width]}" in text
 
 
 def test_the_compiler_for_each_architecture(compiler: None) -> None:
