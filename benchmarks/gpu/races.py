@@ -24,9 +24,11 @@ _data = functools.lru_cache(2)(Workload.data)
 _weights = functools.lru_cache(2)(Workload.weights)
 
 
-# Hidden layers that one kernel can hold, at a batch where it should pay.
+# Hidden layers that one kernel can hold, at batches where it should pay: one of a round of its
+# blocks, and one of several.
 FUSED = tuple(
-    Workload(f"fused{width}", (width, width, width, width, width, 16), 1 << 14, batches=4)
+    Workload(f"fused{width}-{rows}", (*(width,) * 5, 16), rows, batches=4)
+    for rows in (1 << 14, 1 << 17)
     for width in (64, 128)
 )
 FLEET = Workload("fleet", (4096, 4096, 4096, 4096, 4096), 8192, batches=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import text
+from benchmarks.gpu.bars import bars
 from benchmarks.gpu.notes import ABSENT, FAILED, LATE
 
 SCHEMA = "gradnet-gpu-check/1"
@@ -19,6 +20,7 @@ DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
 
 def write(found: dict[str, Any], out: Path, details: Path) -> None:
     """gpu.json, gpu.md, and all files of a folder in details.zip, each in one move."""
+    found = {**found, "bars": _lines(_records, found)}
     for name, text_of in (("gpu.json", partial(json.dumps, indent=1)), ("gpu.md", markdown)):
         temporary = out / f"{name}.part"
         temporary.write_text(text_of(found) + "\n", "utf-8")
@@ -73,8 +75,12 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n\n".join(sections)
 
 
-def _lines(table: Callable[[dict[str, Any]], Iterator[str]], found: dict[str, Any]) -> list[str]:
-    """The lines of a table; why there are none, where its part told something unexpected."""
+def _records(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (bar.record() for bar in bars(found))
+
+
+def _lines(table: Callable[[dict[str, Any]], Iterator[Any]], found: dict[str, Any]) -> list[Any]:
+    """The lines of a table, or its rows; why there are none, where its part told something unexpected."""
     try:
         return list(table(found))
     except Exception as error:  # noqa: BLE001  the other tables, and stages, are worth more
@@ -199,11 +205,23 @@ def steps(found: dict[str, Any]) -> Iterator[str]:
         yield text.table(["elementwise", "time", "of the copy ceiling"], rows)
 
 
+def verdicts(found: dict[str, Any]) -> Iterator[str]:
+    """What a report should show, and whether this one does."""
+    rows = []
+    for bar in bars(found):
+        shown = f"{'at most' if bar.most else 'at least'} {bar.wanted:.3g}"
+        measured = "-" if bar.measured is None else f"{bar.measured:.3g}"
+        rows.append([bar.name, shown, measured, bar.verdict, bar.about])
+    if rows:
+        yield text.table(["bar", "wanted", "measured", "", ""], rows)
+
+
 def _rate(value: float | None, unit: float, name: str) -> str:
     return "-" if value is None else f"{value / unit:.3g} {name}".strip()
 
 
 TABLES: tuple[tuple[str, Callable[[dict[str, Any]], Iterator[str]]], ...] = (
+    ("Bars", verdicts),
     ("Ceilings", ceilings),
     ("Launches", costs),
     ("Results", checks),

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks import gpu_check, machine
 from benchmarks.gpu import comparisons, probe, races, report, sanitizers, shards, speed, stages
+from benchmarks.gpu.bars import UNKNOWN
 from benchmarks.gpu.device import Bench
 from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, NotThere, Options, Wrong
 from benchmarks.gpu.stages import STAGES, Stage
@@ -79,6 +80,9 @@ def test_a_dry_run_has_no_figures(dry: tuple[Path, dict[str, Any]]) -> None:
     text = (out / "gpu.md").read_text("utf-8")
     assert report.DRY in text
     assert "| by cublasLt itself, error |" in text
+    assert "elementwise chain, of the ceiling of copies" in text
+    assert {bar["verdict"] for bar in found["bars"]} == {UNKNOWN}
+    assert len(found["bars"]) == len(races.DRY) + 3
     assert " µs" not in text
     assert " TB/s" not in text
 
@@ -136,7 +140,7 @@ def test_a_stage_that_dies_leaves_its_report_and_the_others_theirs(
     assert missing["ended"] == "died"
     assert "No module named no_such_module" in missing["told"]
     assert len(report.troubles(found)) == 4
-    assert json.loads((tmp_path / "gpu.json").read_text("utf-8")) == found
+    assert json.loads((tmp_path / "gpu.json").read_text("utf-8")) == {**found, "bars": []}
     text = (tmp_path / "gpu.md").read_text("utf-8")
     assert "dies died: by signal 9" in text
     assert "- dies, absent: this version has none" in text
@@ -382,7 +386,8 @@ def test_the_best_of_ours_against_the_best_peer() -> None:
 
 def test_the_races_are_those_of_the_design() -> None:
     names = {race.workload.name for race in races.RACES}
-    assert names == {*STEPS, "fleet", "middle", "fused64", "fused128"}
+    fused = {f"fused{width}-{rows}" for width in (64, 128) for rows in (1 << 14, 1 << 17)}
+    assert names == {*STEPS, "fleet", "middle", *fused}
     fleet = [race.precision for race in races.RACES if race.workload.name == "fleet"]
     assert {"float32", "tf32", "bfloat16"} <= set(fleet)
     kept = races.Kept.of(races.DRY[0].workload.record())
