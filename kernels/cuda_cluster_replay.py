@@ -37,8 +37,8 @@ AFTER = 1 << 16
 # How often each way is timed, and how many times in a row.
 _ROUNDS, _IN_A_ROW = 3, 8
 _FASTER, _SLOWER = "faster", "slower"
-# Attributes of a device, as the runtime numbers them.
-_SHARED_MEMORY, _CLUSTERS = 97, 120
+# An attribute of a device, as the runtime numbers it.
+_CLUSTERS = 120
 
 _numbers = cache(staging.copies)
 _log = logging.getLogger("gradnet")
@@ -46,9 +46,9 @@ _log = logging.getLogger("gradnet")
 
 def able(backend: CudaBackend, step: Step) -> bool:
     """Whether the device has clusters, with as much shared memory as a step needs."""
-    attribute, index = backend._device.cupy.cuda.runtime.deviceGetAttribute, backend._device.index
-    needed = cluster_step.program(step.training).shared
-    return bool(attribute(_CLUSTERS, index)) and attribute(_SHARED_MEMORY, index) >= needed
+    device, needed = backend._device, cluster_step.program(step.training).shared
+    clusters = device.cupy.cuda.runtime.deviceGetAttribute(_CLUSTERS, device.index)
+    return bool(clusters) and device.shared >= needed
 
 
 class Clustered(Graphs):

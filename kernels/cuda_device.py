@@ -23,6 +23,8 @@ from .launch import Launcher
 
 # The ops of indices by the numbers that kernels know them by.
 _OPS = ("getitem", "setitem")
+# An attribute of a device, as the runtime numbers it: what a block can be given if it asks.
+_SHARED_MEMORY = 97
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -40,6 +42,11 @@ class Device:
         self.flags = Flags(cupy)
         self._faults: Array | None = None
         self._suspected = False
+
+    @property
+    def shared(self) -> int:
+        """The bytes of shared memory that a block can have."""
+        return int(self.cupy.cuda.runtime.deviceGetAttribute(_SHARED_MEMORY, self.index))
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """An uninitialised contiguous array."""

@@ -64,7 +64,7 @@ class Replacement:
         kept = gradient = None
         after: list[Call] = []
         if backward is not None:
-            kept = temporary((network.depth, n, network.width), np.dtype(np.uint16))
+            kept = temporary(network.kept(n), np.dtype(np.uint16))
             self.gone |= backward.calls
             dy = self._plain(backward.dy, after)
             dx = None if backward.dx is None else self._result(backward.dx)
@@ -76,7 +76,7 @@ class Replacement:
             return None
         if backward is not None and gradient is not None:
             gradient = self._placed(gradient, made)
-            scratch = temporary(fused_mlp.Kernels(network).parts(n), FLOAT32)
+            scratch = temporary(fused_mlp.Kernels.of(network, n).parts(n), FLOAT32)
             out: tuple[Value | None, ...] = (dx, scratch, gradient)
             given = (network, x, parameters, kept, dy)
             after.append(_call("_fused_mlp_backward", given, out))

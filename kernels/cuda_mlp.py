@@ -19,7 +19,6 @@ from .cuda_templates import staging
 from .cuda_templates.program import blocks_for
 from .fused_mlp import Kernels, Network
 
-_kernels = cache(Kernels)
 _together = cache(staging.copies)
 
 
@@ -53,7 +52,8 @@ class FullyFused(Products):
     ) -> None:
         """`out` is what backward needs, or None, and y: see `fused_mlp.forward`."""
         kept, y = out
-        fused_mlp.forward(self._device.launch, _kernels(network), x, parameters, kept, y)
+        kernels = Kernels.of(network, x.shape[0], self._device.shared)
+        fused_mlp.forward(self._device.launch, kernels, x, parameters, kept, y)
 
     @on_device
     def _fused_mlp_backward(
@@ -69,7 +69,7 @@ class FullyFused(Products):
         """`out` is dx, or None, the blocks' parts and the gradient: see `fused_mlp.backward`."""
         dx, parts, gradient = out
         fused_mlp.backward(
-            *(self._device.launch, _kernels(network)),
+            *(self._device.launch, Kernels.of(network, x.shape[0], self._device.shared)),
             *(x, parameters, kept, dy, dx, parts, gradient),
         )
 

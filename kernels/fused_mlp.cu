@@ -1,316 +1,282 @@
 // A whole MLP forward, and its whole backward, in one kernel each.
 //
-// It is C++ because Numba has no tensor cores (WMMA), no bfloat16 arithmetic and no aligned dynamic
-// shared memory of several types. Rows of the batch are independent, so a block takes ROWS of them
-// through all layers: their activations stay in shared memory, and only the weights stream by.
+// It is C++ because Numba has no tensor cores, no bfloat16 arithmetic and no aligned dynamic shared
+// memory of several types. Rows of the batch are independent, so a warp takes 16 of them through
+// all layers: forward their activations never leave its registers, for the tensor cores' result
+// has the layout of their next factor. Weights are rounded into shared memory, all of them once if
+// there is room. The instructions are written out, since nvcuda::wmma hides that layout.
 //
 // Before this text comes what was chosen for a network (see fused_mlp.py): WIDTH, WARPS, BFLOAT16,
-// KEEPS_INPUT, and the functions of one float `value` and `slope`, written from the formulas.
-// Products take 16-bit factors and are summed in float32, always. The order of every sum depends
-// on the sizes alone: weight gradients are summed per block, then over the blocks in order.
+// KEEPS_INPUT, the bytes of SHARED memory of each kernel, and the functions of one float `value`
+// and `slope`, written from the formulas. Products take 16-bit factors and are summed in float32,
+// always. The order of every sum depends on the sizes alone: weight gradients are summed per block,
+// then over the blocks in order.
 //
 // Parameters are one flat float32 array: for each layer its weights (in, out), then its bias.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <mma.h>
+// Weights are taken in chunks of WIDTH rows and columns, zero beyond what there is.
 
-template <bool B> struct Rounding {
-    using Type = __half;
-    static __device__ __half narrow(float x) { return __float2half(x); }
-    static __device__ float wide(__half x) { return __half2float(x); }
-};
-template <> struct Rounding<true> {
-    using Type = __nv_bfloat16;
-    static __device__ __nv_bfloat16 narrow(float x) { return __float2bfloat16(x); }
-    static __device__ float wide(__nv_bfloat16 x) { return __bfloat162float(x); }
-};
-using Half = Rounding<BFLOAT16>::Type;
-using Wide = long long;
-
-constexpr int ROWS = 16 * WARPS;    // of the batch, in a block; a warp has 16 of its own
-constexpr int THREADS = 32 * WARPS;
-constexpr int TILES = WIDTH / 16;
-constexpr int LD = WIDTH + 8;       // 16 bytes more a row: the rows of a tile start in other banks
-constexpr int SCRATCH_LD = 20;
-
-namespace wmma = nvcuda::wmma;
-using Sum = wmma::fragment<wmma::accumulator, 16, 16, 16, float>;
-using Left = wmma::fragment<wmma::matrix_a, 16, 16, 16, Half, wmma::row_major>;
-using LeftTurned = wmma::fragment<wmma::matrix_a, 16, 16, 16, Half, wmma::col_major>;
-using Right = wmma::fragment<wmma::matrix_b, 16, 16, 16, Half, wmma::row_major>;
-using RightTurned = wmma::fragment<wmma::matrix_b, 16, 16, 16, Half, wmma::col_major>;
-
-extern __shared__ __align__(128) unsigned char fused_mlp_memory[];
-
-static __device__ Half narrow(float x) { return Rounding<BFLOAT16>::narrow(x); }
-static __device__ float wide(Half x) { return Rounding<BFLOAT16>::wide(x); }
-static __device__ Wide least(Wide a, Wide b) { return a < b ? a : b; }
-static __device__ int padded(int size) { return (size + 15) / 16 * 16; }
-
-// COUNT rows of WIDTH columns into shared memory, zero beyond what there is.
-template <int COUNT>
-static __device__ void fetch(Half* to, const float* from, Wide rows, int columns, int stride) {
-    for (int i = threadIdx.x; i < COUNT * WIDTH; i += THREADS) {
-        int row = i / WIDTH, column = i % WIDTH;
-        bool there = row < rows && column < columns;
-        to[row * LD + column] = narrow(there ? from[(Wide)row * stride + column] : 0.0f);
-    }
-}
-
-// The activations of a layer, as they were multiplied by the next one's weights.
-static __device__ void fetch_kept(Half* to, const Half* kept, Wide rows) {
-    for (int i = threadIdx.x; i < ROWS * WIDTH; i += THREADS) {
-        int row = i / WIDTH, column = i % WIDTH;
-        Half one = narrow(0.0f);
-        if (row < rows) {
-            one = kept[i];
-            if (KEEPS_INPUT) one = narrow(value(wide(one)));
-        }
-        to[row * LD + column] = one;
-    }
-}
-
-static __device__ void clear(Sum* sums) {
-#pragma unroll
-    for (int c = 0; c < TILES; ++c) wmma::fill_fragment(sums[c], 0.0f);
-}
-
-// sums += rows @ weights, for the 16 rows of a warp.
-static __device__ void multiply(Sum* sums, const Half* rows, const Half* weights) {
-    Left left;
-    Right right;
-#pragma unroll 1
-    for (int k = 0; k < TILES; ++k) {
-        wmma::load_matrix_sync(left, rows + 16 * k, LD);
-#pragma unroll
-        for (int c = 0; c < TILES; ++c) {
-            wmma::load_matrix_sync(right, weights + 16 * k * LD + 16 * c, LD);
-            wmma::mma_sync(sums[c], left, right, sums[c]);
-        }
-    }
-}
-
-// sums += rows @ weights.T, for the 16 rows of a warp.
-static __device__ void multiply_turned(Sum* sums, const Half* rows, const Half* weights) {
-    Left left;
-    RightTurned right;
-#pragma unroll 1
-    for (int k = 0; k < TILES; ++k) {
-        wmma::load_matrix_sync(left, rows + 16 * k, LD);
-#pragma unroll
-        for (int c = 0; c < TILES; ++c) {
-            wmma::load_matrix_sync(right, weights + 16 * c * LD + 16 * k, LD);
-            wmma::mma_sync(sums[c], left, right, sums[c]);
-        }
-    }
-}
-
-// What a warp does with each number of its 16 rows: which lane holds which element of a fragment
-// is unspecified, so the fragments go through the warp's scratch, one tile at a time.
-template <typename Use> static __device__ void each(Sum* sums, float* scratch, Use use) {
-    int lane = threadIdx.x % 32;
-    __syncwarp();
-#pragma unroll
-    for (int c = 0; c < TILES; ++c) {
-        wmma::store_matrix_sync(scratch, sums[c], SCRATCH_LD, wmma::mem_row_major);
-        __syncwarp();
-        for (int i = lane; i < 256; i += 32)
-            use(i / 16, 16 * c + i % 16, scratch[i / 16 * SCRATCH_LD + i % 16]);
-        __syncwarp();
-    }
-}
-
-// to (+)= a.T @ g over the block's rows. A tile of `to` is one warp's, in every round.
-static __device__ void outer(float* to, int stride, const Half* a, const Half* g, int down,
-                             int across, bool first) {
-    LeftTurned left;
-    Right right;
-    Sum sum;
-    for (int t = threadIdx.x / 32; t < TILES * TILES; t += WARPS) {
-        int i = t / TILES, j = t % TILES;
-        if (i >= down || j >= across) continue;
-        float* place = to + (Wide)16 * i * stride + 16 * j;
-        if (first)
-            wmma::fill_fragment(sum, 0.0f);
-        else
-            wmma::load_matrix_sync(sum, place, stride, wmma::mem_row_major);
-#pragma unroll 1
-        for (int k = 0; k < WARPS; ++k) {
-            wmma::load_matrix_sync(left, a + 16 * k * LD + 16 * i, LD);
-            wmma::load_matrix_sync(right, g + 16 * k * LD + 16 * j, LD);
-            wmma::mma_sync(sum, left, right, sum);
-        }
-        wmma::store_matrix_sync(place, sum, stride, wmma::mem_row_major);
-    }
-}
-
-// to (+)= the sums of g over the block's rows.
-static __device__ void columns(float* to, const Half* g, int count, bool first) {
-    for (int column = threadIdx.x; column < WIDTH && column < count; column += THREADS) {
-        float sum = first ? 0.0f : to[column];
-        for (int row = 0; row < ROWS; ++row) sum += wide(g[row * LD + column]);
-        to[column] = sum;
-    }
-}
-
-// y (n, outputs) from x (n, inputs); kept (depth, n, WIDTH), or null, is what backward needs.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    fused_mlp_forward(const float* x, const float* parameters, Half* kept, float* y, Wide n,
+// y (n, outputs) from x (n, inputs). What backward needs goes to `kept`, unless it is null: by
+// layers, 16 rows, 16 columns and lanes, zero beyond n.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    fused_mlp_forward(const float* x, const float* parameters, Factor* kept, float* y, Wide n,
                       int inputs, int outputs, int depth) {
-    int warp = threadIdx.x / 32;
-    Half* weights = (Half*)fused_mlp_memory;
-    Half* rows = weights + WIDTH * LD;
-    Half* mine = rows + 16 * warp * LD;
-    float* scratch = (float*)(rows + ROWS * LD) + 16 * SCRATCH_LD * warp;
-    Sum sums[TILES];
+    const int before = chunks(inputs), after = chunks(outputs);
+    const Weights weights{memory(), (before + depth - 1 + after) * CHUNK * 2 <= SHARED_FORWARD};
+    const Wide hidden = (Wide)WIDTH * WIDTH + WIDTH;
+    const float* second = parameters + (Wide)inputs * WIDTH + WIDTH;
+    const float* last = second + (depth - 1) * hidden;
+    const float* bias = last + (Wide)WIDTH * outputs;
+    if (weights.resident) {
+        Half* to = weights.first;
+        for (int k = 0; k < inputs; k += WIDTH, to += CHUNK)
+            fetch(to, parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
+        for (int l = 1; l < depth; ++l, to += CHUNK)
+            fetch(to, second + (l - 1) * hidden, WIDTH, WIDTH, WIDTH);
+        for (int c = 0; c < outputs; c += WIDTH, to += CHUNK)
+            fetch(to, last + c, WIDTH, outputs - c, outputs);
+        __syncthreads();  // FETCHED
+    }
+    const int row = lane() / 4, column = lane() % 4 * 2;
+    float sums[2 * TILES][4];
+    Factor a[TILES];
     for (Wide start = (Wide)blockIdx.x * ROWS; start < n; start += (Wide)gridDim.x * ROWS) {
-        Wide here = least(n - start, ROWS), own = here - 16 * warp;
-        const float* layer = parameters;
+        const Wide mine = start + 16 * warp(), own = n - mine;
+        const float* from = x + mine * inputs;
         clear(sums);
         for (int k = 0; k < inputs; k += WIDTH) {
-            __syncthreads();  // the previous weights and rows are done with
-            fetch<ROWS>(rows, x + start * inputs + k, here, inputs - k, inputs);
-            fetch<WIDTH>(weights, layer + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
-            __syncthreads();  // FETCHED
-            multiply(sums, mine, weights);
-        }
-        layer += (Wide)inputs * WIDTH;
-        for (int l = 0; l < depth; ++l) {
-            if (l > 0) {
-                __syncthreads();  // the previous weights are done with
-                fetch<WIDTH>(weights, layer, WIDTH, WIDTH, WIDTH);
-                __syncthreads();
-                clear(sums);
-                multiply(sums, mine, weights);
-                layer += WIDTH * WIDTH;
+#pragma unroll
+            for (int t = 0; t < TILES; ++t) {
+                float two[4][2];
+#pragma unroll
+                for (int i = 0; i < 8; ++i)
+                    two[i / 2][i % 2] =
+                        element(from, row + i / 2 % 2 * 8, own,
+                                k + 16 * t + column + i / 4 * 8 + i % 2, inputs, inputs);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) a[t].at[i] = packed(two[i][0], two[i][1]);
             }
-            Half* keep = kept ? kept + (l * n + start + 16 * warp) * WIDTH : nullptr;
-            each(sums, scratch, [=](int row, int column, float z) {
-                z += layer[column];
-                Half narrowed = narrow(z);
-                Half a = narrow(value(KEEPS_INPUT ? wide(narrowed) : z));
-                mine[row * LD + column] = a;
-                if (keep && row < own) keep[row * WIDTH + column] = KEEPS_INPUT ? narrowed : a;
-            });
-            layer += WIDTH;
+            const Half* w = weights.chunk(k / WIDTH, parameters + (Wide)k * WIDTH, inputs - k,
+                                          WIDTH, WIDTH);
+            multiply(sums, a, w, tiles(inputs - k), TILES);
         }
-        const float* bias = layer + (Wide)WIDTH * outputs;
+        for (int l = 0; l < depth; ++l) {
+            const float* layer = second + (l - 1) * hidden;
+            if (l > 0) {
+                const Half* w = weights.chunk(before + l - 1, layer, WIDTH, WIDTH, WIDTH);
+                clear(sums);
+                multiply(sums, a, w, TILES, TILES);
+            }
+            const float* added = layer + (Wide)WIDTH * WIDTH;  // also where l is 0
+            Factor* keep = kept ? kept + (l * tiles_of(n) + mine / 16) * TILES * 32 + lane() : nullptr;
+#pragma unroll
+            for (int t = 0; t < TILES; ++t) {
+                Factor held;
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float* z = sums[2 * t + i / 2] + i % 2 * 2;
+                    const float* b = added + 16 * t + i / 2 * 8 + column;
+                    const bool there = row + i % 2 * 8 < own;
+                    float z0 = z[0] + b[0], z1 = z[1] + b[1];
+                    held.at[i] = packed(z0, z1);
+                    if (KEEPS_INPUT) z0 = low(held.at[i]), z1 = high(held.at[i]);
+                    a[t].at[i] = packed(value(z0), value(z1));
+                    if (!KEEPS_INPUT) held.at[i] = a[t].at[i];
+                    if (!there) held.at[i] = 0;
+                }
+                if (keep && own > 0) keep[32 * t] = held;
+            }
+        }
         for (int c = 0; c < outputs; c += WIDTH) {
-            __syncthreads();  // the previous weights are done with
-            fetch<WIDTH>(weights, layer + c, WIDTH, outputs - c, outputs);
-            __syncthreads();
+            const Half* w = weights.chunk(before + depth - 1 + c / WIDTH, last + c, WIDTH,
+                                          outputs - c, outputs);
             clear(sums);
-            multiply(sums, mine, weights);
-            float* to = y + (start + 16 * warp) * outputs;
-            each(sums, scratch, [=](int row, int column, float z) {
-                if (row < own && c + column < outputs)
-                    to[(Wide)row * outputs + c + column] = z + bias[c + column];
+            multiply(sums, a, w, TILES, tiles(outputs - c));
+            float* to = y + mine * outputs;
+            each(sums, [=](int r, int j, const float* z) {
+#pragma unroll
+                for (int i = 0; i < 2; ++i)
+                    if (r < own && c + j + i < outputs)
+                        to[(Wide)r * outputs + c + j + i] = z[i] + bias[c + j + i];
             });
         }
     }
 }
 
 // From g (n, outputs): dx (n, inputs), or null, and each block's part of the parameters' gradient.
-// A part has all weights first, in whole tiles, then all biases (see fused_mlp_reduce). Every block
-// must have rows: the grid is at most ceil(n / ROWS) blocks.
+// A part has the sums of each chunk of the weights, the first layer's first, lane by lane; then the
+// biases' (see fused_mlp_reduce). Every block must have rows: the grid is at most ceil(n / ROWS)
+// blocks.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    fused_mlp_backward(const float* x, const float* parameters, const Half* kept, const float* dy,
+    fused_mlp_backward(const float* x, const float* parameters, const Factor* kept, const float* dy,
                        float* dx, float* parts, Wide n, int inputs, int outputs, int depth) {
-    int warp = threadIdx.x / 32;
-    Half* weights = (Half*)fused_mlp_memory;
-    Half* a = weights + WIDTH * LD;
-    Half* g = a + ROWS * LD;
-    Half* mine = g + 16 * warp * LD;
-    float* scratch = (float*)(g + ROWS * LD) + 16 * SCRATCH_LD * warp;
-    int wide_inputs = padded(inputs), wide_outputs = padded(outputs);
-    const Wide hidden = (Wide)WIDTH * WIDTH;
-    Wide weights_end = (Wide)wide_inputs * WIDTH + (depth - 1) * hidden + (Wide)WIDTH * wide_outputs;
-    float* part = parts + blockIdx.x * (weights_end + (Wide)depth * WIDTH + wide_outputs);
-    float* biases = part + weights_end;
+    constexpr int G = ROWS * LD;
+    const int before = chunks(inputs), after = chunks(outputs), all = before + depth - 1 + after;
+    const int used = depth - 1 + after + (dx ? before : 0);
+    Half* const g = memory();
+    Half* const mine = g + 16 * warp() * LD;
+    const Weights weights{g + G, (G + used * CHUNK) * 2 <= SHARED_BACKWARD};
+    // As many chunks' sums as there is room for stay in shared memory between rounds.
+    const int begin = G + (weights.resident ? used : 1) * CHUNK;
+    Quarter* const inside = (Quarter*)(g + begin);
+    const int room = (SHARED_BACKWARD - 2 * begin) / (4 * SUMS);
+    float* part = parts + blockIdx.x * ((Wide)all * SUMS + (depth + after) * WIDTH);
+    float* biases = part + (Wide)all * SUMS;
+    const Wide hidden = (Wide)WIDTH * WIDTH + WIDTH;
     const float* second = parameters + (Wide)inputs * WIDTH + WIDTH;
-    const float* last = second + (depth - 1) * (hidden + WIDTH);
-    Sum sums[TILES];
-    bool first = true;
-    for (Wide start = (Wide)blockIdx.x * ROWS; start < n; start += (Wide)gridDim.x * ROWS) {
-        Wide here = least(n - start, ROWS), own = here - 16 * warp;
-        clear(sums);
+    const float* last = second + (depth - 1) * hidden;
+    if (weights.resident) {
+        Half* to = weights.first;
+        for (int l = 1; l < depth; ++l, to += CHUNK)
+            fetch(to, second + (l - 1) * hidden, WIDTH, WIDTH, WIDTH);
+        for (int c = 0; c < outputs; c += WIDTH, to += CHUNK)
+            fetch(to, last + c, WIDTH, outputs - c, outputs);
+        for (int k = 0; dx && k < inputs; k += WIDTH, to += CHUNK)
+            fetch(to, parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
+    }
+    float sums[2 * TILES][4];
+    bool adds = false;
+    const Wide stride = (Wide)gridDim.x * ROWS;
+    for (Wide start = (Wide)blockIdx.x * ROWS; start < n; start += stride, adds = true) {
+        const Wide own = n - start - 16 * warp();
+        const int deep = (int)((n - start < ROWS ? n - start : ROWS) + 15) / 16;
+        const Round round{g, inside, (Quarter*)part, room, deep, adds, start + stride >= n};
+        const Factor* tile = kept + start / 16 * TILES * 32 + lane();
+        const Wide layer = tiles_of(n) * TILES * 32;
+        const float* from = dy + (start + 16 * warp()) * outputs;
         for (int c = 0; c < outputs; c += WIDTH) {
-            __syncthreads();  // what was fetched before is done with
-            if (c == 0) fetch_kept(a, kept + ((depth - 1) * n + start) * WIDTH, here);
-            fetch<ROWS>(g, dy + start * outputs + c, here, outputs - c, outputs);
-            fetch<WIDTH>(weights, last + c, WIDTH, outputs - c, outputs);
-            __syncthreads();
-            outer(part + weights_end - (Wide)WIDTH * wide_outputs + c, wide_outputs, a, g, TILES,
-                  (wide_outputs - c) / 16, first);
-            columns(biases + depth * WIDTH + c, g, wide_outputs - c, first);
-            multiply_turned(sums, mine, weights);
+            __syncthreads();  // what was in g is done with
+            fetch_own(mine, from + c, own, outputs - c, outputs);
+            __syncthreads();  // G
+            round.outer(before + depth - 1 + c / WIDTH, biases + depth * WIDTH + c,
+                        Kept{tile + (depth - 1) * layer, deep}, TILES, tiles(outputs - c));
+        }
+        clear(sums);
+        for (int c = (after - 1) * WIDTH; c >= 0; c -= WIDTH) {
+            if (c < (after - 1) * WIDTH) {
+                __syncthreads();  // the others have read what they needed of these rows
+                fetch_own(mine, from + c, own, outputs - c, outputs);
+                __syncwarp();  // OWN
+            }
+            const Half* w = weights.chunk(depth - 1 + c / WIDTH, last + c, WIDTH, outputs - c,
+                                          outputs);
+            multiply_turned(sums, mine, w, tiles(outputs - c));
         }
         for (int l = depth - 1; l >= 0; --l) {
-            __syncthreads();  // all of g, a and the weights is done with
-            const Half* keep = kept + (l * n + start + 16 * warp) * WIDTH;
-            each(sums, scratch, [=](int row, int column, float da) {
-                float dz = row < own ? da * slope(wide(keep[row * WIDTH + column])) : 0.0f;
-                mine[row * LD + column] = narrow(dz);
-            });
-            if (l > 0) {
-                fetch_kept(a, kept + ((l - 1) * n + start) * WIDTH, here);
-                fetch<WIDTH>(weights, second + (l - 1) * (hidden + WIDTH), WIDTH, WIDTH, WIDTH);
-                __syncthreads();
-                outer(part + (Wide)wide_inputs * WIDTH + (l - 1) * hidden, WIDTH, a, g, TILES,
-                      TILES, first);
-                columns(biases + l * WIDTH, g, WIDTH, first);
-                clear(sums);
-                multiply_turned(sums, mine, weights);
+            const Factor* held = tile + l * layer + warp() * TILES * 32;
+            __syncthreads();  // all of g is done with
+            const int row = lane() / 4, column = lane() % 4 * 2;
+#pragma unroll
+            for (int t = 0; t < TILES; ++t) {
+                const Factor q = own > 0 ? held[32 * t] : Factor{};
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float* da = sums[2 * t + i / 2] + i % 2 * 2;
+                    const bool there = row + i % 2 * 8 < own;
+                    *(unsigned*)(mine + (row + i % 2 * 8) * LD + 16 * t + i / 2 * 8 + column) =
+                        there ? packed(da[0] * slope(low(q.at[i])), da[1] * slope(high(q.at[i])))
+                              : 0;
+                }
             }
+            __syncthreads();  // G
+            if (l == 0) break;
+            round.outer(before + l - 1, biases + l * WIDTH, Kept{tile + (l - 1) * layer, deep},
+                        TILES, TILES);
+            const Half* w = weights.chunk(l - 1, second + (l - 1) * hidden, WIDTH, WIDTH, WIDTH);
+            clear(sums);
+            multiply_turned(sums, mine, w, TILES);
         }
         for (int k = 0; k < inputs; k += WIDTH) {
-            if (k > 0) __syncthreads();  // the previous inputs and weights are done with
-            fetch<ROWS>(a, x + start * inputs + k, here, inputs - k, inputs);
-            if (dx) fetch<WIDTH>(weights, parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
-            __syncthreads();
-            outer(part + (Wide)k * WIDTH, WIDTH, a, g, (wide_inputs - k) / 16, TILES, first);
-            if (k == 0) columns(biases, g, WIDTH, first);
+            const Inputs left{x + start * inputs + k, n - start, inputs - k, inputs};
+            round.outer(k / WIDTH, k == 0 ? biases : nullptr, left, tiles(inputs - k), TILES);
             if (!dx) continue;
+            const Half* w = weights.chunk(depth - 1 + after + k / WIDTH,
+                                          parameters + (Wide)k * WIDTH, inputs - k, WIDTH, WIDTH);
             clear(sums);
-            multiply_turned(sums, mine, weights);
-            float* to = dx + (start + 16 * warp) * inputs;
-            each(sums, scratch, [=](int row, int column, float da) {
-                if (row < own && k + column < inputs) to[(Wide)row * inputs + k + column] = da;
+            multiply_turned(sums, mine, w, TILES);
+            float* to = dx + (start + 16 * warp()) * inputs;
+            each(sums, [=](int r, int j, const float* da) {
+#pragma unroll
+                for (int i = 0; i < 2; ++i)
+                    if (r < own && k + j + i < inputs) to[(Wide)r * inputs + k + j + i] = da[i];
             });
         }
-        first = false;
     }
 }
 
-// The gradient of the flat parameters: the parts of all blocks, summed in their order.
+// Which parameter the sum at a place of a part is of; -1 for none.
+struct Layout {
+    int inputs, outputs, depth, before;
+    Wide weights, hidden, second, last;
+    __device__ Layout(int inputs, int outputs, int depth)
+        : inputs(inputs), outputs(outputs), depth(depth), before(chunks(inputs)),
+          weights((Wide)(before + depth - 1 + chunks(outputs)) * SUMS),
+          hidden((Wide)WIDTH * WIDTH + WIDTH), second((Wide)inputs * WIDTH + WIDTH),
+          last(second + (depth - 1) * hidden) {}
+    __device__ Wide size() const { return weights + (depth + chunks(outputs)) * WIDTH; }
+    __device__ Wide of(Wide place) const {
+        if (place >= weights) {
+            const int b = (int)(place - weights), column = b - depth * WIDTH;
+            if (column < 0) return second - WIDTH + b / WIDTH * hidden + b % WIDTH;
+            return column < outputs ? last + (Wide)WIDTH * outputs + column : -1;
+        }
+        // The chunk, its tile of 16 rows and 8 columns, the lane, its number.
+        const int chunk = (int)(place / SUMS), i = (int)(place % SUMS);
+        const int tile = i / 128, at = i / 4 % 32, e = i % 4;
+        const int row = tile / (2 * TILES) * 16 + at / 4 + e / 2 * 8;
+        int column = tile % (2 * TILES) * 8 + at % 4 * 2 + e % 2;
+        const int l = chunk - before, c = l - (depth - 1);
+        if (l < 0) {
+            const int k = chunk * WIDTH + row;
+            return k < inputs ? (Wide)k * WIDTH + column : -1;
+        }
+        if (c < 0) return second + l * hidden + row * WIDTH + column;
+        column += c * WIDTH;
+        return column < outputs ? last + (Wide)row * outputs + column : -1;
+    }
+};
+
+// The gradient of the flat parameters: the parts of all blocks. SLICES warps add up every so many
+// parts each, four numbers a lane; then these are added in their order.
+constexpr int SLICES = within(WARPS, 4);
+
 extern "C" __global__ void __launch_bounds__(THREADS)
     fused_mlp_reduce(const float* parts, float* gradient, int blocks, int inputs, int outputs,
                      int depth) {
-    int wide_inputs = padded(inputs), wide_outputs = padded(outputs);
-    const Wide hidden = (Wide)WIDTH * WIDTH;
-    Wide last_weights = (Wide)wide_inputs * WIDTH + (depth - 1) * hidden;
-    Wide biases = last_weights + (Wide)WIDTH * wide_outputs;
-    Wide size = biases + (Wide)depth * WIDTH + wide_outputs;
-    Wide second = (Wide)inputs * WIDTH + WIDTH;
-    Wide last = second + (depth - 1) * (hidden + WIDTH);
-    Wide total = last + (Wide)WIDTH * outputs + outputs;
-    Wide step = (Wide)gridDim.x * THREADS;
-    for (Wide i = (Wide)blockIdx.x * THREADS + threadIdx.x; i < total; i += step) {
-        Wide place;
-        if (i < second) {
-            Wide end = (Wide)inputs * WIDTH;
-            place = i < end ? i : biases + (i - end);
-        } else if (i < last) {
-            Wide l = (i - second) / (hidden + WIDTH), j = (i - second) % (hidden + WIDTH);
-            place = j < hidden ? (Wide)wide_inputs * WIDTH + l * hidden + j
-                               : biases + (l + 1) * WIDTH + (j - hidden);
-        } else {
-            Wide j = i - last, end = (Wide)WIDTH * outputs;
-            place = j < end ? last_weights + j / outputs * wide_outputs + j % outputs
-                            : biases + (Wide)depth * WIDTH + (j - end);
+    const Layout layout(inputs, outputs, depth);
+    const Wide total = layout.size() / 4;
+    const int slice = warp() % SLICES, group = warp() / SLICES;
+    constexpr int SPAN = THREADS / SLICES;  // so many quarters has a block at a time
+    Quarter* const shared = (Quarter*)fused_mlp_memory;
+    for (Wide start = (Wide)blockIdx.x * SPAN; start < total; start += (Wide)gridDim.x * SPAN) {
+        const Wide i = start + 32 * group + lane();
+        Wide to[4];
+        bool wanted = false;
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            to[e] = i < total ? layout.of(4 * i + e) : -1;
+            wanted = wanted || to[e] >= 0;
         }
-        float sum = 0.0f;
-        for (int block = 0; block < blocks; ++block) sum += parts[block * size + place];
-        gradient[i] = sum;
+        Quarter sum{};
+        if (wanted) {
+            const Quarter* one = (const Quarter*)parts + i;
+#pragma unroll 8
+            for (int block = slice; block < blocks; block += SLICES) {
+                const Quarter q = one[block * total];
+#pragma unroll
+                for (int e = 0; e < 4; ++e) sum.at[e] += q.at[e];
+            }
+        }
+        __syncthreads();  // the previous sums have been read
+        shared[threadIdx.x] = sum;
+        __syncthreads();  // SLICED
+        if (slice > 0) continue;
+        for (int s = 1; s < SLICES; ++s) {
+            const Quarter q = shared[threadIdx.x + 32 * s];
+#pragma unroll
+            for (int e = 0; e < 4; ++e) sum.at[e] += q.at[e];
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            if (to[e] >= 0) gradient[to[e]] = sum.at[e];
     }
 }

@@ -10,6 +10,8 @@ scales the gradient it gives to `backward`.
     kernels = Kernels(network)
     forward(launch, kernels, x, parameters, kept, y)
     backward(launch, kernels, x, parameters, kept, dy, dx, parts, gradient)
+
+`kept` and `parts` have layouts of their own, those in which the kernels' lanes hold them.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ from .nvrtc import CudaProgram
 
 WIDTHS = (16, 32, 64, 128)
 DEPTHS = range(1, 9)
-WARPS = 8
+# Warps of a block; more where there are rows for them, and registers.
+WARPS, MORE_WARPS = 8, 16
 # Blocks of the backward, each with a part of the gradient of its own; a function of the batch
-# alone, so that results are the same on every device. Forward has no such parts.
+# alone, so that results are the same on every device. Forward has as many as there is room for,
+# one or two on a multiprocessor, for each of them rounds all weights.
 PARTS = 132
-BLOCKS = 132 * 8
+# The shared memory that a block of compute capability 9.0 can have.
+SHARED = 227 * 1024
 
 FLOATS = {"float16": "f2", "bfloat16": "b2"}
 _KEPT = "u2*"
@@ -46,6 +51,11 @@ _SIGNATURES = {
     "reduce": ("f4*", "f4*", "i4", "i4", "i4", "i4"),
 }
 KINDS = tuple(_SIGNATURES)
+# Parts of WIDTH rows and columns that the weights of most networks have: those of 8 hidden layers,
+# of four times as many inputs, and of as many outputs.
+_CHUNKS = 12
+# Blocks that add up the parts of the gradient, at most.
+_MOST_SUMMING = 132 * 8
 
 
 class Network(NamedTuple):
@@ -71,10 +81,16 @@ class Network(NamedTuple):
 
     @property
     def part(self) -> int:
-        """How many float32 a block's part of the gradient takes: weights in whole tiles."""
-        last = _padded(self.outputs)
-        weights = self.width * (_padded(self.inputs) + (self.depth - 1) * self.width + last)
-        return weights + self.depth * self.width + last
+        """How many float32 a block's part of the gradient takes: weights in whole chunks."""
+        before, after = (-(-size // self.width) for size in (self.inputs, self.outputs))
+        return self.width * (self.width * (before + self.depth - 1 + after) + self.depth + after)
+
+    def kept(self, n: int) -> tuple[int, ...]:
+        """The shape of the uint16 array of what backward needs, for n rows.
+
+        By layers, 16 rows, 16 columns, and lanes: see `Factor` in the kernels' text.
+        """
+        return self.depth, -(-n // 16), self.width // 16, 32, 8
 
 
 def refusal(network: Network) -> str:
@@ -105,10 +121,11 @@ class Bound(NamedTuple):
 # Where the fused kernels are expected to be faster than one product after the other. These are
 # estimates, which a measurement replaces: of a captured step, a layer is four or five nodes, 2-3 us
 # each, and takes a block about 1-3 us of each kernel, so that the fewest rows already gain. Large
-# batches gain what activations do not move through memory. But a block adds every tile of the
-# weights' gradient to its part of it in the cache, once for its 128 rows: that costs 8 * WIDTH
-# bytes for each input, where the products one after the other read 2 * 128. So many inputs gain as
-# long as every block has one round of rows, and lose with more.
+# batches gain what activations do not move through memory. But where a block's shared memory has
+# no room for it, the gradient of the weights is in the cache, and a block adds to every tile of it
+# once for its 128 rows: that costs 8 * WIDTH bytes for each input, where the products one after
+# the other read 2 * 128. So many inputs gain as long as every block has one round of rows, and
+# lose with more.
 WORTH = {16: Bound(1, 512), 32: Bound(1, 256), 64: Bound(1, 256), 128: Bound(1, 256)}
 # With more inputs or outputs, the most rows: one round of every block.
 ONE_ROUND = 16 * WARPS * PARTS
@@ -131,20 +148,27 @@ def worthwhile(network: Network, n: int) -> bool:
 class Kernels:
     """The three programs of a network. `warps` of 16 rows each make a block.
 
-    Networks of the same width, activation and type share them. Raises DeviceError where the
-    network is not one that the kernels can compute.
+    Networks of the same width, activation and type share them. `shared` is how many bytes of shared
+    memory a block can have. Raises DeviceError where the network is not one that the kernels can
+    compute.
     """
 
-    def __init__(self, network: Network, warps: int = WARPS) -> None:
+    def __init__(self, network: Network, warps: int = WARPS, shared: int = SHARED) -> None:
         if reason := refusal(network):
             raise DeviceError(f"the fused MLP kernels cannot compute this network: {reason}")
         self.network = network
         self.rows = 16 * warps
-        self.text = text(network.width, network.activation, network.dtype, warps)
+        self.text = text(network.width, network.activation, network.dtype, warps, shared)
         self.forward, self.backward, self.reduce = (
-            _program(kind, network.width, network.activation, network.dtype, warps)
+            _program(kind, network.width, network.activation, network.dtype, warps, shared)
             for kind in KINDS
         )
+
+    @classmethod
+    def of(cls, network: Network, n: int, shared: int = SHARED) -> Kernels:
+        """The programs for a batch of n rows."""
+        more = n > ONE_ROUND and network.width < WIDTHS[-1]
+        return cls(network, MORE_WARPS if more else WARPS, shared)
 
     def blocks(self, n: int, most: int) -> int:
         """How many blocks take the rows of a batch."""
@@ -155,23 +179,38 @@ class Kernels:
         return self.blocks(n, PARTS), self.network.part
 
 
-def shared_bytes(kind: str, width: int, warps: int = WARPS) -> int:
-    """The shared memory of a block: one layer's weights, its rows, and a tile for each warp."""
-    stored = width + 8  # as LD in the text
-    activations = {"forward": 1, "backward": 2, "reduce": 0}[kind]
-    if not activations:
-        return 0
-    return 2 * stored * (width + activations * 16 * warps) + 4 * 16 * 20 * warps
+def two(width: int, warps: int) -> bool:
+    """Whether two blocks of forward have room on a multiprocessor, by their registers."""
+    return width < WIDTHS[-1] and warps <= WARPS
+
+
+def shared_bytes(kind: str, width: int, warps: int = WARPS, shared: int = SHARED) -> int:
+    """The shared memory of a block: the weights, if there is room for all, or else of one layer.
+
+    Backward has its rows there too, and what it has room for of the weights' gradient. It is what
+    the largest networks can make use of, or as much as there is; half of it where there are `two`.
+    """
+    chunk, rows = 2 * width * (width + 8), 2 * 16 * warps * (width + 8)
+    if kind == "reduce":
+        return 16 * 32 * warps
+    if kind == "forward":
+        return min(_CHUNKS * chunk, (shared - 1024) // 2 if two(width, warps) else shared)
+    return min(rows + _CHUNKS * (chunk + 4 * width * width), shared)
 
 
 @cache
-def text(width: int, activation: str, dtype: str, warps: int = WARPS) -> str:
-    """The CUDA C++ of the three kernels: what is chosen, the formulas, then `fused_mlp.cu`."""
+def text(width: int, activation: str, dtype: str, warps: int = WARPS, shared: int = SHARED) -> str:
+    """The CUDA C++ of the three kernels: what is chosen, the formulas, then the files."""
     functions, keeps_input = c_formulas.activation(activations()[activation])
     return "".join(
         (
             f"constexpr int WIDTH = {width};\n",
             f"constexpr int WARPS = {warps};\n",
+            *(
+                f"constexpr int SHARED_{kind.upper()} = "
+                f"{shared_bytes(kind, width, warps, shared)};\n"
+                for kind in ("forward", "backward")
+            ),
             f"constexpr bool BFLOAT16 = {str(dtype == 'bfloat16').lower()};\n",
             f"constexpr bool KEEPS_INPUT = {str(keeps_input).lower()};\n",
             functions,
@@ -185,13 +224,14 @@ def forward(
 ) -> None:
     """y (n, outputs) of x (n, inputs), and what backward needs in `kept`, where it is given.
 
-    `parameters` is flat: each layer's weights (in, out), then its bias. `kept` is uint16 of shape
-    (depth, n, width), all else float32. Raises DeviceError for other arrays.
+    `parameters` is flat: each layer's weights (in, out), then its bias. `kept` is uint16 of the
+    shape that `network.kept` gives, all else float32. Raises DeviceError for other arrays.
     """
     network = kernels.network
     n = _checked(network, parameters=parameters, x=x, y=y, kept=kept)
     if n:
-        blocks = kernels.blocks(n, BLOCKS)
+        most = PARTS * (2 if two(network.width, kernels.rows // 16) else 1)
+        blocks = kernels.blocks(n, most)
         arrays = (x, parameters, _pointer(kept), y)
         launch(kernels.forward, blocks, *arrays, n, *_sizes(network))
 
@@ -218,7 +258,7 @@ def backward(
         return
     blocks, sizes = kernels.blocks(n, PARTS), _sizes(network)
     launch(kernels.backward, blocks, x, parameters, kept, dy, _pointer(dx), parts, n, *sizes)
-    over = max(1, min(-(-network.parameters // kernels.reduce.threads), BLOCKS))
+    over = max(1, min(-(-network.part // kernels.reduce.threads), _MOST_SUMMING))
     launch(kernels.reduce, over, parts, gradient, blocks, *sizes)
 
 
@@ -233,22 +273,21 @@ def activations() -> dict[str, Row]:
 
 @cache
 def _body() -> str:
-    return (Path(__file__).parent / "fused_mlp.cu").read_text(encoding="utf-8")
-
-
-def _padded(size: int) -> int:
-    return -(-size // 16) * 16
+    here = Path(__file__).parent
+    return "".join((here / name).read_text("utf-8") for name in ("warp_tiles.cu", "fused_mlp.cu"))
 
 
 @cache
-def _program(kind: str, width: int, activation: str, dtype: str, warps: int) -> CudaProgram:
+def _program(
+    kind: str, width: int, activation: str, dtype: str, warps: int, shared: int
+) -> CudaProgram:
     # A launcher keeps what it loaded by program: there is one for all networks that share it.
     return CudaProgram(
         f"fused_mlp_{kind}",
-        text(width, activation, dtype, warps),
+        text(width, activation, dtype, warps, shared),
         _SIGNATURES[kind],
         32 * warps,
-        shared_bytes(kind, width, warps),
+        shared_bytes(kind, width, warps, shared),
         (width, activation, dtype, warps),
     )
 
@@ -265,7 +304,7 @@ def _checked(network: Network, **arrays: Any) -> int:
         "x": rows,
         "inputs": rows,
         "y": (n, network.outputs),
-        "kept": (network.depth, n, network.width),
+        "kept": network.kept(n),
         "parameters": flat,
         "gradient": flat,
     }

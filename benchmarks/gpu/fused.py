@@ -47,7 +47,7 @@ def fused_mlp(bench: Bench) -> dict[str, Any]:
         for n in rows:
             for dtype, activation, depth in FACTORS:
                 network = kernel.Network(37, width, 10, depth, activation, dtype)
-                kernels = kernel.Kernels(network)
+                kernels = kernel.Kernels.of(network, n, bench.device.shared)
                 host = [
                     rng.normal(size=shape).astype(np.float32)
                     for shape in ((n, 37), (network.parameters,), (n, 10))
@@ -59,7 +59,7 @@ def fused_mlp(bench: Bench) -> dict[str, Any]:
                     y, dx = (bench.poisoned(a.shape, a.dtype) for a in (dy, x))
                     gradient = bench.poisoned(parameters.shape, parameters.dtype)
                     parts = bench.poisoned(kernels.parts(n), parameters.dtype)
-                    kept = bench.poisoned((depth, n, width), np.dtype(np.uint16))
+                    kept = bench.poisoned(network.kept(n), np.dtype(np.uint16))
                     launch = bench.device.launch
                     kernel.forward(launch, kernels, x, parameters, kept, y)
                     given = (launch, kernels, x, parameters, kept, dy, dx, parts, gradient)
@@ -69,7 +69,7 @@ def fused_mlp(bench: Bench) -> dict[str, Any]:
                 if any(a.tobytes() != b.tobytes() for a, b in zip(*results, strict=True)):
                     raise Wrong(f"two runs differ: {name}", {"worst": worst})
                 right = fused.reference_forward(network, host[0], host[1])[0]
-                held = fused.kept_as(network, results[0][3])
+                held = fused.kept_as(network, results[0][3], n)
                 gradients = fused.reference_backward(network, host[0], host[1], held, host[2])
                 pairs = zip(results[0], (right, *gradients), strict=False)
                 worst[name] = max(distance(found, one) for found, one in pairs)

@@ -36,7 +36,7 @@ def numba_programs(everything: bool) -> list[Any]:
 def written_programs() -> list[Any]:
     """The programs in CUDA C++, of the races and of the comparisons."""
     from gradnet.kernels import cluster_step
-    from gradnet.kernels.fused_mlp import WIDTHS, Kernels, Network
+    from gradnet.kernels.fused_mlp import ONE_ROUND, WIDTHS, Kernels, Network
 
     from benchmarks.gpu.fused import FACTORS, trainings
     from benchmarks.gpu.races import FUSED, RACES
@@ -49,8 +49,9 @@ def written_programs() -> list[Any]:
     }
     found: list[Any] = []
     for width, dtype, activation in sorted(kinds):
-        kernels = Kernels(Network(width, width, width, 1, activation, dtype))
-        found += [kernels.forward, kernels.backward, kernels.reduce]
+        for rows in (ONE_ROUND, ONE_ROUND + 1):
+            kernels = Kernels.of(Network(width, width, width, 1, activation, dtype), rows)
+            found += [kernels.forward, kernels.backward, kernels.reduce]
     chosen = dict.fromkeys(trainings(dry=False))
     chosen |= dict.fromkeys(
         _captured(race.workload) for race in RACES if race.precision == "float32"

@@ -98,9 +98,28 @@ def reference_backward(
     return g, gradient
 
 
-def kept_as(network: Network, kept: Any) -> Any:
-    """What was kept for backward, in float64."""
-    return kept.view(half(network)).astype(np.float64)
+# What a lane has of 16 rows and columns. The lane says which row of 8 and which pair of columns; it
+# has both halves of the columns, of each both of the rows, and of these both of the pair.
+_LANES = (8, 4, 2, 2, 2)
+
+
+def kept_as(network: Network, kept: Any, n: int) -> Any:
+    """What was kept for backward, in float64 and of shape (depth, n, width)."""
+    depth, down, across, *_ = kept.shape
+    held = kept.view(half(network)).astype(np.float64).reshape(depth, down, across, *_LANES)
+    # (depth, tile, tile's column, row, pair, half, half, one of the pair) as rows and columns.
+    rows = held.transpose(0, 1, 6, 3, 2, 5, 4, 7).reshape(depth, 16 * down, network.width)
+    return rows[:, :n]
+
+
+def kept_of(network: Network, held: Any) -> Any:
+    """What forward keeps, from values of shape (depth, n, width); zero beyond n."""
+    depth, n, width = held.shape
+    _, down, across, *_ = shape = network.kept(n)
+    rows = np.zeros((depth, 16 * down, width), half(network))
+    rows[:, :n] = held
+    tiles = rows.reshape(depth, down, 2, 8, across, 2, 4, 2).transpose(0, 1, 4, 3, 6, 5, 2, 7)
+    return np.ascontiguousarray(tiles).view(np.uint16).reshape(shape)
 
 
 def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
@@ -112,10 +131,12 @@ def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
         x, parameters, kept, y, _ = arrays
         y[...], held = reference_forward(network, x, parameters)
         if isinstance(kept, np.ndarray):
-            kept[...] = held.astype(half(network)).view(np.uint16)
+            kept[...] = kept_of(network, held)
     elif program.entry == "fused_mlp_backward":
         x, parameters, kept, dy, dx, parts, _ = arrays
-        found, gradient = reference_backward(network, x, parameters, kept_as(network, kept), dy)
+        found, gradient = reference_backward(
+            network, x, parameters, kept_as(network, kept, len(x)), dy
+        )
         if isinstance(dx, np.ndarray):
             dx[...] = found
         parts[...] = 0

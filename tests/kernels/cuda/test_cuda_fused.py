@@ -39,6 +39,7 @@ class Fusing(NumpyBackend):
         memory = SimpleNamespace(OutOfMemoryError=MemoryError)
         self._device: Any = SimpleNamespace(
             several=False,
+            shared=fused_mlp.SHARED,
             cupy=SimpleNamespace(cuda=SimpleNamespace(memory=memory)),
             launch=lambda program, blocks, *arguments: fused.run(program, arguments),
         )

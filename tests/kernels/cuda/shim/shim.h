@@ -2,11 +2,14 @@
 // time, each with shared memory of its own, which the others reach by plain pointers; clusters, and
 // blocks that are in none, run one after another.
 //
-// A matrix of the tensor cores is lane 0's alone: the other lanes' part of it would need their
-// registers, and which element they hold is unspecified, so kernels here may not ask. What lane 0
-// reads and writes the sanitizers see. Warps know no lockstep: a missing __syncwarp is a race.
+// The lanes of a warp exchange what instructions of the tensor cores take from one another by relaxed
+// atomics, which order nothing else: warps know no lockstep, and a missing __syncwarp is a race.
 #pragma once
 #include <pthread.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -34,6 +37,24 @@ struct Barrier {
     ~Barrier() { for (auto& one : two) pthread_barrier_destroy(&one); }
     void meet(unsigned& met) { pthread_barrier_wait(&two[met++ % 2]); }
 };
+// What the lanes of a warp give one another in an instruction: words with the instruction's number,
+// for two instructions by turns. They wait for one another by a bare futex, which the sanitizers do
+// not know.
+struct Exchange {
+    std::atomic<uint64_t> words[2][32][6]{};
+    std::atomic<uint32_t> here{0}, turn{0};
+    void meet() {
+        const uint32_t now = turn.load(std::memory_order_relaxed);
+        if (here.fetch_add(1, std::memory_order_relaxed) == 31) {
+            here.store(0, std::memory_order_relaxed);
+            turn.store(now + 1, std::memory_order_relaxed);
+            syscall(SYS_futex, &turn, FUTEX_WAKE_PRIVATE, 32, nullptr, nullptr, 0);
+        } else {
+            while (turn.load(std::memory_order_relaxed) == now)
+                syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, now, nullptr, nullptr, 0);
+        }
+    }
+};
 // Dynamic shared memory, poisoned beyond what a launch asks for, and with NaN in what it gets.
 constexpr size_t SHARED = 227 * 1024;
 struct Block {
@@ -42,9 +63,13 @@ struct Block {
     Block* const* blocks;  // of the cluster
     int rank, count;
     std::vector<std::unique_ptr<Barrier>> warps;
+    std::vector<std::unique_ptr<Exchange>> exchanges;
     alignas(128) unsigned char memory[SHARED];
     Block(int threads, size_t bytes) : all(threads) {
-        for (int i = 0; i < threads / 32; ++i) warps.push_back(std::make_unique<Barrier>(32));
+        for (int i = 0; i < threads / 32; ++i) {
+            warps.push_back(std::make_unique<Barrier>(32));
+            exchanges.push_back(std::make_unique<Exchange>());
+        }
         std::memset(memory, 0xff, bytes);
 #if defined(__SANITIZE_ADDRESS__)
         __asan_poison_memory_region(memory + bytes, SHARED - bytes);
@@ -98,45 +123,78 @@ inline __half __float2half(float x) {
     }
     return {uint16_t(sign | ((rest + 0xfff + (rest >> 13 & 1)) >> 13) - (112 << 10))};
 }
-inline float widened(const __half& x) { return __half2float(x); }
-inline float widened(const __nv_bfloat16& x) { return __bfloat162float(x); }
-inline float widened(float x) { return x; }
 
-namespace nvcuda::wmma {
-struct accumulator; struct matrix_a; struct matrix_b;
-struct row_major; struct col_major;
-enum layout_t { mem_row_major, mem_col_major };
-template <class Use, int M, int N, int K, class T, class Layout = row_major> struct fragment {
-    static constexpr bool turned = std::is_same_v<Layout, col_major>;
-    float at[16][16];
+// The instructions of the tensor cores: see the kernels' own.
+template <bool BFloat16> float widened_as(uint16_t x) {
+    return BFloat16 ? __bfloat162float({x}) : __half2float({x});
+}
+template <bool BFloat16> uint32_t packed_as(float low, float high) {
+    auto rounded = [](float x) -> uint32_t {
+        return BFloat16 ? __float2bfloat16(x).bits : __float2half(x).bits;
+    };
+    return rounded(low) | rounded(high) << 16;
+}
+inline thread_local uint64_t instruction;
+// What every lane of the warp has given; all of them must come to the same instructions.
+template <int Words> struct Given {
+    uint32_t of[32][Words];
+    explicit Given(const uint32_t (&mine)[Words]) {
+        Exchange& exchange = *block->exchanges[threadIdx.x / 32];
+        auto& all = exchange.words[++instruction % 2];
+        for (int i = 0; i < Words; ++i)
+            all[threadIdx.x % 32][i].store(instruction << 32 | mine[i], std::memory_order_relaxed);
+        exchange.meet();
+        for (int lane = 0; lane < 32; ++lane)
+            for (int i = 0; i < Words; ++i) {
+                uint64_t word;
+                while ((word = all[lane][i].load(std::memory_order_relaxed)) >> 32 != instruction) {
+                }
+                of[lane][i] = uint32_t(word);
+            }
+    }
 };
-inline bool idle() { return threadIdx.x % 32 != 0; }
-template <class F> void fill_fragment(F& f, float x) {
-    if (idle()) return;
-    for (auto& row : f.at) for (float& one : row) one = x;
+// Element (row, column) of the tile of 8 by 8 whose rows are given from a lane on.
+inline uint32_t element_at(const Given<1>& rows, int tile, int row, int column) {
+    return *reinterpret_cast<const uint16_t*>(block->memory + rows.of[8 * tile + row][0] +
+                                              2 * column);
 }
-template <class F, class T> void load_matrix_sync(F& f, const T* p, unsigned ld) {
-    if (idle()) return;
-    for (int i = 0; i < 16; ++i)
-        for (int j = 0; j < 16; ++j) (F::turned ? f.at[j][i] : f.at[i][j]) = widened(p[i * ld + j]);
+inline Given<1> rows_of(const uint16_t* row) {
+    return Given<1>({uint32_t(reinterpret_cast<const unsigned char*>(row) - block->memory)});
 }
-template <class F> void load_matrix_sync(F& f, const float* p, unsigned ld, layout_t) {
-    load_matrix_sync(f, p, ld);
+inline void tiles_at(uint32_t* to, const uint16_t* row) {
+    const Given<1> rows = rows_of(row);
+    const int lane = threadIdx.x % 32, column = lane % 4 * 2;
+    for (int t = 0; t < 4; ++t)
+        to[t] = element_at(rows, t, lane / 4, column) |
+                element_at(rows, t, lane / 4, column + 1) << 16;
 }
-template <class F> void store_matrix_sync(float* p, const F& f, unsigned ld, layout_t) {
-    if (idle()) return;
-    for (int i = 0; i < 16; ++i) for (int j = 0; j < 16; ++j) p[i * ld + j] = f.at[i][j];
+inline void turned_tiles_at(uint32_t* to, const uint16_t* row) {
+    const Given<1> rows = rows_of(row);
+    const int lane = threadIdx.x % 32, column = lane % 4 * 2;
+    for (int t = 0; t < 4; ++t)
+        to[t] = element_at(rows, t, column, lane / 4) |
+                element_at(rows, t, column + 1, lane / 4) << 16;
 }
-template <class D, class A, class B> void mma_sync(D& d, const A& a, const B& b, const D& c) {
-    if (idle()) return;
-    for (int i = 0; i < 16; ++i) {
-        float row[16];
-        for (int j = 0; j < 16; ++j) row[j] = c.at[i][j];
-        for (int k = 0; k < 16; ++k) for (int j = 0; j < 16; ++j) row[j] += a.at[i][k] * b.at[k][j];
-        for (int j = 0; j < 16; ++j) d.at[i][j] = row[j];
+inline uint32_t turned(uint32_t tile) {
+    const Given<1> given({tile});
+    const int lane = threadIdx.x % 32, column = lane / 4;
+    auto at = [&](int row) {
+        return given.of[4 * row + column / 2][0] >> 16 * (column % 2) & 0xffff;
+    };
+    return at(lane % 4 * 2) | at(lane % 4 * 2 + 1) << 16;
+}
+template <bool BFloat16>
+void multiply_tiles_of(float* sums, const uint32_t* a, uint32_t b0, uint32_t b1) {
+    const Given<6> given({a[0], a[1], a[2], a[3], b0, b1});
+    const int lane = threadIdx.x % 32;
+    auto half = [](uint32_t both, int i) { return widened_as<BFloat16>(uint16_t(both >> 16 * i)); };
+    for (int e = 0; e < 4; ++e) {
+        const int row = lane / 4, column = lane % 4 * 2 + e % 2;
+        for (int k = 0; k < 16; ++k)
+            sums[e] += half(given.of[4 * row + k % 8 / 2][k / 8 * 2 + e / 2], k % 2) *
+                       half(given.of[4 * column + k % 8 / 2][4 + k / 8], k % 2);
     }
 }
-}  // namespace nvcuda::wmma
 
 template <class Kernel>
 void launch(int blocks, int threads, size_t bytes, int cluster, Kernel kernel) {
@@ -153,7 +211,7 @@ void launch(int blocks, int threads, size_t bytes, int cluster, Kernel kernel) {
         std::vector<std::thread> crew;
         for (int t = 0; t < cluster * threads; ++t)
             crew.emplace_back([&, t] {
-                block = all[t / threads];
+                block = all[t / threads], instruction = 0;
                 threadIdx = {unsigned(t % threads), 0, 0};
                 blockIdx = {unsigned(first + t / threads), 0, 0};
                 gridDim = {unsigned(blocks), 1, 1}, blockDim = {unsigned(threads), 1, 1};
