@@ -19,8 +19,11 @@ DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
 
 
 def write(found: dict[str, Any], out: Path, details: Path) -> None:
-    """gpu.json, gpu.md, and all files of a folder in details.zip, each in one move."""
-    found = {**found, "bars": _lines(_records, found)}
+    """gpu.json, gpu.md, and all files of a folder in details.zip, each in one move.
+
+    What was found is given the verdicts on all bars.
+    """
+    found["bars"] = _lines(_records, found)
     for name, text_of in (("gpu.json", partial(json.dumps, indent=1)), ("gpu.md", markdown)):
         temporary = out / f"{name}.part"
         temporary.write_text(text_of(found) + "\n", "utf-8")
@@ -80,7 +83,7 @@ def _records(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(table: Callable[[dict[str, Any]], Iterator[Any]], found: dict[str, Any]) -> list[Any]:
-    """The lines of a table, or its rows; why there are none, where its part told something unexpected."""
+    """The lines of a table, or records; why there are none, where a part told what nobody expects."""
     try:
         return list(table(found))
     except Exception as error:  # noqa: BLE001  the other tables, and stages, are worth more
