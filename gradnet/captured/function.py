@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -20,6 +22,7 @@ from gradnet.tensor import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 # Recordings of one function that are kept: one for each signature, the oldest go first.
 _KEPT = 32
 
@@ -46,8 +49,17 @@ def capture(function: Callable[P, R]) -> Captured[P, R]:
 
     Raises CaptureError for what a replay could not follow: values of tensors that Python code
     reads, shapes that depend on values, Python values that the function itself changes, and
-    results that still have a graph.
+    results that still have a graph. TypeError for what is no function, or a generator's.
     """
+    if not callable(function):
+        hint = "; write @classmethod above it" if isinstance(function, classmethod) else ""
+        raise TypeError(f"capture takes a function, got {type(function).__name__}{hint}")
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _SUSPENDS:
+        raise TypeError(
+            f"capture takes a function that runs to its end, and {function.__qualname__} is a "
+            "generator's or a coroutine's; capture the function that makes one step"
+        )
     return Captured(function)
 
 
@@ -64,6 +76,7 @@ class Captured(host.Stateful, Generic[P, R]):
         self._known: dict[Any, Recording] = {}
         self._last: Recording | None = None
         self._quick: Quick = never
+        self._by_class: dict[Any, Captured[..., Any]] = {}
         self._lock = threading.RLock()
         self.recordings = 0
         self.replays = 0
@@ -160,11 +173,41 @@ class Captured(host.Stateful, Generic[P, R]):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        # A method has recordings for each object.
-        bound: Any = Captured(self._function.__get__(instance, owner))
-        name = self._function.__name__
-        instance.__dict__.setdefault(name, bound)
-        return instance.__dict__[name]
+        if host.state.recorder is not None:  # what is being recorded runs it as it is
+            return self._function.__get__(instance, owner)
+        # A method has recordings for each object, and one of a class for each class.
+        kept = self._by_class if isinstance(instance, type) else getattr(instance, "__dict__", None)
+        if kept is None:
+            raise CaptureError(
+                f"{self._function.__qualname__} is captured, and objects of its class have "
+                '__slots__ and no place for their recordings; add "__dict__" to the slots'
+            )
+        # By the class that it is written in, for `super()` may ask for the one of a class above.
+        name: Any = instance
+        if kept is not self._by_class:
+            name = f"captured {self._function.__qualname__}"
+        bound = kept.get(name)
+        if bound is None or not bound.belongs(self._function, instance):
+            # Anew in a copy of an object, which comes with those of the other.
+            bound = kept[name] = Captured(self._function.__get__(instance, owner))
+        return bound
+
+    def belongs(self, function: Any, instance: Any) -> bool:
+        """Whether this is the method `function` of that very object."""
+        own = self._function
+        same: bool = getattr(own, "__func__", None) is function
+        return same and getattr(own, "__self__", None) is instance
+
+    def __reduce__(self) -> Any:
+        """Copied and pickled as functions are: by name, and methods by their object."""
+        function: Any = self._function
+        owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+        if any(isinstance(vars(c).get(name), Captured) for c in type(owner).__mro__):
+            return getattr, (owner, name)
+        found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+        for part in getattr(function, "__qualname__", "").split("."):
+            found = getattr(found, part, None)
+        return function.__qualname__ if found is self else (capture, (function,))
 
 
 def _described(x: Any, tensors: list[Tensor], objects: list[Any]) -> Any:
