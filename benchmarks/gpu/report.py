@@ -83,7 +83,7 @@ def _records(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _lines(table: Callable[[dict[str, Any]], Iterator[Any]], found: dict[str, Any]) -> list[Any]:
-    """The lines of a table, or records; why there are none, where a part told what nobody expects."""
+    """The lines of a table, or records; why there are none, where a part told the unexpected."""
     try:
         return list(table(found))
     except Exception as error:  # noqa: BLE001  the other tables, and stages, are worth more
