@@ -79,7 +79,12 @@ def convolve(a: Any, v: Any, /, *, mode: str = "full") -> Tensor:
     if mode not in starts:
         raise ValueError(f"convolve got mode={mode!r}; there is {', '.join(map(repr, starts))}")
     start, count = starts[mode]
-    return _FULL(a, v)[start : start + count]
+    if a.device == "cpu":
+        return _FULL(a, v)[start : start + count]
+    a, v = (a, v) if a.size >= v.size else (v, a)
+    places = np.arange(start, start + count)[:, None] + np.arange(m)
+    windows = ops.pad(a, m - 1)[ops.asarray(places, backend=a.backend)]
+    return ops.matmul(windows, ops.flip(v))
 
 
 def correlate(a: Any, v: Any, /, *, mode: str = "valid") -> Tensor:
