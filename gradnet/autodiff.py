@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradnet import dtypes
+from gradnet import dtypes, graph
 from gradnet.errors import DTypeError, GraphError, ShapeError
 from gradnet.graph import Context, level, mode, reachable, recording, tracking
 from gradnet.modes import is_recomputing as is_recomputing
@@ -62,7 +62,7 @@ def _leaf(x: Any, caller: str) -> Tensor:
         )
     handle = Tensor.wrap(tensor.array, tensor.backend, None, tensor.counter, tensor.tangents)
     handle.requires_grad = True
-    return handle
+    return graph.as_handle(handle)
 
 
 def outputs_of(value: Any, caller: str) -> tuple[Tensor, ...]:

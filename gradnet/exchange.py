@@ -10,6 +10,7 @@ import numpy as np
 import gradnet.ops as _ops
 from gradnet import backends, dtypes
 from gradnet.errors import DeviceError, GraphError, ShapeError
+from gradnet.graph import is_handle
 
 if TYPE_CHECKING:
     from gradnet.tensor import Tensor
@@ -65,6 +66,23 @@ class Exchange:
     def copy(self: Any) -> Tensor:
         """The values in memory of their own; gradients flow through."""
         return ops.copy(self)
+
+    # Copies
+
+    def __copy__(self: Any) -> Tensor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self: Any, memo: dict[int, Any]) -> Tensor:
+        if self.is_leaf and not self.tangents and (self.node is None or not is_handle(self.node)):
+            copied = object.__new__(type(self))
+            copied._take(self.backend.cast(self.array, self.dtype), self.backend, None, None, None)
+            copied.requires_grad = self.node is not None
+        else:  # gradients flow through it, for other libraries copy what they hold
+            copied = ops.copy(self)
+        memo[id(self)] = copied
+        return copied
+
+    # Protocols
 
     def __array__(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.node is not None or self.tangents:

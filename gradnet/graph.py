@@ -129,6 +129,21 @@ def leaf(tensor: Tensor) -> Node:
     return node
 
 
+_HANDLE = {"handle": True}
+
+
+def as_handle(tensor: Tensor) -> Tensor:
+    """A leaf that stands for an argument while a function is differentiated, marked as one."""
+    if tensor.node is not None:
+        tensor.node[0].parameters = _HANDLE
+    return tensor
+
+
+def is_handle(edge: Edge) -> bool:
+    """Whether an edge leads to such a leaf, whose copies are no leaves of their own."""
+    return edge[0].parameters is _HANDLE
+
+
 def reachable(roots: Sequence[Node], floor: int = -1) -> list[Node]:
     """All nodes from which `roots` were computed and whose id exceeds `floor`, newest first."""
     found = {node.id: node for node in roots if node.id > floor}

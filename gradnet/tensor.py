@@ -369,13 +369,6 @@ class Tensor(Exchange, Changes, Methods, Operators):
 
     # Copies of the whole tensor
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        copied = Tensor.__new__(type(self))
-        copied._take(self.backend.cast(self.array, self.dtype), self.backend, None, None, None)
-        copied.requires_grad = self.node is not None
-        memo[id(self)] = copied
-        return copied
-
     def __reduce__(self) -> Any:
         return _unpickle, (np.asarray(self.numpy()), self.device, self.requires_grad)
 

@@ -68,6 +68,12 @@ CASES: dict[str, Callable[[], list[Case]]] = {
         (lambda x, low: gn.clip(x, min=low), (normal(3, 4), 0.1 * normal(4))),
         (lambda x: gn.clip(x, max=0.1), (normal(3, 4),)),
     ],
+    "cumprod": lambda: [
+        (gn.cumprod, (normal(2, 3),)),
+        (lambda x: gn.cumprod(x, 1), (normal(2, 3),)),
+    ],
+    "cumsum": lambda: [(gn.cumsum, (normal(2, 3),)), (lambda x: gn.cumsum(x, 0), (normal(2, 3),))],
+    "gradient": lambda: [(gn.gradient, (normal(4, 3),))],
     "concat": lambda: [
         (lambda x, y: gn.concat([x, y], axis=1), (normal(2, 3), normal(2, 1))),
         (lambda x, y: gn.concat((x, y), axis=None), (normal(2, 3), normal(4))),

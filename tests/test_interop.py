@@ -176,8 +176,12 @@ def test_pad_refuses() -> None:
     for width in (-1, (1, 2, 3), ((1, 1), (1, 1), (1, 1))):
         with pytest.raises(ShapeError, match="pad got the widths"):
             gn.pad(x, width)
-    with pytest.raises(ValueError, match="pad got the mode 'edge'; there is 'constant'"):
-        gn.pad(x, 1, mode="edge")
+    with pytest.raises(ValueError, match=r"pad got the mode 'mean'.*; there is 'constant'"):
+        gn.pad(x, 1, mode="mean")
+    with pytest.raises(ValueError, match="reflect_type 'odd'"):
+        gn.pad(x, 1, mode="reflect", reflect_type="odd")
+    with pytest.raises(TypeError, match="any takes no out"):
+        gn.any(x, out=x)  # type: ignore[arg-type]
     with pytest.raises(GraphError, match=r"no derivative of numpy\.pad"):
         np.pad(gn.ones((2, 3)).requires_grad_(), 1, mode="mean")
 
@@ -334,3 +338,23 @@ def test_a_hook_waits_for_its_module_and_leaves_others_alone() -> None:
     assert spec is not None
     assert isinstance(spec.loader, hooks._Registering)
     assert waiting.find_spec("einops._backends", None) is None
+
+
+def test_windows_by_numpys_name_are_numpys() -> None:
+    x = gn.asarray(POSITIVE)
+    view = np.lib.stride_tricks.sliding_window_view
+    for shape, axis in (((2, 2), None), (2, 1), ((2, 3), (1, 0))):
+        found = gn.lib.stride_tricks.sliding_window_view(x, shape, axis=axis)
+        np.testing.assert_array_equal(found.numpy(), view(POSITIVE, shape, axis=axis))
+
+
+def test_floats_in_lists_are_exact_beside_float64(backend: Backend) -> None:
+    x = gn.asarray([0.1, 0.2], dtype=gn.float64)
+    assert (x - [0.1, 0.2]).tolist() == [0, 0]
+    assert gn.isin(x, [0.1]).tolist() == [True, False]
+    assert np.append(x, [0.1]).tolist() == [0.1, 0.2, 0.1]
+    assert gn.asarray([x[0], 0.2]).tolist() == [0.1, 0.2]
+    x[:] = [0.3, 0.7]
+    assert x.tolist() == [0.3, 0.7]
+    assert (gn.asarray([1.0]) * [0.1]).dtype == gn.float32
+    assert (gn.asarray([1]) * [0.1]).dtype == gn.float32

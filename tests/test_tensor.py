@@ -296,6 +296,19 @@ def test_copies_and_pickles(backend: Backend) -> None:
     assert both[0] is both[1]
 
 
+def test_gradients_flow_through_copies(backend: Backend) -> None:
+    x = gn.asarray([1.0, 2.0], dtype=gn.float64)
+    for copied in (copy.copy, copy.deepcopy):
+        gn.gradcheck(lambda x, f=copied: f(x) * f(3 * x), x, order=2)
+        plain = copied(x)
+        plain.assign_(0.0)
+        assert x.tolist() == [1, 2]
+        leaf = x.detach().requires_grad_()
+        gn.sum(copied(2 * leaf)).backward()
+        assert leaf.grad is not None
+        assert leaf.grad.tolist() == [2, 2]
+
+
 def test_a_tensor_of_a_tensor_shares_memory_and_history() -> None:
     x = gn.asarray([1.0, 2.0])
     y = gn.Tensor(x)

@@ -62,7 +62,10 @@ def asarray(
     elif _holds_tensors(x):
         from gradnet.ops.joining import stack
 
-        tensor = stack([asarray(item, device=device, backend=backend) for item in x])
+        weak = (float, complex)
+        tensor = stack(
+            [i if type(i) in weak else asarray(i, device=device, backend=backend) for i in x]
+        )
         # Not `wanted in (None, ...)`: to NumPy, float64 equals None.
         if wanted is not None and wanted != tensor.dtype:
             tensor = astype(tensor, wanted)
@@ -129,6 +132,16 @@ def operands(*xs: Any) -> list[Tensor]:
     return [x if isinstance(x, Tensor) else asarray(x, backend=backend) for x in xs]
 
 
+def beside(x: Any, tensors: list[Tensor], backend: Backend | None) -> Tensor:
+    """Data beside tensors: Python's floats are exact beside float64, though float32 alone."""
+    made = asarray(x, backend=backend)
+    wanted = made.dtype
+    if isinstance(x, list | tuple) and wanted in (dtypes.DEFAULT_FLOAT, dtypes.DEFAULT_COMPLEX):
+        for t in tensors:
+            wanted = dtypes.promote(wanted, t.dtype) if dtypes.is_inexact(t.dtype) else wanted
+    return made if wanted == made.dtype else asarray(x, dtype=wanted, backend=backend)
+
+
 def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
     """Operands as Tensors of their common dtype on their common backend; scalars are weak."""
     first = xs[0] if xs else None
@@ -139,27 +152,27 @@ def operands_of_one_dtype(name: str, *xs: Any) -> list[Tensor]:
                 break
         else:
             return list(xs)
-    backend = next((x.backend for x in xs if isinstance(x, Tensor)), None)
+    given = [x for x in xs if isinstance(x, Tensor)]
+    backend = given[0].backend if given else None
     numbers = (bool, int, float, complex)
     tensors = [
-        x if isinstance(x, Tensor) or type(x) in numbers else asarray(x, backend=backend)
-        for x in xs
+        x if isinstance(x, Tensor) or type(x) in numbers else beside(x, given, backend) for x in xs
     ]
     common: DType | None = None
     for x in tensors:
         if isinstance(x, Tensor):
             common = x.dtype if common is None else dtypes.promote(common, x.dtype)
-    beside = common
+    wide = common
     for x in tensors:
         if not isinstance(x, Tensor):
             found = dtypes.scalar_dtype(x, common)
-            beside = found if beside is None else dtypes.promote(beside, found)
+            wide = found if wide is None else dtypes.promote(wide, found)
     return [
-        asarray(x, dtype=beside, backend=backend)
+        asarray(x, dtype=wide, backend=backend)
         if not isinstance(x, Tensor)
         else x
-        if x.dtype == beside
-        else CAST(x, dtype=beside)
+        if x.dtype == wide
+        else CAST(x, dtype=wide)
         for x in tensors
     ]
 

@@ -217,14 +217,14 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 
     Raises GraphError for a leaf that requires a gradient, DTypeError for a value of a higher kind.
     """
-    from gradnet.ops.creation import asarray, astype
+    from gradnet.ops.creation import asarray, astype, beside
 
     if isinstance(value, Tensor):
         v = value
     elif isinstance(value, bool | int | float | complex):
         v = asarray(value, dtype=dtypes.scalar_dtype(value, x.dtype), backend=x.backend)
     else:
-        v = asarray(value, backend=x.backend)
+        v = beside(value, [x], x.backend)
     if dtypes.is_inexact(v.dtype) and not dtypes.is_inexact(x.dtype):
         raise DTypeError(
             f"setitem cannot store {v.dtype.name} values in a {x.dtype.name} tensor; "
@@ -281,16 +281,32 @@ def _along_axis(x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
     return tuple(index)
 
 
-def pad(x: Any, width: Any, /, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
-    """The array with constants around it: `width` of them, (before, after), or such pairs by axis.
+# What is around an array may be its own values.
+_BORDERS = ("edge", "reflect", "symmetric", "wrap")
 
-    Raises ShapeError for other widths, ValueError for another mode than "constant".
+
+def pad(
+    x: Any,
+    width: Any,
+    /,
+    mode: str = "constant",
+    *,
+    constant_values: Any = 0,
+    reflect_type: str | None = None,
+) -> Tensor:
+    """The array with a border: `width` of it, (before, after), or such pairs by axis.
+
+    Filled with a constant, or as in NumPy with the "edge", "reflect", "symmetric" or "wrap".
+    Raises ShapeError for other widths, ValueError for another mode.
     """
     from gradnet.ops.creation import asarray, full
 
     x = asarray(x)
-    if mode != "constant":
-        raise ValueError(f"pad got the mode {mode!r}; there is 'constant'")
+    if mode not in ("constant", *_BORDERS) or reflect_type not in (None, "even"):
+        raise ValueError(
+            f"pad got the mode {mode!r}, reflect_type {reflect_type!r}; there is 'constant', "
+            f"{', '.join(map(repr, _BORDERS))}, and 'even'"
+        )
     pairs = [width] if not is_sequence(width) or not any(map(is_sequence, width)) else list(width)
     pairs = [(n, n) if is_number(n) else tuple(n) * (2 if len(n) == 1 else 1) for n in pairs]
     pairs = [tuple(map(operator.index, pair)) for pair in pairs]
@@ -300,6 +316,9 @@ def pad(x: Any, width: Any, /, mode: str = "constant", *, constant_values: Any =
             f"pad got the widths {width!r} for a tensor of shape {x.shape}; expected a number, "
             "(before, after), or such a pair for each axis, none negative"
         )
+    if mode != "constant":
+        places = np.pad(np.arange(x.size).reshape(x.shape), pairs, mode=mode)  # type: ignore[call-overload]
+        return take(x, asarray(places, backend=x.backend))
     shape = tuple(a + n + b for (a, b), n in zip(pairs, x.shape, strict=True))
     y = full(shape, constant_values, dtype=x.dtype, backend=x.backend)
     y[tuple(slice(a, a + n) for (a, _), n in zip(pairs, x.shape, strict=True))] = x

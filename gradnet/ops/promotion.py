@@ -13,6 +13,7 @@ from gradnet.errors import DTypeError
 from gradnet.formulas import Row
 from gradnet.formulas.complex import COMPLEX
 from gradnet.ops.creation import asarray, astype
+from gradnet.ops.creation import beside as aside
 from gradnet.ops.mapped import broadcast_shape
 from gradnet.tensor import Tensor
 
@@ -23,12 +24,12 @@ _WEAK = frozenset((bool, int, float, complex))
 _ON_BOOL = ("add", "multiply", "maximum", "minimum", "abs", "absolute", "clip", "where")
 
 
-def _operand(x: Any, backend: Backend | None) -> Any:
+def _operand(x: Any, tensors: list[Tensor], backend: Backend | None) -> Any:
     """What is no Tensor, as a Python scalar, which is weak, or as a Tensor."""
     if isinstance(x, np.generic) and isinstance(x, (float, complex)):
         # A subclass of Python's own number: its array's dtype would win over float32.
         return x.item()
-    return x if isinstance(x, (int, float, complex)) else asarray(x, backend=backend)
+    return x if isinstance(x, (int, float, complex)) else aside(x, tensors, backend)
 
 
 class Promotion:
@@ -61,7 +62,7 @@ class Promotion:
         inputs = list(operands)
         if len(tensors) != len(inputs):
             inputs = [
-                x if isinstance(x, Tensor) or type(x) in _WEAK else _operand(x, backend)
+                x if isinstance(x, Tensor) or type(x) in _WEAK else _operand(x, tensors, backend)
                 for x in inputs
             ]
             tensors = [x for x in inputs if isinstance(x, Tensor)]

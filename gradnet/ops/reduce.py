@@ -329,21 +329,23 @@ def logsumexp(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor
 # Without derivatives
 
 
-def _truth(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tensor:
+def _truth(kind: str, x: Any, axis: Axes, keepdims: bool, out: None) -> Tensor:
+    if out is not None:  # NumPy hands on the one that it was not given
+        raise TypeError(f"{kind} takes no out; assign what it returns")
     x = tensor_of(x)
     axes = normalize_axes(kind, axis, len(x.array.shape))
     backend = x.backend
     return fresh(backend.reduce(kind, x.array, axes, keepdims, dtype=dtypes.bool_), backend)
 
 
-def any(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def any(x: Any, /, *, axis: Axes = None, keepdims: bool = False, out: None = None) -> Tensor:
     """Whether any value over axes is not zero."""
-    return _truth("any", x, axis, keepdims)
+    return _truth("any", x, axis, keepdims, out)
 
 
-def all(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+def all(x: Any, /, *, axis: Axes = None, keepdims: bool = False, out: None = None) -> Tensor:
     """Whether all values over axes are not zero."""
-    return _truth("all", x, axis, keepdims)
+    return _truth("all", x, axis, keepdims, out)
 
 
 def count_nonzero(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:

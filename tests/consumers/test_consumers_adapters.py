@@ -67,6 +67,17 @@ XARRAY: dict[str, Callable[[Any], Any]] = {
     "reduce": lambda d: d.reduce(np.sum, "a"),
     "quantile": lambda d: d.quantile([0.2, 0.7], "a"),
     "real": lambda d: (d * 2j).real + d.conj(),
+    "rolling": lambda d: d.rolling(c=2, min_periods=1).sum(),
+    "rolling_construct": lambda d: d.rolling(c=3, b=2).construct(c="w", b="v", fill_value=0.0),
+    "cumulative": lambda d: d.cumulative("c").mean(),
+    "coarsen": lambda d: d.coarsen(a=2).max(),
+    "differentiate": lambda d: d.differentiate("b", edge_order=2),
+    "integrate": lambda d: d.integrate("b"),
+    "cumulative_integrate": lambda d: d.cumulative_integrate("b"),
+    "polyfit": lambda d: d.polyfit("b", 1).polyfit_coefficients,
+    "sortby": lambda d: d.sortby("b", ascending=False),
+    "where_drop": lambda d: d.where(d.b > 10, drop=True),
+    "pad_reflect": lambda d: d.pad(c=2, mode="reflect"),
 }
 
 
