@@ -25,6 +25,11 @@ def _floats(x: Any, like: Tensor | None = None) -> Tensor:
 
 
 def gradient(f: Any, /, *spacing: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    """The derivatives of samples along each axis, by the parabolas through neighbours, as in NumPy.
+
+    `spacing` is one step, or a step or the coordinates of each axis; at the ends `edge_order` 1 or
+    2. Raises ValueError for too few values, ShapeError for coordinates that do not fit.
+    """
     f = _floats(f)
     axes = range(f.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     places = [a % f.ndim for a in axes]
