@@ -1,10 +1,11 @@
 """Casts between floats of 16 and 32 bits, of which a captured step makes few calls.
 
-together     In a precision of 16 bits every weight is rounded at each step. An optimizer keeps them
-             side by side in one buffer, so that one launch can round all of them, and what little
-             lies between.
-within_maps  What an elementwise call gives it can round itself, and widen what it takes: both are
-             computed in 32 bits, so the bits are the same.
+together        In a precision of 16 bits every weight is rounded at each step. An optimizer keeps
+                them side by side in one buffer, so that one launch can round all of them, and what
+                little lies between.
+within_maps     What an elementwise call gives it can round itself, and widen what it takes: both
+                are computed in 32 bits, so the bits are the same.
+rounded_losses  The kernel of cross-entropy writes its gradient in 16 bits too where it is rounded.
 """
 
 from __future__ import annotations
@@ -111,6 +112,24 @@ def within_maps(program: Program) -> Program:
     """The program with casts made by the elementwise calls before or after them."""
     calls = _widened(_rounded(program.calls))
     return program.with_calls(calls)
+
+
+def rounded_losses(program: Program) -> Program:
+    """The program with gradients of cross-entropy rounded by the call that makes them."""
+    calls = program.calls
+    uses = Uses(calls)
+    instead: dict[int, Call | None] = {}
+    for i, x, out in _casts(calls, uses):
+        if not is_half(out.dtype) or not out.contiguous or not x.size or not _own(x, uses):
+            continue
+        (made,) = uses.writes[x.storage]
+        maker = calls[made]
+        fits = maker.method == "softmax_cross_entropy" and made not in instead
+        if fits and maker.outs[1] == x and all(y and y.contiguous for y in maker.outs):
+            writes = (*maker.writes, out)
+            instead[made] = Call(maker.method, maker.args, {"rounded": out}, maker.outs, writes)
+            instead[i] = None
+    return program.with_calls(_replaced(calls, instead))
 
 
 def _rounded(calls: list[Call]) -> list[Call]:

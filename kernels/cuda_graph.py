@@ -26,7 +26,7 @@ from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
 from gradnet.program.replay import Interpreted
 
-from .cuda_casts import together, within_maps
+from .cuda_casts import rounded_losses, together, within_maps
 from .cuda_checks import by_losses
 from .cuda_device import on_device
 from .cuda_elementwise import compiles
@@ -83,7 +83,8 @@ class Graphs:
     def __init__(self, backend: CudaBackend, program: Program) -> None:
         self._backend = backend
         self._device = backend._device
-        calls, checked = by_losses(program.calls)
+        self._given = program
+        calls, checked = by_losses(rounded_losses(program).calls)
         self._program = program = program.with_calls(calls)
         self._numbers = Numbers(program.calls)
         self._calls = Calls(backend, program, self._numbers, checked)
@@ -113,7 +114,7 @@ class Graphs:
         first = 1 not in self._frames and self._plain is None
         if first and changes(self._program, [(p, places[p.number][0]) for p in self._ins]):
             _log.info(_CHANGES)
-            self._plain = Interpreted(self._backend, self._program)
+            self._plain = Interpreted(self._backend, self._given)
         if self._plain is not None:
             self._plain(given)
         else:

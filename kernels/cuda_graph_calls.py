@@ -182,8 +182,8 @@ class Calls:
         elif code_held(call):
             self._with_held(call, args, kwargs, outs, frame, run)
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
-            notes = [flag.notes] if (flag := self.flags.get(call)) else []
-            backend._losses(*args, *outs, *notes)
+            notes = flag.notes if (flag := self.flags.get(call)) else None
+            backend._losses(*args, *outs, notes, **kwargs)
         elif call.method == "finite" and _contiguous(call):
             backend._are_finite(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):

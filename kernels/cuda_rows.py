@@ -254,10 +254,12 @@ class Rows(Scaled):
         losses: Array,
         gradient: Array,
         notes: Array | None = None,
+        rounded: Array | None = None,
     ) -> None:
         """Both results of `softmax_cross_entropy`, in contiguous memory.
 
-        A class out of range is told in `notes`, where they are given.
+        A class out of range is told in `notes`, where they are given, and the gradient is written
+        in 16 bits too, to `rounded`.
         """
         (n, k), code = logits.shape, code_of(logits.dtype)
         if not gradient.size:
@@ -281,8 +283,10 @@ class Rows(Scaled):
             smooth=smoothing != 0,
             weighted=weighted,
             noted=notes is not None,
+            rounded="" if rounded is None else code_of(rounded.dtype),
         )
-        arrays = (self._dense(logits), self._dense(targets), scale, losses, gradient)
+        given = (self._dense(logits), self._dense(targets), scale)
+        arrays = (*given, losses, gradient, *(() if rounded is None else (rounded,)))
         numbers = (1.0 - smoothing, smoothing / k)
         noted = () if notes is None else (notes,)
         self._launch(program, _blocks(n, lanes), *arrays, n, k, *numbers, *noted)

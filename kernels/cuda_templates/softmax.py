@@ -97,8 +97,12 @@ def cross_entropy(
     smooth: bool,
     weighted: bool,
     noted: bool = False,
+    rounded: str = "",
 ) -> Program:
     """Each row's loss and its gradient; parameters: x, target, scale, loss, dx, n, k, kept, spread.
+
+    With `rounded`, the code of 16-bit floats, the gradient is also written as those, to a parameter
+    after dx.
 
     With `noted`, a further parameter is where a row whose class is out of range is told, unless one
     has been: 1 + 2**32 row + the last 32 bits of the class.
@@ -148,18 +152,22 @@ def cross_entropy(
     gradient = [f"d = f_slope(f_exponential({x}, top), factor, {share}, s)"]
     if hit:
         gradient += ["if j == c:", f"    d = d - {hit}"]
+    gradient.append(f"dx[at + j] = {stored(code, 'd')}")
+    if rounded:
+        gradient.append(f"rounded[at + j] = {stored(rounded, 'd')}")
     loss = stored(code, "T(0) if s == T(0) else v * s")
     lines += [
         f"    factor = {mass}s / total",
-        *_each(lanes, [*gradient, f"dx[at + j] = {stored(code, 'd')}"]),
+        *_each(lanes, gradient),
         "    if item < n and lane == 0:",
         f"        loss[item] = {loss}",
         *_close(lanes),
     ]
     number = scalar_code(bits)
     signature = [f"{code}*", "i8*" if classes else f"{code}*", f"{code}*" if weighted else number]
-    signature += [f"{code}*", f"{code}*", "i8", "i8", number, number]
-    names = "x, target, scale, loss, dx, n, k, kept, spread"
+    signature += [f"{code}*", f"{code}*", *([f"{rounded}*"] if rounded else [])]
+    signature += ["i8", "i8", number, number]
+    names = f"x, target, scale, loss, dx, {'rounded, ' if rounded else ''}n, k, kept, spread"
     if noted:
         names, signature = f"{names}, notes", [*signature, "i8*"]
     return _program("cross_entropy", lines, names, signature, bits)

@@ -114,3 +114,26 @@ def test_casts_that_others_need_too_stay(graphs: CudaBackend) -> None:
         for found, right in zip(captured(x), function(x), strict=True):
             assert found.numpy().tobytes() == right.numpy().tobytes()
     assert methods(captured).count("cast") == 2
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("classes", [True, False])
+def test_cross_entropy_rounds_its_gradient(
+    graphs: CudaBackend, precision: str, classes: bool
+) -> None:
+    def trained(capture: Any) -> list[bytes]:
+        model, _, step = training(precision=precision)
+        run = capture(step)
+        losses = []
+        for seed in range(3):
+            x, y = batch(seed)
+            losses.append(run(x, y if classes else gn.one_hot(y, 3)))
+        if capture is gn.capture:
+            calls = replay_of(run)._program.calls
+            (loss,) = (c for c in calls if c.method == "softmax_cross_entropy")
+            assert loss.kwargs["rounded"].shape == (8, 3)
+            # What is cast is the batch and the weights.
+            assert len(rounded(run)) == 2
+        return bits(model, losses)
+
+    assert trained(gn.capture) == trained(lambda step: step)

@@ -20,7 +20,7 @@ from fakes import lockstep
 from fakes import training as training_steps
 from fakes.cupy_over_numpy import THREADS
 from gradnet.kernels import launch
-from gradnet.kernels.cuda_templates import elementwise, reductions
+from gradnet.kernels.cuda_templates import elementwise, reductions, softmax
 from gradnet.kernels.cuda_templates import program as programs
 from gradnet.kernels.cuda_templates.program import Program
 
@@ -183,6 +183,16 @@ def test_a_plain_kernel_has_arrays(compiler: None) -> None:
         function = launch.plain(one).py_func
         text, _ = cuda.compile(function, signature, device=False, abi="numba", cc=(9, 0))
         assert f"ld.global{MOVED[code, width]}" in text
+
+
+@pytest.mark.parametrize("half", ["f2", "b2"])
+def test_a_loss_that_rounds_its_gradient_compiles(half: str, compiler: None) -> None:
+    options = {"classes": True, "smooth": False, "weighted": False, "noted": True}
+    one = softmax.cross_entropy(32, "f4", 4, **options, rounded=half)
+    text = launch.compiled(one, ARCHITECTURES[0])
+    assert b".f64" not in text
+    assert text.count(b"st.global.u16") == text.count(b"st.global.f32") - 1
+    check_machine_code(one, text, ARCHITECTURES[1], hot=True)
 
 
 def test_the_compiler_for_each_architecture(compiler: None) -> None:
