@@ -1,9 +1,11 @@
 """Functions of words on NumPy's arrays: new ones, and loops over few elements.
 
-A loop runs while no other thread of Python does, as within NumPy for as few.
+A loop over a few runs while no other thread of Python does, as within NumPy for as few.
 """
 
 from __future__ import annotations
+
+from gradnet.numpy_calls import FEW
 
 from .layout import (
     BYTES,
@@ -41,7 +43,7 @@ from .references import (
 )
 from .words import c
 
-SHORT = 512  # elements
+SHORT = 512  # elements that other threads of Python wait for
 
 # Flags of an array: in C order and aligned; and such that it owns and may write.
 IN_ORDER, OWN = 0x101, 0x505
@@ -157,7 +159,7 @@ def by_loop(k: int, plan: int, x: int, y: int) -> int:
     if like == 0 or kind(like) != item(k, NDARRAY):
         return 0
     size = size_of(like)
-    if size == 0 or size > SHORT:
+    if size == 0 or size > FEW:
         return 0
     places = c.room(3)
     steps = c.room(3)
@@ -176,5 +178,10 @@ def by_loop(k: int, plan: int, x: int, y: int) -> int:
     c.store(places, 8 * last, c.load(made, DATA))
     c.store(steps, 8 * last, c.load(block, GIVES))
     c.store(count, 0, size)
-    c.run(c.load(block, CODE), places, count, steps, c.load(block, DATA_OF))
+    if size <= SHORT:
+        c.run(c.load(block, CODE), places, count, steps, c.load(block, DATA_OF))
+    else:
+        state = c.PyEval_SaveThread()
+        c.run(c.load(block, CODE), places, count, steps, c.load(block, DATA_OF))
+        c.PyEval_RestoreThread(state)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradnet.numpy_calls import FEW
 
 from ..templates.reductions import ROWS
-from .arrays import SHORT, filled, first, in_order, new
+from .arrays import filled, first, in_order, new
 from .calls import recorded_one
 from .layout import (
     BACKEND,
@@ -149,7 +149,7 @@ def spread(k: int, node: int, g: int, pairs: int) -> int:
         c.store(lengths, 8 * i, length)
         size = size * length
         i = i + 1
-    if size == 0 or size > SHORT or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+    if size == 0 or size > FEW or at_home(k, c.load(node, NODE_BACKEND)) == 0:
         return -1
     y = filled(k, dtype, ndim, lengths, size, first(k, g))
     if y == 0:
