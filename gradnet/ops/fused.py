@@ -276,16 +276,7 @@ def _fusible(activation: Elementwise) -> bool:
 
 # `linear` in machine code, where there is any: of its operands and an activation's name. Gives None
 # where it does not know how, for then nothing is done.
-layer: Callable[[Any, Any, Any, str | None], Tensor | None] | None
-
-
-def _counting(*operands: Any) -> None:
-    """Count the calls, until there have been enough for machine code."""
-    if direct.is_often():
-        direct.begin()
-
-
-layer = None if direct.SWITCH == "0" else _counting
+layer: Callable[..., Tensor | None] | None = direct.awaited
 
 
 def plainly(activation: Elementwise | str | None) -> tuple[Elementwise | None, bool] | None:

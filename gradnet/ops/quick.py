@@ -18,7 +18,7 @@ import numpy as np
 import gradnet.ops as _ops
 from gradnet import dtypes, exchange, graph, modes, numpy_calls, operators, precision, walk
 from gradnet.dtypes import DType
-from gradnet.ops import direct, fused, multilinear, reduce
+from gradnet.ops import direct, fused, multilinear, probabilities, reduce
 from gradnet.ops.core import Op
 from gradnet.ops.direct import SWITCH, Whole
 from gradnet.ops.elementwise import Elementwise, quicken
@@ -130,6 +130,7 @@ _OBJECTS: dict[str, Any] = {
     "SUMS": _QUICK, "DIRECT": "direct", "FALSE": False, "FIND": _find, "SUM": reduce.SUM,
     "RESUME": walk.carry_arrays, "ALIKE": operators.alike, "MATMUL": multilinear.MATMUL,
     "LINEAR": fused.LINEAR, "ACTIVATION": "activation", "SCALARS": "scalars",
+    "CROSS": probabilities.CROSS_ENTROPY,
 }  # fmt: skip
 # What was in place before: of which class or module, under which name, what.
 _before: list[tuple[Any, str, Any]] = []

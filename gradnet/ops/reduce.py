@@ -16,7 +16,7 @@ from gradnet.graph import Context, Edge, Node, Pending
 from gradnet.ops.complex import imag, real
 from gradnet.ops.core import Composed, Cost, Op, size
 from gradnet.ops.creation import asarray, astype, zeros_like
-from gradnet.ops.direct import Whole
+from gradnet.ops.direct import Whole, awaited
 from gradnet.ops.elementwise import op
 from gradnet.ops.joining import concat
 from gradnet.ops.multilinear import CAST, Multilinear, cast_back
@@ -89,7 +89,7 @@ SUM = _Sum(
 
 # The sum of a Tensor over all axes in machine code, where there is any; None where it does not know
 # how, for then nothing is done.
-total: Callable[[Any], Tensor | None] | None = None
+total: Callable[[Any], Tensor | None] | None = awaited
 
 
 def accumulator(x: Tensor, dtype: Any) -> DType:

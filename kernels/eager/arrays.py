@@ -47,6 +47,9 @@ SHORT = 512  # elements that other threads of Python wait for
 
 # Flags of an array: in C order and aligned; and such that it owns and may write.
 IN_ORDER, OWN = 0x101, 0x505
+ALIGNED = 0x100
+# The bits of a C int, in a word.
+C_INT = 0xFFFFFFFF
 
 
 def in_order(x: int) -> int:
@@ -57,6 +60,17 @@ def in_order(x: int) -> int:
 def new(k: int, dtype: int, ndim: int, lengths: int) -> int:
     """An array whose elements nobody has set."""
     return c.PyArray_NewFromDescr(item(k, NDARRAY), taken(dtype), ndim, lengths, 0, 0, 0, 0)
+
+
+def read_only(k: int, x: int, ndim: int, lengths: int, steps: int) -> int:
+    """An array over the memory of another, which is to be read only."""
+    place = c.load(x, DATA)
+    dtype = taken(c.load(x, DTYPE))
+    y = c.PyArray_NewFromDescr(item(k, NDARRAY), dtype, ndim, lengths, steps, place, ALIGNED, 0)
+    if y != 0 and (c.PyArray_SetBaseObject(y, taken(x)) & C_INT) != 0:
+        c.Py_DecRef(y)
+        return 0
+    return y
 
 
 def first(k: int, x: int) -> int:

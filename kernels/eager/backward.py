@@ -50,14 +50,11 @@ from .references import (
     swap,
     taken,
 )
-from .sums import KNOWN, at_home, float_of
+from .sums import KNOWN, ONE_32, ONE_64, at_home, float_of
 from .walks import forth
 from .words import c
 
 ENTRIES = ("walked",)
-
-# The bits of 1 in float32 and float64.
-ONE_32, ONE_64 = 0x3F800000, 0x3FF0000000000000
 
 
 def resumed(k: int, pairs: int, leaves: int, keep: int) -> int:

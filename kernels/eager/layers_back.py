@@ -1,9 +1,9 @@
-"""The derivative of a layer, `activation(x @ w + bias)`, as functions of words; see layers.py."""
+"""The derivatives of a layer and of cross-entropy as functions of words; see layers.py."""
 
 from __future__ import annotations
 
 from ..templates.reductions import ROWS
-from .arrays import in_order, new
+from .arrays import first, in_order, new, read_only
 from .derivatives import drop
 from .factors import back
 from .layers import CODES, told_of
@@ -12,6 +12,7 @@ from .layout import (
     COUNT,
     DATA,
     DTYPE,
+    HOOKS,
     INPUTS,
     LENGTHS,
     NDIM,
@@ -20,6 +21,7 @@ from .layout import (
     OUTPUTS,
     PARAMETERS,
     PARENTS,
+    STEPS,
 )
 from .references import (
     ACTIVATION,
@@ -31,9 +33,10 @@ from .references import (
     kind,
     listed,
     same_shape,
+    size_of,
     taken,
 )
-from .sums import at_home, sums_of_rows
+from .sums import ONE_32, ONE_64, at_home, float_of, sums_of_rows
 from .words import c
 
 
@@ -158,3 +161,45 @@ def layer_back(k: int, node: int, g: int, pairs: int) -> int:
     if c.PyErr_Occurred() != 0:
         return 0
     return -1
+
+
+def loss_back(k: int, node: int, g: int, pairs: int) -> int:
+    """The edge of logits with the gradient that came with their cross-entropy, where `g` is one 1.
+
+    1, or 0 with an exception, or -1 where Python is to do it.
+    """
+    parents = c.load(node, PARENTS)
+    outputs = c.load(node, OUTPUTS)
+    count = c.load(parents, COUNT)
+    none = item(k, NONE)
+    if c.half(g, NDIM) != 1 or kind(outputs) != item(k, TUPLE) or c.load(outputs, COUNT) != 2:
+        return -1
+    bits = ONE_32
+    if float_of(k, g) == 1:
+        bits = ONE_64
+    if size_of(g) == 0 or c.load(c.load(g, STEPS), 0) != 0 or first(k, g) != bits:
+        return -1
+    if at_home(k, c.load(node, NODE_BACKEND)) == 0 or count == 0 or item(parents, 0) == none:
+        return -1
+    i = 1
+    while i < count:
+        if item(parents, i) != none:
+            return -1
+        i = i + 1
+    known = item(outputs, 1)
+    if kind(known) != item(k, TUPLE) or listed(item(known, 2), 0) != item(known, 3):
+        return -1
+    y = taken(item(known, 0))
+    edge = taken(item(parents, 0))
+    leaf = item(edge, 0)
+    if c.load(leaf, OP) != none or c.load(leaf, HOOKS) != none:
+        # Whoever changes it in place is to hear of it: the graph may be kept.
+        x = y
+        y = read_only(k, x, c.half(x, NDIM), c.load(x, LENGTHS), c.load(x, STEPS))
+        c.Py_DecRef(x)
+        if y == 0:
+            c.Py_DecRef(edge)
+            return 0
+    c.store(pairs, 0, edge)
+    c.store(pairs, 8, y)
+    return 1

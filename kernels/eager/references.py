@@ -42,7 +42,7 @@ KNOWN = (
     *("MODES", "OPEN_MODES", "MODE", "RECORDING", "SERIAL", "FLOAT32", "FLOAT64"),
     *("VALUE_ERROR", "QUIET", "SHAPE", "PULL", "SPECS", "CHECKED", "AS_ARRAY", "SUM_TO"),
     *("COLLECT", "SUMS", "DIRECT", "FALSE", "FIND", "SUM", "HOME", "RESUME"),
-    *("ALIKE", "MATMUL", "LINEAR", "LAYERS", "ACTIVATION", "SCALARS"),
+    *("ALIKE", "MATMUL", "LINEAR", "LAYERS", "ACTIVATION", "SCALARS", "CROSS"),
 )
 # fmt: off
 (
@@ -50,7 +50,7 @@ KNOWN = (
     EMPTY, UNSAVED, MODES, OPEN_MODES, MODE, RECORDING, SERIAL, FLOAT32, FLOAT64, VALUE_ERROR,
     QUIET, SHAPE, PULL, SPECS, CHECKED, AS_ARRAY, SUM_TO, COLLECT, SUMS, DIRECT,
     FALSE, FIND, SUM, HOME, RESUME, ALIKE, MATMUL,
-    LINEAR, LAYERS, ACTIVATION, SCALARS,
+    LINEAR, LAYERS, ACTIVATION, SCALARS, CROSS,
 ) = range(len(KNOWN))
 # fmt: on
 
@@ -68,6 +68,13 @@ def item(row: int, i: int) -> int:
 def listed(several: int, i: int) -> int:
     """What a list holds, borrowed."""
     return c.load(c.load(several, LIST_ITEMS), 8 * i)
+
+
+def among(k: int, several: int, i: int) -> int:
+    """What a list or a tuple holds, borrowed."""
+    if kind(several) == item(k, LIST):
+        return listed(several, i)
+    return item(several, i)
 
 
 def kind(x: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradnet.numpy_calls import FEW
 
 from ..templates.reductions import ROWS
-from .arrays import filled, first, in_order, new
+from .arrays import filled, first, in_order, new, read_only
 from .calls import recorded_one
 from .layout import (
     BACKEND,
@@ -47,6 +47,8 @@ KNOWN = 0  # of what a function is given as its self
 OF, CODES, PLANS, COLUMNS, PLAIN, MATMULS = 0, 1, 3, 5, 7, 8
 OWN, WAYS, WAY, PREPARE = range(10, 14)
 MOST = 4  # axes
+# The bits of 1 in float32 and float64.
+ONE_32, ONE_64 = 0x3F800000, 0x3FF0000000000000
 MANY = 1 << 13  # elements of a table whose rows are summed here
 
 
@@ -123,8 +125,8 @@ def sums_of_rows(k: int, g: int) -> int:
     return y
 
 
-def spread(k: int, node: int, g: int, pairs: int) -> int:
-    """The edge of a sum's operand with its cotangent, one number everywhere.
+def spread(k: int, node: int, g: int, pairs: int, seen: int) -> int:
+    """The edge of a sum's operand with its cotangent, one number everywhere: if `seen`, as a view.
 
     1, or 0 with an exception, or -1 where Python is to do it.
     """
@@ -149,9 +151,19 @@ def spread(k: int, node: int, g: int, pairs: int) -> int:
         c.store(lengths, 8 * i, length)
         size = size * length
         i = i + 1
-    if size == 0 or size > FEW or at_home(k, c.load(node, NODE_BACKEND)) == 0:
+    if size == 0 or at_home(k, c.load(node, NODE_BACKEND)) == 0:
         return -1
-    y = filled(k, dtype, ndim, lengths, size, first(k, g))
+    if seen:
+        steps = c.room(4)
+        i = 0
+        while i < ndim:
+            c.store(steps, 8 * i, 0)
+            i = i + 1
+        y = read_only(k, g, ndim, lengths, steps)
+    else:
+        if size > FEW:
+            return -1
+        y = filled(k, dtype, ndim, lengths, size, first(k, g))
     if y == 0:
         return 0
     c.store(pairs, 0, taken(edge))

@@ -14,7 +14,7 @@ from .derivatives import (
     pull,
 )
 from .factors import factors_back
-from .layers_back import layer_back
+from .layers_back import layer_back, loss_back
 from .layout import (
     COUNT,
     COUNTER,
@@ -33,10 +33,12 @@ from .plans import call_two, plan_of
 from .references import (
     BUILTIN,
     COLLECT,
+    CROSS,
     EMPTY,
     FLOAT32,
     FLOAT64,
     LINEAR,
+    LIST,
     MATMUL,
     NDARRAY,
     NODE,
@@ -48,6 +50,7 @@ from .references import (
     TRUE,
     TUPLE,
     ZERO,
+    among,
     array_of,
     is_tensor,
     item,
@@ -67,12 +70,12 @@ ENTRIES = ("advance",)
 
 def unchanged(k: int, kept: int) -> int:
     """Whether Tensors that a node has kept are as they were."""
-    if kind(kept) != item(k, TUPLE):
+    if kind(kept) != item(k, TUPLE) and kind(kept) != item(k, LIST):
         return 0
     count = c.load(kept, COUNT)
     i = 0
     while i < count:
-        known = item(kept, i)
+        known = among(k, kept, i)
         x = item(known, 0)
         if is_tensor(k, x) == 0 or array_of(k, x) == 0:
             return 0
@@ -125,12 +128,14 @@ def spread_back(k: int, node: int, g: int, pairs: int) -> int:
     if c.load(parents, COUNT) != 1 or item(parents, 0) == item(k, NONE):
         return -1
     op = c.load(item(item(parents, 0), 0), OP)
+    if op == item(k, CROSS):
+        return spread(k, node, g, pairs, 1)
     if op != item(k, NONE):
         found = pull_of(k, op)
         if found == 0:
             return -1
         c.Py_DecRef(found)
-    return spread(k, node, g, pairs)
+    return spread(k, node, g, pairs, 0)
 
 
 def turn(k: int, node: int, g: int, pairs: int) -> int:
@@ -147,6 +152,8 @@ def turn(k: int, node: int, g: int, pairs: int) -> int:
         return factors_back(k, node, g, pairs)
     if op == item(k, LINEAR):
         return layer_back(k, node, g, pairs)
+    if op == item(k, CROSS):
+        return loss_back(k, node, g, pairs)
     state = pull_of(k, op)
     if state == 0:
         return -1
@@ -274,7 +281,10 @@ def rest(k: int, pairs: int) -> int:
 
 
 def only(k: int, pairs: int) -> int:
-    """Where the one edge is that is left, if it leads to a node of one output; else -1."""
+    """Where the one edge is that is left, if it leads to a node's first output; else -1.
+
+    Where that is alone, no cotangent of another output is still to come.
+    """
     place = -1
     if c.load(pairs, 16) == 0:
         place = 0
@@ -283,11 +293,6 @@ def only(k: int, pairs: int) -> int:
     if place >= 0:
         edge = c.load(pairs, place)
         if edge == 0 or item(edge, 1) != item(k, ZERO):
-            return -1
-        # Of a layer nobody has the second output.
-        layered = c.load(item(edge, 0), OP) == item(k, LINEAR)
-        outputs = c.load(item(edge, 0), OUTPUTS)
-        if kind(outputs) != item(k, TUPLE) or (layered == 0 and c.load(outputs, COUNT) > 1):
             return -1
     return place
 

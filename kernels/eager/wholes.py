@@ -30,13 +30,13 @@ from .references import (
     TRUE,
     TUPLE,
     ZERO,
+    among,
     array_of,
     call_with_two,
     fresh,
     is_tensor,
     item,
     kind,
-    listed,
     opened,
     same_shape,
     size_of,
@@ -194,13 +194,6 @@ def convert(state: int, given: int, count: int, names: int) -> int:
     if found == 0 and c.PyErr_Occurred() == 0:
         return slow(state, given, count, names)
     return made(k, state, found)
-
-
-def among(k: int, several: int, i: int) -> int:
-    """What a list or a tuple holds, borrowed."""
-    if kind(several) == item(k, LIST):
-        return listed(several, i)
-    return item(several, i)
 
 
 def arrays_of(k: int, state: int, several: int, count: int, row: int) -> int:

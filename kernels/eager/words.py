@@ -51,7 +51,7 @@ _INT = (
 _NOTHING = ("Py_IncRef", "Py_DecRef", "PyErr_Clear", "PyMem_RawFree", "PyEval_RestoreThread")
 FUNCTIONS = (*_WORD, *_INT, *_NOTHING)
 # Functions of NumPy's C API, by where its table has them; they give a word.
-NUMPY = {"PyArray_NewFromDescr": 94}
+NUMPY = {"PyArray_NewFromDescr": 94, "PyArray_SetBaseObject": 282}
 
 _SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and"}
 _COMPARISONS = {

@@ -267,3 +267,57 @@ def test_threads_compute_at_once(quick: None) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("n", [1, 2, 60, 5000])
+def test_losses_give_the_gradients_of_python(n: int) -> None:
+    z = gn.asarray(values(n, 5), requires_grad=True)
+    y = gn.asarray(np.random.default_rng(1).integers(0, 5, n))
+    soft = gn.nn.softmax(gn.asarray(values(n, 5, seed=3)), axis=1)
+
+    def run() -> list[Tensor]:
+        found = []
+        for targets in (y, soft, soft.detach().requires_grad_()):
+            for f in (lambda z: z, gn.tanh, lambda z: z + 0.0 * z[:1]):
+                for reduction in ("mean", "sum"):
+                    loss = gn.nn.cross_entropy(f(z), targets, reduction=reduction)
+                    loss.backward(retain_graph=True)
+                    found += [loss, z.grad]
+                    loss.backward()
+                    found.append(z.grad)
+                    z.grad = None
+            loss = gn.nn.cross_entropy(z, targets, reduction="none")
+            gn.sum(loss * 2.0).backward()
+            found.append(z.grad)
+            z.grad = None
+        return found
+
+    assert_same(run)
+
+
+def test_the_gradient_of_a_loss_is_nobodys_to_change(quick: None) -> None:
+    z = gn.asarray(values(6, 5), requires_grad=True)
+    y = gn.asarray([0, 1, 2, 3, 4, 0])
+    seen: list[Any] = []
+
+    def hook(g: Tensor) -> None:
+        seen.append(g)
+
+    h = gn.tanh(z)
+    h.register_hook(hook)
+    loss = gn.nn.cross_entropy(h, y)
+    loss.backward(retain_graph=True)
+    assert not seen[0].array.flags.writeable
+    first, z.grad = z.grad, None
+    loss.backward()
+    assert bits([first]) == bits([z.grad])
+    assert bits(seen[:1]) == bits(seen[1:])
+    leaf = gn.asarray(values(6, 5), requires_grad=True)
+    loss = gn.nn.cross_entropy(leaf, y)
+    loss.backward(retain_graph=True)
+    assert leaf.grad is not None
+    expected = bits([leaf.grad])
+    leaf.grad.assign_(0.0)
+    leaf.grad = None
+    loss.backward()
+    assert bits([leaf.grad]) == expected
