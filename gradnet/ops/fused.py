@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from gradnet import binding, dtypes, precision
+from gradnet import binding, dtypes, formulas, precision
 from gradnet.backends import Array, Backend, Scalar, Shape
 from gradnet.dtypes import float32
 from gradnet.errors import DTypeError, ShapeError
@@ -274,20 +274,24 @@ def _fusible(activation: Elementwise) -> bool:
     return names[:1] in (("x",), ("y",)) and names[1:] == activation.names[1:]
 
 
-# `linear` in machine code, where there is any: of its operands and an activation's name. Gives None
+# `linear` in machine code, where there is any: of its operands and an activation's op. Gives None
 # where it does not know how, for then nothing is done.
 layer: Callable[..., Tensor | None] | None = direct.awaited
 
 
-def plainly(activation: Elementwise | str | None) -> tuple[Elementwise | None, bool] | None:
+def plainly(activation: Any) -> tuple[Elementwise | None, bool] | None:
     """An activation as the fused op takes it, and whether its derivative takes what it gives.
 
-    None where it has further operands, or is not fused.
+    None where it has further operands, or is not fused, and for what is no op.
     """
-    act = op(activation) if isinstance(activation, str) else activation
-    if act is None or _is_identity(act):
+    if activation is None:
         return None, True
-    return (act, _takes_output(act)) if _fusible(act) and act.arity == 1 else None
+    if not isinstance(activation, Elementwise):
+        return None
+    if _is_identity(activation):
+        return None, True
+    fits = _fusible(activation) and activation.arity == 1
+    return (activation, _takes_output(activation)) if fits else None
 
 
 def linear(
@@ -308,7 +312,9 @@ def linear(
     DTypeError for floats that the precision in use is not for.
     """
     if layer is not None and not operands:
-        y = layer(x, weight, bias, activation)
+        # By its op, for another may come to be called so.
+        known = isinstance(activation, str) and formulas.has(activation)
+        y = layer(x, weight, bias, op(activation) if known else activation)  # type: ignore[arg-type]
         if y is not None:
             return y
     given = (x, weight) if bias is None else (x, weight, bias)

@@ -68,7 +68,7 @@ class _Plans(list[Any]):
 
 
 class _Layers(dict[Any, Any]):
-    """What machine code is told of a layer's activation, by its name or op, for a dtype."""
+    """What machine code is told of a layer's activation, an op or None, for a dtype."""
 
     def __init__(self, dtype: DType) -> None:
         super().__init__()

@@ -263,7 +263,7 @@ def table(k: int, x: int) -> int:
 
 
 def layer(state: int, given: int, count: int, names: int) -> int:
-    """Of x, w, a bias or None, and an activation's name or None; None where Python is to do it."""
+    """Of x, w, a bias or None, and an activation's op or None; None where Python is to do it."""
     k = item(state, KNOWN)
     none = item(k, NONE)
     if opened(k) != 0:

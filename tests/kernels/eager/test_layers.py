@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import gradnet as gn
-from gradnet import backends, precision
+from gradnet import backends, formulas, precision
 from gradnet.errors import GraphError, ShapeError
+from gradnet.formulas import Row
 from gradnet.ops import fused
 from gradnet.ops import quick as eager
+from gradnet.ops.elementwise import Elementwise, op
 from gradnet.tensor import Tensor
 
 pytest.importorskip("numba")
@@ -88,11 +90,15 @@ def test_layers_give_the_bits_of_python(activation: str | None, dtype: Any) -> N
     assert_same(run)
 
 
+def named(activation: str | None) -> Elementwise | None:
+    return None if activation is None else op(activation)
+
+
 def test_what_is_done_in_machine_code_and_what_is_not(quick: None) -> None:
     assert fused.layer is not None
     x, w, b = leaves(5, 4, 6)
     for activation in (None, "identity", "relu", "tanh", "gelu"):
-        y = fused.layer(x, w, b, activation)
+        y = fused.layer(x, w, b, named(activation))
         assert type(y) is Tensor
         assert y.node is not None
         node = y.node[0]
@@ -103,8 +109,8 @@ def test_what_is_done_in_machine_code_and_what_is_not(quick: None) -> None:
     half = gn.asarray([1.0], dtype=gn.float16)
     unknown: Any = ["relu"]
     others: list[tuple[Any, ...]] = [
-        (x, w, b, "leaky_relu"), (x, w, None, "relu"), (x, w, b, "nonsense"), (x, w, b, unknown),
-        (x, w, w, None), (x, w, b[1:], None), (x, w, half, None), (x[0], w, b, None),
+        (x, w, b, op("leaky_relu")), (x, w, None, op("relu")), (x, w, b, "relu"),
+        (x, w, b, unknown), (x, w, w, None), (x, w, b[1:], None), (x, w, half, None), (x[0], w, b, None),
         (x, w, 1.0, None), (x.numpy(), w, b, None), (x, gn.astype(w, gn.float64), b, None),
         (x, w.T, b, None), (x[:0], w, b, None),
     ]  # fmt: skip
@@ -116,9 +122,40 @@ def test_what_is_done_in_machine_code_and_what_is_not(quick: None) -> None:
         other = gn.asarray(values(5, 4))
     assert fused.layer(other, w, b, None) is None
     with gn.no_grad():
-        y = fused.layer(x, w, b, "relu")
+        y = fused.layer(x, w, b, op("relu"))
         assert y is not None
         assert not y.requires_grad
+
+
+def test_another_formula_of_a_name_takes_its_place(quick: None) -> None:
+    x, w, b = leaves(5, 4, 6)
+    z = (x @ w + b).detach().numpy()
+
+    def doubled(x: Any) -> Any:
+        return x * 2
+
+    def doubled_dx(x: Any) -> Any:
+        return x * 0 + 2
+
+    def tripled(x: Any) -> Any:
+        return x * 3
+
+    def tripled_dx(x: Any) -> Any:
+        return x * 0 + 3
+
+    for turn, (formula, slope) in enumerate(((doubled, doubled_dx), (tripled, tripled_dx))):
+        row = Row("scaled_up", formula, (slope,), activation=True)
+        formulas.register(row)
+        try:
+            for _ in range(2):
+                y = gn.ops.linear(x, w, b, activation="scaled_up")
+                np.testing.assert_allclose(y.detach().numpy(), z * (turn + 2), rtol=1e-5)
+                gn.sum(y).backward()
+                assert b.grad is not None
+                np.testing.assert_allclose(b.grad.numpy(), np.full(6, 5.0 * (turn + 2)))
+                x.grad = w.grad = b.grad = None
+        finally:
+            formulas.unregister("scaled_up")
 
 
 def test_errors_are_those_of_python() -> None:
