@@ -110,7 +110,8 @@ def test_what_is_done_in_machine_code_and_what_is_not(quick: None) -> None:
     unknown: Any = ["relu"]
     others: list[tuple[Any, ...]] = [
         (x, w, b, op("leaky_relu")), (x, w, None, op("relu")), (x, w, b, "relu"),
-        (x, w, b, unknown), (x, w, w, None), (x, w, b[1:], None), (x, w, half, None), (x[0], w, b, None),
+        (x, w, b, unknown), (x, w, w, None), (x, w, b[1:], None), (x, w, half, None),
+        (x[0], w, b, None),
         (x, w, 1.0, None), (x.numpy(), w, b, None), (x, gn.astype(w, gn.float64), b, None),
         (x, w.T, b, None), (x[:0], w, b, None),
     ]  # fmt: skip
