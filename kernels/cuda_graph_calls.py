@@ -183,7 +183,7 @@ class Calls:
             self._with_held(call, args, kwargs, outs, frame, run)
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
             notes = flag.notes if (flag := self.flags.get(call)) else None
-            backend._losses(*args, *outs, notes, **kwargs)
+            backend._losses(*args, *outs, notes=notes, **kwargs)
         elif call.method == "finite" and _contiguous(call):
             backend._are_finite(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):

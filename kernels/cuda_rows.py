@@ -253,6 +253,7 @@ class Rows(Scaled):
         smoothing: float,
         losses: Array,
         gradient: Array,
+        *,
         notes: Array | None = None,
         rounded: Array | None = None,
     ) -> None:

@@ -201,7 +201,7 @@ def test_prediction_is_one_call(backend: Fusing) -> None:
     assert np.allclose(found, predict(x).numpy(), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize(("switch", "nodes"), [("", 6), ("0", 7)])
+@pytest.mark.parametrize(("switch", "nodes"), [("", 6), ("0", 6)])
 def test_a_captured_step_on_the_device(
     cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch, switch: str, nodes: int
 ) -> None:
