@@ -20,7 +20,7 @@ from .cuda_templates.program import Program
 _LARGE_CLUSTERS = 14
 _PORTABLE = 8
 # One of each package of headers that kernels include, as they do or as those do.
-_HEADERS = ("mma.h", "crt/mma.h", "cuda/std/type_traits")
+_HEADERS = ("cooperative_groups.h", "cuda/std/type_traits", "nv/target")
 
 
 class CudaProgram(Program):

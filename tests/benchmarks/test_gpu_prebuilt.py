@@ -124,10 +124,10 @@ def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.touch()
         return path
 
-    wheel = there("nvidia", "cuda_runtime", "include", "mma.h").parent
-    toolkit = there("toolkit", "include", "mma.h").parent
-    there("toolkit", "include", "crt", "mma.h")
+    wheel = there("nvidia", "cuda_runtime", "include", "cooperative_groups.h").parent
+    toolkit = there("toolkit", "include", "cooperative_groups.h").parent
     library = there("toolkit", "include", "cccl", "cuda", "std", "type_traits").parents[2]
+    there("toolkit", "include", "cccl", "nv", "target")
 
     class Spec:
         submodule_search_locations = (str(tmp_path / "nvidia"),)
@@ -136,7 +136,7 @@ def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
     assert nvrtc.headers() == [str(toolkit), str(library)]
     others = [
-        there("nvidia", "cuda_nvcc", "include", "crt", "mma.h").parents[1],
         there("nvidia", "cuda_cccl", "include", "cuda", "std", "type_traits").parents[2],
+        there("nvidia", "cuda_nvcc", "include", "nv", "target").parents[1],
     ]
     assert nvrtc.headers() == [str(place) for place in (wheel, *others)]
