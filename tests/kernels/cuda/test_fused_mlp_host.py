@@ -31,15 +31,16 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(
-    ("width", "activation", "dtype", "architecture"),
-    [(16, "tanh", "float16", (9, 0)), (32, "relu", "bfloat16", (8, 0)),
-     (64, "relu", "float16", (8, 0)), (128, "relu", "bfloat16", (9, 0))],
+    ("width", "activation", "dtype", "architecture", "rows"),
+    [(16, "tanh", "float16", (8, 0), 1), (32, "relu", "bfloat16", (8, 0), 1),
+     (64, "gelu", "float16", (9, 0), fused_mlp.ONE_ROUND + 1),
+     (128, "relu", "bfloat16", (9, 0), 1)],
 )  # fmt: skip
 def test_machine_code(
-    width: int, activation: str, dtype: str, architecture: tuple[int, int]
+    width: int, activation: str, dtype: str, architecture: tuple[int, int], rows: int
 ) -> None:
     pytest.importorskip("cuda.core")
-    kernels = Kernels(Network(5, width, 3, 2, activation, dtype))
+    kernels = Kernels.of(Network(5, width, 3, 2, activation, dtype), rows)
     try:
         code, log = nvrtc.machine_code(kernels.forward, architecture)
     except DeviceError as error:
