@@ -79,7 +79,9 @@ class Recording:
             if x.counter[0] != before
         ]
         self._program.outputs = self.outputs = self._returned()
-        self.version = host.version[0]
+        # A run that has moved tensors, as back into an optimizer's buffer, is not to be repeated.
+        self.once = not self.watch.in_place()
+        self.version = -1 if self.once else host.version[0]
         program = simplified(self._program)
         self.program = program
         # What `fits` compares, where all arguments are tensors, each with memory of its own.
@@ -158,6 +160,8 @@ class Recording:
 
     def holds(self) -> bool:
         """Whether the Python values, tensors and gradients it relies on are as they were."""
+        if self.once:
+            return False
         for x, absent in self.watched:
             if (x._grad is None) is not absent:
                 return False

@@ -237,7 +237,11 @@ class Watch:
         for attributes, name, value, _ in self._settings:
             if attributes.get(name) is not value and not _same(attributes.get(name), value):
                 return False
-        return self.holds() and all(
+        return self.holds() and self.in_place()
+
+    def in_place(self) -> bool:
+        """Whether all tensors are where they were in memory."""
+        return all(
             x.array is array and (x.node is None) is plain for x, array, plain in self._places
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from captured_steps import CLASSES, table, training, weights
+from captured_steps import CLASSES, step_of, table, training, weights
 
 import gradnet as gn
 from gradnet.backends import Backend
@@ -235,3 +237,36 @@ def test_frozen_parameters_stay(backend: Backend) -> None:
     kept = np.array(first.detach().numpy())
     captured(x, y), captured(x, y)
     np.testing.assert_array_equal(first.detach().numpy(), kept)
+
+
+@pytest.mark.parametrize("order", ["0001000", "01010101", "0000111100"])
+@pytest.mark.parametrize("names", [("sgd", "adam"), ("adam", "adam")], ids="-".join)
+def test_a_second_optimizer_of_the_same_parameters(
+    backend: Backend, names: tuple[str, str], order: str
+) -> None:
+    def losses(captured: bool) -> list[float]:
+        model, _, first = training(names[0])
+        steps: list[Any] = [gn.capture(first) if captured else first]
+        found = []
+        for i in map(int, order):
+            if i == len(steps):
+                other = gn.optim.create(names[1], model.parameters(), lr=0.1)
+                step = step_of(model, other, None, None)
+                steps.append(gn.capture(step) if captured else step)
+            found.append(steps[i](*table()).item())
+        return found
+
+    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
+
+
+def test_fit_between_captured_steps(backend: Backend) -> None:
+    def losses(captured: bool) -> list[float]:
+        model, _, step = training("adam")
+        step = gn.capture(step) if captured else step
+        x, y = table()
+        found = [step(x, y).item() for _ in range(3)]
+        gn.fit(model, x, y, epochs=2, progress=False)
+        model.train()
+        return found + [step(x, y).item() for _ in range(3)]
+
+    assert losses(True) == pytest.approx(losses(False), rel=1e-5)
