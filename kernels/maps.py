@@ -11,7 +11,7 @@ import ast
 import math
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from . import compiler, lowering, numpy_loops, operands, threads
 from .compiler import Kernel
 from .operands import FLOATS
 from .templates import elementary, elementwise
+
+if TYPE_CHECKING:
+    from .replay.team import Team
 
 # So many calls of a loop are worth the 15 milliseconds that its ufunc takes to be made.
 _OFTEN = 64
@@ -225,32 +228,52 @@ class Maps(NumpyBackend):
             return plan.run(*xs) if out is None else _by_loop(plan, xs, dtype, out)
         # A Python float is weak, and rounded as the kernels round it.
         xs = tuple([x if isinstance(x, _ndarray) else float(x) for x in xs])  # type: ignore[arg-type]
-        return plan.run(*xs) if out is None else quiet.call(plan.ufunc, *xs, out=out)
+        return plan.run(*xs) if out is None else _into(plan.ufunc, xs, dtype, out)
 
     def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
         if x.size < _LARGE or x.dtype not in FLOATS or dtype not in FLOATS:
             return NumpyBackend.cast(self, x, dtype, out=out)
-        if threads.team_for(x.size, threads.SHARE) is None or not x.flags.c_contiguous:
+        if not x.flags.c_contiguous or (out is not None and not _apart(x, out)):
             return super().cast(x, dtype, out=out)
-        y = empty(x.shape, dtype) if out is None else out
-        if not y.flags.c_contiguous or (y is out and np.may_share_memory(x, y)):
-            return super().cast(x, dtype, out=out)
-        _copy(x, y)
-        return y
+
+        def together(crew: Team) -> Array:
+            y = empty(x.shape, dtype) if out is None else out
+            _copy(crew, x, y)
+            return y
+
+        return threads.either(
+            ("astype", FLOATS[x.dtype]),
+            x.size,
+            threads.SHARE,
+            lambda: NumpyBackend.cast(self, x, dtype, out=out),
+            together,
+        )
 
     def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:
         first = xs[0]
         whole = axis == 0 and out is None and first.size >= _LARGE and first.dtype in FLOATS
-        if not whole or threads.team_for(first.size, threads.SHARE) is None:
+        for x in xs if whole else ():
+            alike = x.dtype is first.dtype and x.shape == first.shape
+            if not alike or not x.flags.c_contiguous:
+                whole = False
+                break
+        if not whole:
             return super().concatenate(xs, axis, out=out)
-        for x in xs:
-            if x.dtype is not first.dtype or x.shape != first.shape or not x.flags.c_contiguous:
-                return super().concatenate(xs, axis, out=out)
-        n, *rest = first.shape
-        y = empty((n * len(xs), *rest), first.dtype)
-        for i, x in enumerate(xs):
-            _copy(x, y[i * n : (i + 1) * n])
-        return y
+
+        def together(crew: Team) -> Array:
+            n, *rest = first.shape
+            y = empty((n * len(xs), *rest), first.dtype)
+            for i, x in enumerate(xs):
+                _copy(crew, x, y[i * n : (i + 1) * n])
+            return y
+
+        return threads.either(
+            ("concat", FLOATS[first.dtype]),
+            first.size,
+            threads.SHARE,
+            lambda: NumpyBackend.concatenate(self, xs, 0),
+            together,
+        )
 
     def _by_own_loop(self, formula: Formula, x: Array, out: Array) -> bool:
         """Fill a contiguous array from one like it, or itself; False where no loop does."""
@@ -273,10 +296,15 @@ def _copier(bits: int, into: int) -> Kernel:
     return compiler.entry(compiler.compiled(*elementwise.copied(bits, into)))
 
 
-def _copy(x: Array, y: Array) -> None:
-    """Put elements of an array into another; both are in row-major order."""
+def _copy(crew: Team, x: Array, y: Array) -> None:
+    """Put elements of an array into another, by a team; both are in row-major order."""
     kernel = _copier(FLOATS[x.dtype], FLOATS[y.dtype])
-    threads.launch(kernel, [x.reshape(-1), y.reshape(-1)], (), x.size, threads.SHARE)
+    threads.run(crew, kernel, [x.reshape(-1), y.reshape(-1)], ())
+
+
+def _apart(x: Array, out: Array) -> bool:
+    """Whether a result in row-major order has no memory in common with an operand."""
+    return out.flags.c_contiguous and not np.may_share_memory(x, out)
 
 
 def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None) -> Array:
@@ -307,12 +335,29 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
     return y if out is None else placed(y, shape, dtype, out)
 
 
-def _by_threads(ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType) -> Array | None:
+def _into(ufunc: np.ufunc, xs: tuple[Any, ...], dtype: DType, out: Array) -> Array:
+    """A function of NumPy's on operands, in an array."""
+    if out.size >= _LARGE and out.dtype is dtype and out.flags.c_contiguous:
+        first = next((x for x in xs if isinstance(x, _ndarray) and x.shape == out.shape), None)
+        others = [x for x in xs if isinstance(x, _ndarray) and x is not out]
+        if first is not None and not any(np.may_share_memory(x, out) for x in others):
+            y = _by_threads(ufunc, xs, first, dtype, out)
+            if y is not None:
+                return y
+    return quiet.call(ufunc, *xs, out=out)
+
+
+def _by_threads(
+    ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType, out: Array | None = None
+) -> Array | None:
     """A function of NumPy's on arrays like the first, single elements and numbers, by threads.
 
     None where that is not worth it, or not possible.
     """
-    given, shape, pattern = first.dtype, first.shape, ""
+    given, shape, pattern, size = first.dtype, first.shape, "", first.size
+    habits = numpy_loops.habits(ufunc, given, dtype)
+    if habits.alone(size):
+        return None
     for x in xs:
         if not isinstance(x, _ndarray) or (x.size == 1 and x.ndim <= first.ndim):
             pattern += "s"
@@ -320,12 +365,33 @@ def _by_threads(ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType
             pattern += "x"
         if isinstance(x, _ndarray) and x.dtype is not given:
             return None
-    crew = threads.team_for(first.size, threads.SHARE) if len(pattern) == len(xs) else None
+    if len(pattern) != len(xs):
+        return None
+    crew = threads.team_for(size, threads.SHARE)
     kernel = None if crew is None else numpy_loops.kernel(ufunc, given, dtype, pattern)
     if crew is None or kernel is None:
         return None
-    y = empty(shape, dtype)
-    whole = first.size // numpy_loops.LINE * numpy_loops.LINE
+    shared = habits.choose(size)
+    if shared:
+        y = empty(shape, dtype) if out is None else out
+        _on_lines(ufunc, crew, kernel, pattern, xs, y)
+    else:
+        y = quiet.call(ufunc, *xs, out=out)
+    habits.note(shared, size)
+    return y
+
+
+def _on_lines(
+    ufunc: np.ufunc,
+    crew: Team,
+    kernel: compiler.Compiled,
+    pattern: str,
+    xs: tuple[Any, ...],
+    y: Array,
+) -> None:
+    """Fill an array by the kernel of a function of NumPy's, and what makes no line by that."""
+    whole = y.size // numpy_loops.LINE * numpy_loops.LINE
+    given = next(x.dtype for x in xs if isinstance(x, _ndarray))
     # A Python float is weak.
     flat = [
         x.reshape(-1) if isinstance(x, _ndarray) else quiet.call(np.full, 1, x, given) for x in xs
@@ -334,10 +400,9 @@ def _by_threads(ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType
     lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in long]
     elements = [x for x, sign in zip(flat, pattern, strict=True) if sign == "s"]
     threads.run(crew, kernel, lines, elements)
-    if whole < first.size:
+    if whole < y.size:
         rest = [x[whole:] if sign == "x" else x for x, sign in zip(flat, pattern, strict=True)]
         quiet.call(ufunc, *rest, out=long[-1][whole:])
-    return y
 
 
 def placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:

@@ -14,8 +14,9 @@ import numpy as np
 
 from gradnet.dtypes import DType, bool_
 
-from . import entries, handles, kinds
+from . import entries, handles, kinds, threads
 from .compiler import Compiled
+from .habits import Habits
 
 # Elements of a line, which no vector is longer than.
 LINE = 64
@@ -42,6 +43,11 @@ def loop(ufunc: np.ufunc, types: str) -> tuple[int, int] | None:
     )
     code = ctypes.c_size_t.from_address(loops + at).value
     return (code, ctypes.c_size_t.from_address(data + at).value if data else 0) if code else None
+
+
+def habits(ufunc: np.ufunc, given: DType, dtype: DType) -> Habits:
+    """What is known of a ufunc's loop for operands and a result of dtypes on several threads."""
+    return threads.habits_of((ufunc, given, dtype))
 
 
 @cache

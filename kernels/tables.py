@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from .maps import placed
 from .operands import FLOATS
 from .templates import reductions, replayed
 
-_JOIN = {"max": np.maximum, "min": np.minimum}
-_KINDS = frozenset(("sum", *_JOIN))
+if TYPE_CHECKING:
+    from .replay.team import Team
+
+EXTREMES = {"max": np.maximum, "min": np.minimum}
+_KINDS = frozenset(("sum", *EXTREMES))
 
 # A row of so many elements is summed in blocks, whatever the number of threads.
 LONG_ROW = 1 << 18
@@ -39,6 +43,10 @@ def _kernel(bits: int, kind: str, wide: bool = True) -> Kernel:
         build = replayed.total(bits)
     elif kind == "products":
         build = reductions.products(bits)
+    elif kind == "products of pieces":
+        build = reductions.product_of_pieces(bits)
+    elif kind.endswith("of pieces"):
+        build = reductions.pieces(bits, kind.split()[0])
     elif kind == "columns":
         build = reductions.columns(bits) if wide else reductions.whole_columns(bits)
     else:
@@ -56,18 +64,27 @@ def sums_of_columns(bits: int) -> int:
     return compiler.whole(_kernel(bits, "columns")).address
 
 
-def of_rows(kind: str, table: Array, bits: int) -> Array:
-    """The sum, maximum or minimum of each row; sums in float64."""
+def of_rows(kind: str, table: Array, bits: int, crew: Team | None = None) -> Array:
+    """The sum, maximum or minimum of each row; sums in float64. By a team, or where that pays."""
     n, m = table.shape
     if n == 1 and m >= LONG_ROW and kind != "sum":
-        # A table of pieces, which threads can share.
+        # A table of pieces, which threads can share, and then of their extremes.
         whole = m // _PIECES * _PIECES
-        found = np.empty(_PIECES + m - whole, table.dtype)
+        found, top = np.empty((1, _PIECES + m - whole), table.dtype), np.empty(1, table.dtype)
+        found[0, _PIECES:] = table[0, whole:]
         pieces = table[0, :whole].reshape(_PIECES, -1)
-        threads.launch(_kernel(bits, kind), [pieces, found[:_PIECES]], (), whole, threads.SHARE)
-        found[_PIECES:] = table[0, whole:]
-        top = np.empty(1, table.dtype)
-        _kernel(bits, kind)(found.reshape(1, -1), top)
+
+        def together(crew: Team) -> None:
+            threads.run(crew, _kernel(bits, kind), [pieces, found[0, :_PIECES]], ())
+            _kernel(bits, kind)(found, top)
+
+        threads.either(
+            (kind, bits),
+            m,
+            threads.SHARE,
+            lambda: _kernel(bits, f"{kind} of pieces")(pieces, found, top),
+            together,
+        )
         return top
     if n == 1 and m >= LONG_ROW:
         # It becomes a table of blocks.
@@ -82,27 +99,42 @@ def of_rows(kind: str, table: Array, bits: int) -> Array:
         _kernel(bits, "total")(blocks, y)
         return y
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
-    threads.launch(_kernel(bits, kind), [table, result], (), n * m, threads.SHARE)
+    _launch(crew, _kernel(bits, kind), [table, result], n * m)
     return result
 
 
-def of_columns(table: Array, bits: int) -> Array:
-    """`table.sum(1)`: (a, n, m) -> (a, m)."""
+def _launch(crew: Team | None, kernel: Kernel, parts: list[Array], size: int) -> None:
+    """A kernel on so many elements of arrays, by a team, or where that pays."""
+    if crew is None:
+        threads.launch(kernel, parts, (), size, threads.SHARE)
+    else:
+        threads.run(crew, kernel, parts, ())
+
+
+def of_columns(table: Array, bits: int, crew: Team | None = None) -> Array:
+    """`table.sum(1)`: (a, n, m) -> (a, m). By a team, or where that pays."""
     a, n, m = table.shape
     block = reductions.ROWS
     sums = np.empty((a, -(-n // block), m), table.dtype)
     kernel = _kernel(bits, "columns")
     if a > 1:
-        threads.launch(kernel, [table, sums], (), table.size, threads.SHARE)
+        _launch(crew, kernel, [table, sums], table.size)
     else:
         blocks = n // block
         whole = table[0, : blocks * block].reshape(blocks, block, m)
         if blocks:
-            into = sums[0, :blocks, None]
-            threads.launch(kernel, [whole, into], (), whole.size, threads.SHARE)
+            _launch(crew, kernel, [whole, sums[0, :blocks, None]], whole.size)
         if blocks * block < n:
             kernel(table[:, blocks * block :], sums[:, blocks:])
     return joined(sums)
+
+
+def _of_long_columns(table: Array, bits: int) -> Array:
+    """`table.sum(0)`: (n, m) -> (m,), as `of_columns` gives it, by one thread."""
+    n, m = table.shape
+    y, sums = np.empty(m, table.dtype), np.empty((-(-n // reductions.ROWS), m), table.dtype)
+    _kernel(bits, "columns", False)(table, sums, y)
+    return y
 
 
 def joined(sums: Array) -> Array:
@@ -127,14 +159,49 @@ def vectors(a: Array, b: Array) -> Array | None:
         return None
     whole = size // _PIECES * _PIECES
     x, z = (part[:whole].reshape(_PIECES, -1) for part in (a, b))
-    found = np.empty(_PIECES)
+    found, y = np.empty(_PIECES), np.empty((), a.dtype)
     blas.alone()  # its threads would spin on the processors that ours need
-    threads.launch(_kernel(bits, "products"), [x, z, found], (), whole, threads.SHARE)
-    total = sum(found.tolist())
+
+    def together(crew: Team) -> None:
+        threads.run(crew, _kernel(bits, "products"), [x, z, found], ())
+        _kernel(bits, "total")(found, y.ravel())
+
+    threads.either(
+        ("products", bits),
+        size,
+        threads.SHARE,
+        lambda: _kernel(bits, "products of pieces")(x, z, found, y.ravel()),
+        together,
+    )
     if whole < size:
-        total += float(quiet.call(a[whole:].dot, b[whole:]))
-    y: Array = quiet.call(np.array, total, a.dtype)
+        rest = float(quiet.call(a[whole:].dot, b[whole:]))
+        y[...] = quiet.call(np.array, sum(found.tolist(), rest), a.dtype)
     return y
+
+
+def told(kind: str, bits: int) -> tuple[int, int, int, int]:
+    """Of "max" or "min": where the code is for rows, and for pieces of a long one; where the counts
+    are of calls that one thread is left alone with; and how many elements a long row has.
+    """
+    names = (kind, False), (f"{kind} of pieces", True)
+    codes = [compiler.whole(_kernel(bits, *x)).address for x in names]
+    return codes[0], codes[1], threads.free((kind, bits)), LONG_ROW
+
+
+def _place(kind: str, x: Array, bits: int, crew: Team) -> Array:
+    """Where a long row has its "max" or "min" first: in the piece that first reaches it."""
+    whole = x.size // _PARTS * _PARTS
+    pieces = x[:whole].reshape(_PARTS, -1)
+    tops = of_rows(kind, pieces, bits, crew)
+    if whole < x.size:
+        tops = np.concatenate([tops, x[whole:]])
+    find = np.ndarray.argmax if kind == "max" else np.ndarray.argmin
+    place = int(find(tops))
+    if place < _PARTS:
+        place = place * pieces.shape[1] + int(find(pieces[place]))
+    else:
+        place += whole - _PARTS
+    return np.array(place, np.int64)
 
 
 class Reductions(NumpyBackend):
@@ -144,19 +211,13 @@ class Reductions(NumpyBackend):
         bits = FLOATS.get(x.dtype)
         if bits is None or x.ndim != 1 or x.size < LONG_ROW or not x.flags.c_contiguous:
             return super().argreduce(kind, x, axis, out=out)
-        # The piece that reaches the extreme first, then where in it.
-        whole = x.size // _PARTS * _PARTS
-        pieces = x[:whole].reshape(_PARTS, -1)
-        tops = of_rows(kind, pieces, bits)
-        if whole < x.size:
-            tops = np.concatenate([tops, x[whole:]])
-        find = np.ndarray.argmax if kind == "max" else np.ndarray.argmin
-        place = int(find(tops))
-        if place < _PARTS:
-            place = place * pieces.shape[1] + int(find(pieces[place]))
-        else:
-            place += whole - _PARTS
-        found: Array = np.array(place, np.int64)
+        found = threads.either(
+            (f"arg{kind}", bits),
+            x.size,
+            threads.SHARE,
+            lambda: NumpyBackend.argreduce(self, kind, x, 0),
+            lambda crew: _place(kind, x, bits, crew),
+        )
         return found if out is None else placed(found, (), found.dtype, out)
 
     def reduce(
@@ -187,17 +248,21 @@ class Reductions(NumpyBackend):
                 y = np.empty(shape, dtype)
                 _kernel(bits, "columns")(x.reshape(outer, count, inner), y.reshape(outer, 1, inner))
                 return y
-        alone = 2 * x.size < threads.SHARE or count < 2 * reductions.ROWS
-        if out is None and kind == "sum" and outer == 1 < inner and alone:
-            # What `of_columns` would not share.
-            blocks = -(-count // reductions.ROWS)
-            y, sums = np.empty(shape, dtype), np.empty((blocks, inner), dtype)
-            _kernel(bits, "columns", False)(x.reshape(count, inner), sums, y.ravel())
-            return y
+        if out is None and kind == "sum" and outer == 1 < inner:
+            table = x.reshape(count, inner)
+            if 2 * x.size < threads.SHARE or count < 2 * reductions.ROWS:
+                return _of_long_columns(table, bits).reshape(shape)
+            return threads.either(
+                ("columns", bits),
+                x.size,
+                threads.SHARE,
+                lambda: _of_long_columns(table, bits),
+                lambda crew: of_columns(table[None], bits, crew)[0],
+            ).reshape(shape)
         if inner == 1:
             result = of_rows(kind, x.reshape(outer, count), bits)
         elif kind == "sum":
             result = of_columns(x.reshape(outer, count, inner), bits)
         else:
-            result = _JOIN[kind].reduce(x.reshape(outer, count, inner), axis=1)
+            result = EXTREMES[kind].reduce(x.reshape(outer, count, inner), axis=1)
         return placed(result, shape, dtype, out)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .habits import Habits
 
 if TYPE_CHECKING:
     from .replay.team import Team
@@ -28,6 +30,11 @@ _AWAKE = 4
 _OFTEN = 1_000_000
 _last = 0
 
+# What is known of kernels, and of other work that one thread or several may do. None is ever
+# forgotten: machine code counts in its memory.
+_habits: dict[Hashable, Habits] = {}
+
+T = TypeVar("T")
 Work = Callable[[int, int], Any]
 _Task = tuple[Work, int, int, "SimpleQueue[BaseException | None]"]
 
@@ -112,16 +119,50 @@ def launch(
 
     They are equally long, and their rows have `size` elements; `least` is as in `team_for`.
     """
-    crew = team_for(size, least)
+    habits = habits_of(kernel)
+    crew = None if habits.alone(size) else team_for(size, least)
     if crew is None or len(parts[0]) < crew.size:
         kernel(*parts, *rest)
-    else:
+        return
+    shared = habits.choose(size)
+    if shared:
         run(crew, kernel, parts, rest)
+    else:
+        kernel(*parts, *rest)
+    habits.note(shared, size)
 
 
 def run(crew: Team, kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any]) -> None:
     """`kernel(*parts, *rest)` on a team, of which each thread takes its rows of `parts`."""
     _modules()[1].run(crew, kernel, parts, rest)
+
+
+def either(
+    work: Hashable, size: int, least: int, alone: Callable[[], T], together: Callable[[Team], T]
+) -> T:
+    """What both functions give for so many elements, by that which takes less of late.
+
+    `work` is what they do, the same for each call that is like this one; `least` is as in
+    `team_for`.
+    """
+    habits = habits_of(work)
+    crew = None if habits.alone(size) else team_for(size, least)
+    if crew is None:
+        return alone()
+    shared = habits.choose(size)
+    result = together(crew) if shared else alone()
+    habits.note(shared, size)
+    return result
+
+
+def free(work: Hashable) -> int:
+    """Where the counts are of calls of `either` on that work that one thread is left alone with."""
+    return int(habits_of(work).free.ctypes.data)
+
+
+def habits_of(work: Hashable) -> Habits:
+    """What is known of some work: one thing, whichever threads ask for the first time at once."""
+    return _habits.get(work) or _habits.setdefault(work, Habits())
 
 
 @cache

@@ -39,11 +39,13 @@ _TURNED = ("add", "sub", "mul", "truediv", "pow")
 _ONE = {"neg": "negative", "abs": "abs"}
 
 # Of functions on whole arrays, by their names: the machine code, the function of NumPy's that does
-# the work, and what else the code is told of.
+# the work, if any, and what else the code is told of.
 _WHOLE: dict[str, tuple[Any, ...]] = {
     "where": ("choose", np.where, dtypes.bool_),
     "argmax": ("find", np.ndarray.argmax, np.asarray, False),
     "argmin": ("find", np.ndarray.argmin, np.asarray, False),
+    "max": ("extreme", False),
+    "min": ("extreme", False),
     "sort": ("order", np.ndarray.sort, np.ndarray.copy, False, ("stable",)),
     "concat": ("join", np.concatenate, np.asarray),
     "astype": ("convert", np.ndarray.astype, None, "C"),
@@ -207,7 +209,8 @@ def _install() -> None:
     for name, (entry, *told) in _WHOLE.items():
         getattr(ops, name)  # now it is made
         whole = Whole.made[name]
-        whole.direct = code.function(entry, (known, whole.in_python, code.backend, *told))
+        state = known, whole.in_python, code.backend, *told, *code.beside(name)
+        whole.direct = code.function(entry, state)
     products = [(None, None, None, *_recorded(op)) for op in (multilinear.MATMUL, multilinear.DOT)]
     whole = Whole.made["matmul"]
     state = known, whole.in_python, precision.state, "rounding", *products

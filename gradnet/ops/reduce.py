@@ -176,12 +176,12 @@ def _extreme(which: _Extreme, x: Any, axis: Axes, keepdims: bool) -> Tensor:
 
 def max(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The largest value over axes; NaN wins. Values that tie share the gradient equally."""
-    return _extreme(MAX, x, axis, keepdims)
+    return _MAX.direct(x, axis, keepdims)
 
 
 def min(x: Any, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The smallest value over axes; NaN wins. Values that tie share the gradient equally."""
-    return _extreme(MIN, x, axis, keepdims)
+    return _MIN.direct(x, axis, keepdims)
 
 
 class _Product(Composed):
@@ -293,7 +293,7 @@ def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, re
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
     centre = divide(total, count)
     centred = _SUBTRACT.ways.of(backend, dtype)(array, centre)
-    squares = _SQUARE.ways.of(backend, dtype)(centred)
+    squares = backend.map(_SQUARE.formula, centred, dtype=dtype, out=centred)
     total = backend.reduce("sum", squares, axes, keepdims, dtype=dtype)
     return divide(total, rest)
 
@@ -386,5 +386,6 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
     return _ARGMIN.direct(x, axis, keepdims)
 
 
+_MAX, _MIN = Whole("max", partial(_extreme, MAX)), Whole("min", partial(_extreme, MIN))
 _ARGMAX = Whole("argmax", partial(_arg_extreme, "max"))
 _ARGMIN = Whole("argmin", partial(_arg_extreme, "min"))

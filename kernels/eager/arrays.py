@@ -1,4 +1,4 @@
-"""Functions of words on NumPy's arrays: new ones, and loops over few elements.
+"""Functions of words on NumPy's arrays: new ones, and loops over their elements.
 
 A loop over a few runs while no other thread of Python does, as within NumPy for as few.
 """
@@ -19,6 +19,7 @@ from .layout import (
 from .loops import (
     CODE,
     DATA_OF,
+    FREE,
     GIVEN_BACK,
     GIVES,
     NUMBERS,
@@ -162,6 +163,28 @@ def laid(k: int, block: int, x: int, like: int, i: int, places: int, steps: int,
     return 1
 
 
+def magnitude(size: int) -> int:
+    """Where the count of calls on so many elements is among those of all magnitudes."""
+    place = 0
+    power = 1
+    while power <= size:
+        power = power + power
+        place = place + 8
+    return place
+
+
+def left(free: int, size: int) -> int:
+    """How many calls on so many elements one thread is left alone with: see habits.py."""
+    return c.load(free, magnitude(size))
+
+
+def counted(free: int, size: int) -> int:
+    """Count one of these calls."""
+    place = free + magnitude(size)
+    c.store(place, 0, c.load(place, 0) - 1)
+    return 0
+
+
 def by_loop(k: int, plan: int, x: int, y: int) -> int:
     """A plan's function on an operand or two by the loop within it; 0 where that takes them not."""
     block = loop_of(k, plan)
@@ -173,7 +196,7 @@ def by_loop(k: int, plan: int, x: int, y: int) -> int:
     if like == 0 or kind(like) != item(k, NDARRAY):
         return 0
     size = size_of(like)
-    if size == 0 or size > FEW:
+    if size == 0 or (size > FEW and left(c.load(block, FREE), size) == 0):
         return 0
     places = c.room(3)
     steps = c.room(3)
@@ -195,7 +218,9 @@ def by_loop(k: int, plan: int, x: int, y: int) -> int:
     if size <= SHORT:
         c.run(c.load(block, CODE), places, count, steps, c.load(block, DATA_OF))
     else:
-        state = c.PyEval_SaveThread()
+        if size > FEW:
+            counted(c.load(block, FREE), size)
+        thread = c.PyEval_SaveThread()
         c.run(c.load(block, CODE), places, count, steps, c.load(block, DATA_OF))
-        c.PyEval_RestoreThread(state)
+        c.PyEval_RestoreThread(thread)
     return made

@@ -16,7 +16,7 @@ from gradnet import binding, blas
 from gradnet.backends import Backend, Formula
 from gradnet.dtypes import DType
 
-from .. import compiler, entries, maps, numpy_api, objects, tables
+from .. import compiler, entries, maps, numpy_api, objects, tables, threads
 from ..gemm import build
 from ..operands import FLOATS
 from ..templates import elementwise
@@ -25,6 +25,7 @@ from . import (
     backward,
     calls,
     derivatives,
+    extremes,
     factors,
     indices,
     layers,
@@ -43,10 +44,12 @@ from . import (
 
 _MODULES = (
     *(references, arrays, plans, calls, derivatives, sums, products, factors, layers),
-    *(layers_back, walks, backward, wholes, indices),
+    *(layers_back, walks, backward, wholes, extremes, indices),
 )
 
 
+# Functions on whole arrays that several threads may do, or NumPy alone: see `threads.either`.
+_ALONE = frozenset(("argmax", "argmin", "astype", "concat"))
 _COLLECTS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
@@ -122,6 +125,15 @@ class Code:
             forth = compiler.whole(kernel).address
         kernel = maps.formula_kernel(elementwise.bias_activation_backward, back, bits, False)
         return struct.pack("2q", forth, compiler.whole(kernel).address)
+
+    def beside(self, name: str) -> tuple[Any, ...]:
+        """What the code of a function on whole arrays is told beside what all backends' is."""
+        if name in _ALONE:
+            return (struct.pack("2q", *[threads.free((name, bits)) for bits in FLOATS.values()]),)
+        if name in tables.EXTREMES:
+            words = [word for bits in FLOATS.values() for word in tables.told(name, bits)]
+            return (struct.pack(f"{len(words)}q", *words),)
+        return ()
 
     def home(self) -> tuple[Any, ...]:
         """The backend whose arrays machine code makes, and how it sums them."""

@@ -16,8 +16,9 @@ from .. import numpy_loops
 from ..operands import FLOATS
 
 # Of a block that tells of a loop: its code and what that is given with the rest, the bytes of an
-# element that it takes and of one that it gives, those dtypes, and whether it takes numbers.
-CODE, DATA_OF, TAKES, GIVES, TAKEN, GIVEN_BACK, NUMBERS = range(0, 56, 8)
+# element that it takes and of one that it gives, those dtypes, whether it takes numbers, and where
+# the counts are of calls on many elements that it is left alone with.
+CODE, DATA_OF, TAKES, GIVES, TAKEN, GIVEN_BACK, NUMBERS, FREE = range(0, 64, 8)
 
 _SAMPLE = 37
 
@@ -33,7 +34,8 @@ def block(ufunc: np.ufunc, given: DType, dtype: DType, *, numbers: bool) -> byte
     if found is None or not _gives_the_same(ufunc, *found, given, dtype):
         return None
     sizes = given.itemsize, dtype.itemsize
-    return struct.pack("7q", *found, *sizes, id(given), id(dtype), numbers)
+    free = numpy_loops.habits(ufunc, given, dtype).free.ctypes.data
+    return struct.pack("8q", *found, *sizes, id(given), id(dtype), numbers, free)
 
 
 def _gives_the_same(ufunc: np.ufunc, code: int, data: int, given: DType, dtype: DType) -> bool:

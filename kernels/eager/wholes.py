@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from gradnet.numpy_calls import FEW
 
+from .arrays import counted, in_order, left
 from .calls import KNOWN, slow
 from .layout import (
     BACKEND,
+    BYTES,
     COUNT,
     DTYPE,
     EDGE,
@@ -125,8 +127,29 @@ def within(k: int, function: int, given: int, count: int) -> int:
     return y
 
 
+def alone(k: int, told: int, x: int) -> int:
+    """Whether an array has few elements, or one thread is left alone with as many.
+
+    Bytes tell where the counts are of calls of which that is so, for float32 and for float64.
+    """
+    size = size_of(x)
+    if size <= FEW:
+        return 1
+    place = told + BYTES
+    if c.load(x, DTYPE) == item(k, FLOAT64):
+        place = place + 8
+    free = c.load(place, 0)
+    if in_order(x) == 0 or left(free, size) == 0:
+        return 0
+    counted(free, size)
+    return 1
+
+
 def find(state: int, given: int, count: int, names: int) -> int:
-    """The place of a value of a vector: of an array, an axis, and whether that is kept."""
+    """The place of a value of a vector: of an array, an axis, and whether that is kept.
+
+    THIRD is what `alone` is told.
+    """
     k = item(state, KNOWN)
     if count != 3 or names != 0 or opened(k) != 0 or c.load(given, 8) != item(k, NONE):
         return slow(state, given, count, names)
@@ -134,7 +157,9 @@ def find(state: int, given: int, count: int, names: int) -> int:
     if x == 0 or c.load(given, 16) != item(state, SECOND) or is_float(k, x) == 0:
         return slow(state, given, count, names)
     size = size_of(x)
-    if c.half(x, NDIM) != 1 or size == 0 or size > FEW:
+    if c.half(x, NDIM) != 1 or size == 0:
+        return slow(state, given, count, names)
+    if alone(k, item(state, THIRD), x) == 0:
         return slow(state, given, count, names)
     c.Py_IncRef(x)
     found = made(k, state, call_with_one(item(state, FUNCTION), x))
@@ -174,16 +199,18 @@ def order(state: int, given: int, count: int, names: int) -> int:
 
 def convert(state: int, given: int, count: int, names: int) -> int:
     """An array of floats as another dtype: of an array, a dtype, whether it is to be another array
-    in any case, and a device. SECOND is the order of the elements.
+    in any case, and a device. SECOND is the order of the elements; THIRD is as in `find`.
     """
     k = item(state, KNOWN)
     if count != 4 or names != 0 or opened(k) != 0 or c.load(given, 24) != item(k, NONE):
         return slow(state, given, count, names)
     x = plain(k, state, c.load(given, 0))
     dtype = c.load(given, 8)
-    if x == 0 or c.load(given, 16) != item(k, TRUE) or is_float(k, x) == 0 or size_of(x) > FEW:
+    if x == 0 or c.load(given, 16) != item(k, TRUE) or is_float(k, x) == 0:
         return slow(state, given, count, names)
     if dtype != item(k, FLOAT32) and dtype != item(k, FLOAT64):
+        return slow(state, given, count, names)
+    if alone(k, item(state, THIRD), x) == 0:
         return slow(state, given, count, names)
     told = c.room(3)
     c.store(told, 0, taken(x))
@@ -214,7 +241,10 @@ def arrays_of(k: int, state: int, several: int, count: int, row: int) -> int:
 
 
 def join(state: int, given: int, count: int, names: int) -> int:
-    """Arrays one after the other: of a list or a tuple of them, and the first axis."""
+    """Arrays one after the other: of a list or a tuple of them, and the first axis.
+
+    SECOND is what `alone` is told.
+    """
     k = item(state, KNOWN)
     if count != 2 or names != 0 or opened(k) != 0 or c.load(given, 8) != item(k, ZERO):
         return slow(state, given, count, names)
@@ -229,6 +259,8 @@ def join(state: int, given: int, count: int, names: int) -> int:
     alike = 0
     if size > 0 and c.load(several, COUNT) == size:
         alike = arrays_of(k, state, several, size, row)
+    if alike and is_float(k, item(row, 0)):
+        alike = alone(k, item(state, SECOND), item(row, 0))
     if alike:
         y = made(k, state, call_with_two(item(state, FUNCTION), row, item(k, ZERO)))
     else:

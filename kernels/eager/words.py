@@ -2,7 +2,8 @@
 
 What such a function computes with are whole numbers of 64 bits, which may be places in memory: of
 Python's objects, of arrays, of anything. There are assignments to names, `if`, `while`, `return`,
-comparisons, `and`, `or`, `not`, sums and differences, bits that two have (`&`); calls of other
+comparisons, `and`, `or`, `not`, sums, differences and products, bits that two have (`&`), halves
+of halves (`>>`); calls of other
 such functions; and of `c`:
 
     c.load(place, offset)            the word there
@@ -53,7 +54,7 @@ FUNCTIONS = (*_WORD, *_INT, *_NOTHING)
 # Functions of NumPy's C API, by where its table has them; they give a word.
 NUMPY = {"PyArray_NewFromDescr": 94, "PyArray_SetBaseObject": 282}
 
-_SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and"}
+_SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and", ast.RShift: "lshr"}
 _COMPARISONS = {
     ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge",
 }  # fmt: skip
@@ -62,11 +63,15 @@ _COMPARISONS = {
 def text(modules: Iterable[ModuleType], places: dict[str, int]) -> str:
     """LLVM's text of all functions of modules: those in their `ENTRIES` are called from without.
 
-    `places` are numbers that the modules' names stand for.
+    `places` are numbers that the modules' names stand for. Raises SyntaxError where one of them
+    stands for another one.
     """
     called: dict[str, int] = {}
     parts = []
     for module in modules:
+        other = [name for name in places if vars(module).get(name)]
+        if other:
+            raise SyntaxError(f"{module.__name__} has its own {', '.join(other)}")
         source = Path(module.__file__ or "").read_text(encoding="utf-8")
         parts.append(lowered(source, {**vars(module), **places}, called))
     heads = []

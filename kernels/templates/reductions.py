@@ -27,15 +27,39 @@ def kernel(x, y):
     return sums(bits, "x", "x[i, j]"), f"In(2), {result}"
 
 
+def pieces(bits: int, kind: str) -> Text:
+    """The "max" or "min" of a table of pieces and of what follows their own extremes in `found`."""
+    text = """
+def kernel(x, found, y):
+    for i in range(x.shape[0]):
+        found[0, i] = extreme(x, i, x.shape[1])
+    for i in range(y.size):
+        y[i] = extreme(found, i, found.shape[1])
+"""
+    return head(bits) + extreme(bits, kind) + text, "In(2), Out(2), Out(1)"
+
+
 def products(bits: int) -> Text:
     """The product of each row with one of another table, in float64."""
     return sums(bits, "x, z", "x[i, j] * z[i, j]"), "In(2), In(2), Out(1, float64)"
 
 
-def sums(bits: int, tables: str, term: str, result: str = "v") -> str:
+def product_of_pieces(bits: int) -> Text:
+    """The product of a vector with another, each in pieces, by way of the products of those."""
+    text = sums(bits, "x, z, found", "x[i, j] * z[i, j]", into="found")
+    text += """
+    v = 0.0
+    for i in range(found.size):
+        v += found[i]
+    y[0] = T(v)
+"""
+    return text, "In(2), In(2), Out(1, float64), Out(1)"
+
+
+def sums(bits: int, tables: str, term: str, result: str = "v", into: str = "y") -> str:
     """The text of a kernel that sums a term of each row of tables, in blocks joined in float64.
 
-    `result` is what it gives of the sum `v`.
+    `result` is what it puts `into` an array of the sum `v`.
     """
     text = f"""
 def kernel({tables}, y):
@@ -47,7 +71,7 @@ def kernel({tables}, y):
             for j in range(start, end if end < x.shape[1] else x.shape[1]):
                 part = lane_add(part, {term})
             v += part
-        y[i] = {result}
+        {into}[i] = {result}
 """
     return head(bits) + helpers(bits, "lane_add") + text
 

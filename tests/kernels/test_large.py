@@ -35,7 +35,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
         threads.run(crew, kernel, parts, rest)
     ))  # fmt: skip
     monkeypatch.setattr(maps, "_LARGE", 64)
-    monkeypatch.setattr(tables, "_LONG_ROW", 300)
+    monkeypatch.setattr(tables, "LONG_ROW", 300)
 
 
 def operands(dtype: DType) -> tuple[Any, Any]:
