@@ -188,6 +188,12 @@ def told(kind: str, bits: int) -> tuple[int, int, int, int]:
     return codes[0], codes[1], threads.free((kind, bits)), LONG_ROW
 
 
+def told_of_products(bits: int) -> tuple[int, int, int]:
+    """The same of the product of two long vectors, without the code for rows."""
+    code = compiler.whole(_kernel(bits, "products of pieces")).address
+    return code, threads.free(("products", bits)), LONG_ROW
+
+
 def _place(kind: str, x: Array, bits: int, crew: Team) -> Array:
     """Where a long row has its "max" or "min" first: in the piece that first reaches it."""
     whole = x.size // _PARTS * _PARTS

@@ -25,6 +25,7 @@ from . import (
     backward,
     calls,
     derivatives,
+    dots,
     extremes,
     factors,
     indices,
@@ -43,7 +44,7 @@ from . import (
 )
 
 _MODULES = (
-    *(references, arrays, plans, calls, derivatives, sums, products, factors, layers),
+    *(references, arrays, plans, calls, derivatives, sums, dots, products, factors, layers),
     *(layers_back, walks, backward, wholes, extremes, indices),
 )
 
@@ -148,7 +149,8 @@ class Code:
         products = [ways.numpys(dtype) for dtype in FLOATS]
         own = True if all(build.shape(x, objects.host().features) for x in FLOATS) else None
         kept = ways.Ways()
-        rest = own, kept, kept.look, blas.prepare
+        long = [word for bits in FLOATS.values() for word in tables.told_of_products(bits)]
+        rest = own, kept, kept.look, blas.prepare, struct.pack(f"{len(long)}q", *long)
         return (self.backend, *codes, *plans, *columns, plain, *products, *rest)
 
     @cache  # noqa: B019  # one for each process

@@ -12,6 +12,7 @@ from ..gemm.arrays import ALIGNED, LONG
 from ..gemm.choice import LEAST
 from ..tables import LONG_ROW
 from .arrays import new
+from .dots import long_product
 from .layout import (
     BYTES,
     DATA,
@@ -256,7 +257,7 @@ def product(k: int, x: int, y: int) -> int:
     """The product of two arrays of one dtype; 0 as `filled_by`."""
     job = c.room(10)
     if told(k, job, x, y) == 0 or brief(k, job) == 0:
-        return 0
+        return long_product(k, x, y)
     if is_own(k, job) == 0 and plainly(x, y) == 0:
         return 0
     lengths = c.room(2)

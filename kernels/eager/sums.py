@@ -43,9 +43,10 @@ KNOWN = 0  # of what a function is given as its self
 # What is known of a backend: that, how it sums float32 and float64, as bytes that tell where the
 # code is, and the plans of `sum` for arrays of either, by how many axes they have; how it sums the
 # rows of tables, and a plan of what has no parameters. Of products: the loops within NumPy's
-# `matmul`, whether there is code of our own and how that goes, and what tells the BLAS of threads.
+# `matmul`, whether there is code of our own and how that goes, what tells the BLAS of threads, and
+# what is told of products of long vectors: see dots.py.
 OF, CODES, PLANS, COLUMNS, PLAIN, MATMULS = 0, 1, 3, 5, 7, 8
-OWN, WAYS, WAY, PREPARE = range(10, 14)
+OWN, WAYS, WAY, PREPARE, LONG_PRODUCTS = range(10, 15)
 MOST = 4  # axes
 # The bits of 1 in float32 and float64.
 ONE_32, ONE_64 = 0x3F800000, 0x3FF0000000000000

@@ -33,6 +33,7 @@ CALLS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "a condition": (lambda x: x < 0.5, (np.less, "?")),
     "max": (lambda x: gn.max(x), "max"),
     "min": (lambda x: gn.min(x), "min"),
+    "product": (lambda x: x[3 : SIZE - 2] @ x[3 : SIZE - 2], "products"),
     "argmax": (lambda x: gn.argmax(x), "argmax"),
     "argmin": (lambda x: gn.argmin(x), "argmin"),
     "astype": (lambda x: gn.astype(x, gn.float32), "astype"),
