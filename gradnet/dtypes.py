@@ -42,7 +42,7 @@ _WIDEST = {"complex": 16}  # bytes
 
 @cache
 def kind(dtype: DType) -> str:
-    """The kind of a dtype: "bool", "int", "uint", "float" or "complex"."""
+    """The kind of a dtype: "bool", "int", "uint", "float" or "complex". Raises DTypeError."""
     found = _KINDS.get(dtype.kind)
     if found is not None and dtype.itemsize <= _WIDEST.get(found, 8):
         return found
@@ -94,7 +94,10 @@ def canonical(dtype: Any) -> DType:
 
 @cache
 def promote(a: DType, b: DType) -> DType:
-    """The dtype of an operation between arrays of dtypes `a` and `b`."""
+    """The dtype of an operation between arrays of dtypes `a` and `b`.
+
+    Raises DTypeError where there is none, as for int8 and uint64.
+    """
     if a == b:
         return a
     kind_a, kind_b = kind(a), kind(b)

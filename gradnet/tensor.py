@@ -156,7 +156,7 @@ class Tensor(Exchange, Changes, Methods, Operators):
 
     @property
     def T(self) -> Tensor:
-        """A matrix transposed: (n, m) -> (m, n)."""
+        """A matrix transposed: (n, m) -> (m, n). Raises ShapeError for any other shape."""
         if self.ndim != 2:
             raise ShapeError(
                 f"T is for matrices, but the tensor has shape {self.shape}; use mT or permute_dims"
@@ -172,7 +172,10 @@ class Tensor(Exchange, Changes, Methods, Operators):
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to or through this tensor."""
+        """Whether gradients flow to or through this tensor.
+
+        Setting it raises GraphError for a result of other tensors, DTypeError for integers.
+        """
         return self.node is not None
 
     @requires_grad.setter
@@ -210,7 +213,8 @@ class Tensor(Exchange, Changes, Methods, Operators):
         """The gradient that `backward` has added up here, or None.
 
         One that is kept while this is set to None, as `zero_grad` does, keeps its values. Copy
-        views of it, and its NumPy arrays: they share an optimizer's memory.
+        views of it, and its NumPy arrays: they share an optimizer's memory. Setting it raises
+        ShapeError for another shape or dtype.
         """
         return self._grad
 
@@ -294,7 +298,8 @@ class Tensor(Exchange, Changes, Methods, Operators):
         1. The graph is freed unless `retain_graph` or `create_graph`, which also records the
         gradients so that they can be differentiated again.
 
-        Raises GraphError without a graph, for a freed one, and for a non-scalar without `g`.
+        Raises GraphError without a graph, for a freed one, and for a non-scalar without `g`,
+        ShapeError and DeviceError for a `g` of another shape or device.
         """
         plain = g is None and not create_graph
         if plain and walk.whole is not None and walk.whole(self, retain_graph) is not None:
@@ -308,7 +313,7 @@ class Tensor(Exchange, Changes, Methods, Operators):
         walk.backpropagate(outputs, targets=None, keep=keep, differentiable=create_graph)
 
     def seed(self, g: Any, caller: str) -> Tensor:
-        """The cotangent to start from: `g` checked, or 1 for a scalar."""
+        """The cotangent to start from: `g` checked, or 1 for a scalar. Raises as `backward`."""
         if g is None:
             shape = self.array.shape
             if shape and self.size != 1:
@@ -336,7 +341,7 @@ class Tensor(Exchange, Changes, Methods, Operators):
         """Have `hook(gradient)` called when this tensor's gradient is known, before it flows on.
 
         What the hook returns, unless None, takes the gradient's place. Returns a function that
-        takes the hook away again.
+        takes the hook away again. Raises GraphError for a tensor without a gradient.
         """
         if self.node is None:
             raise GraphError(

@@ -163,7 +163,8 @@ def maxout(x: Any, groups: int = 2) -> Tensor:
 class PReLU(Module):
     """x for x > 0, else alpha x, alpha learned: one for all units, or `count` of them.
 
-    He et al. 2015, arXiv:1502.01852, who leave it out of the weight decay.
+    He et al. 2015, arXiv:1502.01852, who leave it out of the weight decay. Raises ValueError for a
+    count below 1.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class PReLU(Module):
 class Maxout(Module):
     """The largest of each `groups` neighbouring values: (..., groups m) -> (..., m).
 
-    Goodfellow et al. 2013, arXiv:1302.4389.
+    Goodfellow et al. 2013, arXiv:1302.4389. Raises ValueError for fewer groups than 1.
     """
 
     def __init__(self, groups: int = 2) -> None:

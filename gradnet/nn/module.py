@@ -123,7 +123,10 @@ class Module:
         self._members.pop(name, None)
 
     def register_buffer(self, name: str, tensor: Tensor) -> None:
-        """Register values that are saved and moved with the module but not trained."""
+        """Register values that are saved and moved with the module but not trained.
+
+        Raises TypeError for what is no Tensor.
+        """
         if not isinstance(tensor, Tensor):
             raise TypeError(f"buffer {name!r} is a Tensor, got {type(tensor).__name__}")
         object.__setattr__(self, name, tensor.detach())
@@ -222,7 +225,8 @@ class Module:
     def to(self, *targets: Any) -> Self:
         """Move all parameters and buffers to a device ("cpu", "cuda:0") or a floating dtype.
 
-        Parameters stay the same objects; integers and booleans keep their dtype.
+        Parameters stay the same objects; integers and booleans keep their dtype. Raises TypeError
+        for another dtype.
         """
         for target in targets:
             floating_only = is_dtype(target)
@@ -286,7 +290,7 @@ class Module:
     # Description
 
     def config(self) -> dict[str, Any]:
-        """Class name and constructor arguments, JSON-able, from which `from_config` rebuilds it."""
+        """Class name and arguments, JSON-able, for `from_config`; TypeError where undefined."""
         raise TypeError(
             f"{type(self).__name__} does not describe itself, so its layout cannot be saved; "
             "define config() and register the class with gradnet.nn.register, or save the values "

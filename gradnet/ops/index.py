@@ -138,7 +138,10 @@ def _index_array(x: Tensor, item: Any, name: str) -> tuple[Any, int]:
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both."""
+    """`x[index]`: a view for basic indices, a copy for index arrays, with gradients in both.
+
+    Raises IndexError for an index that is out of range or of no kind that there is.
+    """
     kind = type(index)
     array, backend = x.array, x.backend
     if (kind is int or (kind is slice and _is_plain(index))) and array.shape:

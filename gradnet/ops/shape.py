@@ -118,7 +118,7 @@ def _plain(numbers: Any) -> bool:
 
 
 def as_shape(shape: Any) -> Shape:
-    """A shape from an int, a tuple, a list or 0-d tensors."""
+    """A shape from an int, a tuple, a list or 0-d tensors. Raises DTypeError for fractions."""
     if _plain(shape):
         found: Shape = shape
         return found

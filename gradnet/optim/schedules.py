@@ -159,6 +159,8 @@ class StepSchedule(Schedule):
     """A fall by `gamma` after every `size` units, or after each of the `milestones`.
 
     lr(t) = base * gamma**floor(t / size), or base * gamma**(number of milestones up to t)
+
+    Raises ValueError for both of them or neither.
     """
 
     name = "step"
@@ -251,6 +253,8 @@ class OneCycleSchedule(Schedule):
     The rise takes `rise`, a fraction of `total_steps`; both follow half a cosine, or straight lines
     with anneal="linear". With momentum=(low, high), the groups' momentum, or beta1, runs the other
     way: high, low at the top, high. Smith and Topin 2018, arXiv:1708.07120.
+
+    Raises ValueError for fewer than 2 steps, and for momentum of an optimizer that has none.
     """
 
     name = "one_cycle"

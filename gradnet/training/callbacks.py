@@ -68,6 +68,8 @@ class EarlyStopping(Callback):
     buffers of the best epoch. `monitor` is by default "val_loss" with a validation set, else
     "loss"; `mode` says whether "min" or "max" is best, and "auto" knows it of losses and named
     metrics. Prechelt 1998, Early Stopping - But When?
+
+    Raises ValueError for another mode or a setting out of range.
     """
 
     def __init__(
