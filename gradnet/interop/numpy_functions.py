@@ -16,6 +16,7 @@ import numpy as np
 
 from gradnet import ops
 from gradnet.errors import DeviceError, GraphError
+from gradnet.interop import special
 from gradnet.interop.moved import MOVING, STORING, moved, stored
 from gradnet.interop.numpy_table import (
     COUNTS,
@@ -69,7 +70,8 @@ def _ufunc(name: str, method: str) -> Callable[..., Any] | None:
 
 def _called(name: str) -> Callable[..., Any] | None:
     ours = UFUNCS.get(name, name)
-    return _ours(ours) if ours else None
+    found = _ours(ours) if ours else None
+    return special.function(name) if found is None else found
 
 
 def _ours(path: str) -> Callable[..., Any] | None:
