@@ -96,6 +96,20 @@ def test_autoray_finds_what_has_another_name_here(backend: Backend) -> None:
     assert ((drawn >= 2) & (drawn <= 3)).all()
 
 
+@pytest.mark.parametrize("name", ["linalg.expm", "linalg.lstsq"])
+def test_linear_algebra_by_autoray(name: str) -> None:
+    do = pytest.importorskip("autoray").do
+    pytest.importorskip("scipy")
+    a, b = X[0, :, :3], X[1, :, :2]
+
+    def f(a: Any) -> Any:
+        return do(name, a) if name == "linalg.expm" else do(name, a, b)[0]
+
+    with gn.backends.use("numpy"):
+        np.testing.assert_allclose(f(gn.asarray(a)).numpy(), f(a), rtol=1e-9)
+        gn.gradcheck(f, a, order=2, tolerance=1e-5)
+
+
 # The array API's own tools
 
 
