@@ -88,6 +88,16 @@ def test_wheel_metadata(wheel: zipfile.ZipFile, project: dict[str, Any]) -> None
     }
 
 
+@pytest.mark.parametrize("major", ["12", "13"])
+def test_the_bindings_of_an_installed_toolkit_are_of_its_version(
+    project: dict[str, Any], major: str
+) -> None:
+    """numba-cuda and nvmath-python alone would take the newest, which load another's libraries."""
+    wanted = project["project"]["optional-dependencies"][f"cuda{major}-local"]
+    (bindings,) = (one for one in wanted if one.startswith("cuda-bindings"))
+    assert re.fullmatch(rf"cuda-bindings>={major}(\.\d+)?,<{int(major) + 1}", bindings)
+
+
 def test_sdist_builds_and_holds_the_sources(tmp_path: Path) -> None:
     with tarfile.open(built("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
