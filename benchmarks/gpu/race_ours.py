@@ -10,11 +10,10 @@ import gradnet as gn
 from benchmarks.gpu.device import Bench, needs_precision
 from benchmarks.gpu.races import Race
 from benchmarks.peers import ours
-from benchmarks.peers.base import Contender
 from gradnet import backends
 
 
-class Eager(Contender):
+class Eager(ours.Eager):
     """Op by op."""
 
     # Whether the fully fused MLP is used: "" where it is expected to be faster.
@@ -56,26 +55,8 @@ class Eager(Contender):
         opt: Any = (gn.optim.Adam if work.optimizer == "adam" else gn.optim.SGD)(
             self.parameters, lr=work.lr
         )
-        loss_of = gn.nn.cross_entropy if work.loss == "cross_entropy" else ours.sum_of_squares
-
-        def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-            loss = loss_of(model(x), y)
-            loss.backward()
-            opt.step()
-            opt.zero_grad()
-            return loss
-
-        self.plain = step
-        self.step = self.wrapped(step)  # type: ignore[method-assign]
-
-    def wrapped(self, step: Any) -> Any:
-        """The step as this mode takes it."""
-        return step
-
-    def reset(self) -> None:
-        with gn.no_grad():
-            for parameter, value in zip(self.parameters, self.initial, strict=True):
-                parameter.assign_(value)
+        self.plain = self.written(model, opt)
+        self.step = self.wrapped(self.plain)  # type: ignore[method-assign]
 
     def wait(self, loss: Any) -> None:
         self.bench.wait()

@@ -47,25 +47,21 @@ class Eager(Contender):
         else:
             opt = gn.optim.SGD(self.parameters, lr=work.lr)
         self.optimizer = opt
+        self.plain = self.written(model, opt)
+        self.step = self.wrapped(self.plain)  # type: ignore[method-assign]
 
-        if work.loss == "cross_entropy":
+    def written(self, model: gn.nn.Module, opt: Any) -> Any:
+        """The step as a user writes it."""
+        loss_of = gn.nn.cross_entropy if self.workload.loss == "cross_entropy" else sum_of_squares
 
-            def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-                loss = gn.nn.cross_entropy(model(x), y)
-                loss.backward()
-                opt.step()
-                opt.zero_grad()
-                return loss
-        else:
+        def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
+            loss = loss_of(model(x), y)
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+            return loss
 
-            def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
-                loss = gn.nn.mse(model(x), y, reduction="sum")
-                loss.backward()
-                opt.step()
-                opt.zero_grad()
-                return loss
-
-        self.step = self.wrapped(step)  # type: ignore[method-assign]
+        return step
 
     def wrapped(self, step: Any) -> Any:
         """The step as this mode takes it."""
