@@ -30,6 +30,7 @@ from gradnet.numpy_calls import (
     softmax_parts,
     windowed,
 )
+from gradnet.numpy_norms import Norms
 
 if TYPE_CHECKING:
     from gradnet.program.calls import Program
@@ -51,7 +52,7 @@ _BOOL = np.dtype(np.bool_)
 _least, _most = np.minimum.reduce, np.maximum.reduce
 
 
-class NumpyBackend:
+class NumpyBackend(Norms):
     """NumPy arrays and NumPy functions on the CPU."""
 
     name: str = "numpy"

@@ -6,9 +6,10 @@
 Weights, their gradients, losses and optimizers stay in float32, and so do the sums of the products:
 they take most of the time, and less in fewer bits. In a precision of 16 bits, so are the results of
 linear layers with an activation (`ops.linear`) and their cotangents, which are factors of the next
-products, and of those before PReLU and maxout: half as much is kept and moved. Norms take and give
-float32. A model that has a `precision` uses it for its own forward pass, whose result is float32; a
-backward pass goes by the precision of its forward pass. Micikevicius et al. 2018, arXiv:1710.03740.
+products, and of those before norms, PReLU and maxout: half as much is kept and moved. Norms then
+take and give 16 bits, and compute statistics and the affine step in float32. A model that has a
+`precision` uses it for its own forward pass, whose result is float32; a backward pass goes by the
+precision of its forward pass. Micikevicius et al. 2018, arXiv:1710.03740.
 """
 
 from __future__ import annotations

@@ -216,6 +216,40 @@ class Backend(Protocol):
         `saved` is the activation's output or its input, whichever `derivative` takes.
         """
 
+    def normalize(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        axis: int,
+        eps: float,
+        *,
+        running: tuple[Array, Array] | None = None,
+        momentum: float = 0.0,
+    ) -> tuple[Array, Array, Array]:
+        """`(x - mean) * factor * weight + bias` of `x (n, m)`, and mean and factor.
+
+        Mean and variance are those of each column (axis 0) or row (axis 1), of two passes, and
+        factor is `1 / sqrt(variance + eps)`; both are float32 for 16-bit floats. `weight (m,)` and
+        `bias (m,)`, or neither, have the dtype of x or of mean. `running` is a mean and a variance
+        `(m,)` that follow in place those of columns, the variance divided by n - 1, of at least 2
+        rows: `running * (1 - momentum) + batch * momentum`.
+        """
+
+    def normalize_backward(
+        self,
+        g: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array,
+        factor: Array,
+        axis: int,
+    ) -> tuple[Array, Array | None, Array | None]:
+        """The cotangents of x, weight and bias from that of `normalize`'s result.
+
+        The last two are None without a weight, else of its dtype, and summed in float32 or wider.
+        """
+
     def softmax(self, x: Array, log: bool, *, out: Array | None = None) -> Array:
         """Softmax of each row of `x (n, k)`, or its logarithm."""
 

@@ -15,7 +15,7 @@ from gradnet.dtypes import DType, bool_, compute_dtype, int64, is_floating, is_h
 
 from .cuda_device import on_device
 from .cuda_layout import BITS, code_of
-from .cuda_rows import Rows
+from .cuda_norms import Norms
 from .cuda_templates import gather
 from .cuda_templates import philox as philox_programs
 from .cuda_templates.program import blocks_for
@@ -27,7 +27,7 @@ _random = cache(philox_programs.random)
 _WORD = (1 << 64) - 1
 
 
-class Arrays(Rows):
+class Arrays(Norms):
     """What makes arrays, looks at them and moves their elements. Part of the CUDA backend."""
 
     # Storage

@@ -188,6 +188,10 @@ class Calls:
             backend._are_finite(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):
             backend._slope(*args, *outs)
+        elif call.method == "normalize" and _contiguous(call):
+            backend._normalized(*args, *outs, **kwargs)
+        elif call.method == "normalize_backward" and _contiguous(call):
+            backend._normalized_backward(*args, *outs)
         else:
             self._called(call, args, kwargs, outs)
 

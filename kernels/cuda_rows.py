@@ -33,12 +33,12 @@ _EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True}
 _CUPY = {"sum": "sum", "prod": "prod", "max": "amax", "min": "amin", "any": "any", "all": "all"}
 
 
-def _blocks(items: int, lanes: int) -> int:
+def blocks_of(items: int, lanes: int) -> int:
     """Blocks for items that `lanes` threads share."""
     return max(1, min(-(-items * lanes // THREADS), BLOCKS))
 
 
-def _tiles(items: int, m: int, lanes: int, width: int = 1) -> int:
+def tiles_of(items: int, m: int, lanes: int, width: int = 1) -> int:
     """Blocks for items of m columns, `lanes` threads for each `width` columns."""
     wide = THREADS // lanes * width
     return max(1, min(items * -(-m // wide), BLOCKS))
@@ -47,12 +47,12 @@ def _tiles(items: int, m: int, lanes: int, width: int = 1) -> int:
 def _column_width(items: int, m: int, lanes: int, *arrays: Array) -> int:
     """Columns that a thread takes: those of a load of 8 bytes, if all of a device has work then."""
     width = max(1, width_of(*arrays) // 2)
-    while width > 1 and (m % width or _tiles(items, m, lanes, width) < ENOUGH):
+    while width > 1 and (m % width or tiles_of(items, m, lanes, width) < ENOUGH):
         width //= 2
     return width
 
 
-def _column_lanes(m: int) -> int:
+def column_lanes(m: int) -> int:
     """Threads for each column: few columns leave more of a block to each."""
     lanes = 8
     while lanes < 64 and THREADS // lanes >= 2 * m:
@@ -97,7 +97,7 @@ class Rows(Scaled):
         self, kind: str, bits: int, x: Array, y: Array, outer: int, count: int, inner: int
     ) -> None:
         """Reduce the middle of three axes of `x` into `y`, in as many launches as it takes."""
-        lanes = reductions.lanes_for(count) if inner == 1 else _column_lanes(inner)
+        lanes = reductions.lanes_for(count) if inner == 1 else column_lanes(inner)
         parts = reductions.segments(count, lanes)
         between = y
         if parts > 1:
@@ -107,11 +107,11 @@ class Rows(Scaled):
         if inner == 1:
             rows = _rows(kind, bits, *codes, lanes)
             items = outer * parts
-            self._launch(rows, _blocks(items, lanes), x, between, outer, count, parts)
+            self._launch(rows, blocks_of(items, lanes), x, between, outer, count, parts)
         else:
             width = _column_width(outer * parts, inner, lanes, x)
             columns = _columns(kind, bits, *codes, lanes, None, width)
-            blocks = _tiles(outer * parts, inner, lanes, width)
+            blocks = tiles_of(outer * parts, inner, lanes, width)
             self._launch(columns, blocks, x, between, outer, count, inner, parts)
         if parts > 1:
             self._folded(kind, bits, between, y, outer, parts, inner)
@@ -146,7 +146,7 @@ class Rows(Scaled):
         elif y.size:
             lanes = reductions.lanes_for(count)
             program = _argreduce(kind, BITS[code], code, lanes)
-            blocks = _blocks(outer * inner, lanes)
+            blocks = blocks_of(outer * inner, lanes)
             self._launch(program, blocks, self._dense(x), y, outer, count, inner)
         return y if out is None or y is out else self._copied(y, out)
 
@@ -212,7 +212,7 @@ class Rows(Scaled):
     ) -> None:
         """Both results of `bias_activation_backward` by one kernel, in contiguous memory."""
         (n, m), formula, code = g.shape, binding.vjp(derivative), code_of(g.dtype)
-        lanes, bits = _column_lanes(m), BITS[code]
+        lanes, bits = column_lanes(m), BITS[code]
         parts = reductions.segments(n, lanes)
         sums = dbias if parts == 1 else self._device.empty((1, parts, m), compute_dtype(g.dtype))
         source = binding.source(formula)
@@ -220,7 +220,7 @@ class Rows(Scaled):
         width = _column_width(parts, m, lanes, *given)
         program = _columns("sum", bits, code, code_of(sums.dtype), lanes, source, width)
         rest = (1, n, m, parts, *floats(parameters))
-        self._launch(program, _tiles(parts, m, lanes, width), *given, sums, *rest)
+        self._launch(program, tiles_of(parts, m, lanes, width), *given, sums, *rest)
         if parts > 1:
             self._folded("sum", bits, sums, dbias, 1, parts, m)
 
@@ -233,7 +233,7 @@ class Rows(Scaled):
             (n, k), code = x.shape, code_of(x.dtype)
             lanes = reductions.lanes_for(k)
             program = _softmax(BITS[code], code, log, lanes)
-            self._launch(program, _blocks(n, lanes), self._dense(x), y, n, k)
+            self._launch(program, blocks_of(n, lanes), self._dense(x), y, n, k)
         return y if out is None or y is out else self._copied(y, out)
 
     @on_device
@@ -290,4 +290,4 @@ class Rows(Scaled):
         arrays = (*given, losses, gradient, *(() if rounded is None else (rounded,)))
         numbers = (1.0 - smoothing, smoothing / k)
         noted = () if notes is None else (notes,)
-        self._launch(program, _blocks(n, lanes), *arrays, n, k, *numbers, *noted)
+        self._launch(program, blocks_of(n, lanes), *arrays, n, k, *numbers, *noted)

@@ -21,6 +21,7 @@ from gradnet.numpy_calls import empty, multiplied, quiet
 
 from . import compiler, tables, threads
 from .compiler import Kernel
+from .cpu_norms import Norms
 from .gemm import arrays as products
 from .gemm import choice
 from .maps import Maps, compiles, formula_kernel, placed
@@ -49,7 +50,7 @@ def _kernel(build: Callable[..., elementwise.Text], *arguments: Any, **options: 
     return compiler.entry(compiler.compiled(*build(*arguments, **options)))
 
 
-class NumbaBackend(Maps, Reductions):
+class NumbaBackend(Maps, Reductions, Norms):
     """NumPy arrays and compiled loops on the CPU."""
 
     name: str = "numba"

@@ -210,6 +210,18 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         Sample((normal(4, 3), probabilities(4, 3), positive(4)), {"scale": 1.0, "smoothing": 0.0}),
         Sample((normal(0, 3), np.zeros(0, np.int64)), {"scale": 1.0, "smoothing": 0.0}),
     ],
+    "NORMALIZE": lambda: [
+        Sample((normal(4, 3), positive(3), normal(3)), {"axis": 0, "eps": 1e-3}),
+        Sample((normal(4, 3),), {"axis": 0, "eps": 1e-3}),
+        Sample((normal(4, 3), positive(3), normal(3)), {"axis": 1, "eps": 1e-3}),
+        Sample((normal(3, 4),), {"axis": 1, "eps": 1e-3}),
+        Sample((normal(0, 3), positive(3), normal(3)), {"axis": 1, "eps": 1e-3}),
+    ],
+    "STANDARDIZE": lambda: [
+        Sample((normal(4, 3), normal(3), positive(3), positive(3), normal(3)), {"eps": 1e-3}),
+        Sample((normal(4, 3), normal(3), positive(3)), {"eps": 1e-3}),
+        Sample((normal(0, 3), normal(3), positive(3)), {"eps": 1e-3}),
+    ],
     "_HANDLE": lambda: [Sample((normal(3, 4),), {})],
 }
 

@@ -61,6 +61,13 @@ CASES: dict[str, Callable[[], list[Case]]] = {
         (lambda x: gn.astype(x, gn.complex128), (normal(3, 2),)),
         (lambda x: gn.astype(x, gn.float64), (normal(3, 2),)),
     ],
+    "batch_norm": lambda: [
+        (gn.ops.batch_norm, (normal(4, 3), positive(3), normal(3))),
+        (
+            lambda x: gn.ops.batch_norm(x, running=(gn.ones(3), gn.ones(3)), training=False),
+            (normal(4, 3),),
+        ),
+    ],
     "broadcast_arrays": lambda: [(gn.broadcast_arrays, (normal(3, 1), normal(2)))],
     "broadcast_to": lambda: [(lambda x: gn.broadcast_to(x, (2, 3, 2)), (normal(3, 1),))],
     "clip": lambda: [
@@ -108,6 +115,7 @@ CASES: dict[str, Callable[[], list[Case]]] = {
     "full_like": lambda: [(lambda x: gn.full_like(x[:2], x[2]), (normal(3),))],
     "getitem": lambda: [(lambda x: gn.ops.getitem(x, ([0, 0, 1], slice(1))), (normal(2, 3),))],
     "imag": lambda: [(gn.imag, (normal(3) + 1j * positive(3),))],
+    "layer_norm": lambda: [(gn.ops.layer_norm, (normal(2, 2, 3), positive(3), normal(3)))],
     "linear": lambda: [(gn.ops.linear, (normal(2, 3), normal(3, 4), normal(4)))],
     "log_softmax": lambda: [(gn.ops.log_softmax, (normal(2, 3),))],
     "logsumexp": lambda: [(lambda x: gn.ops.logsumexp(x, axis=1), (normal(2, 3),))],

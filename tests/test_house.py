@@ -27,8 +27,8 @@ STANDARD = sys.stdlib_module_names
 # Rooms from the bottom up: each may import those before it, and itself.
 LOWER = (
     *("errors", "formulas", "reader", "binding", "dtypes", "philox", "heap", "protocol"),
-    *("backends", "array_functions", "blas", "spare", "numpy_calls", "numpy_backend", "host"),
-    *("program", "precision"),
+    *("backends", "array_functions", "blas", "spare", "numpy_calls", "numpy_norms"),
+    *("numpy_backend", "host", "program", "precision"),
 )
 CORE = (
     *("host", "precision", "graph", "exchange", "operators", "tensor", "ops", "autodiff"),

@@ -182,6 +182,19 @@ CASES: dict[str, Case] = {
         lambda x, w, b: F.gelu(x @ w + b),
         ((6, 4), (4, 5), (5,)),
     ),
+    "batch norm": Case(
+        lambda x, w, b: gn.ops.batch_norm(x, w, b, eps=1e-3),
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True, eps=1e-3),
+        ((9, 4), (4,), (4,)),
+    ),
+    "layer norm": Case(
+        lambda x, w, b: gn.ops.layer_norm(x, w, b, eps=1e-3),
+        lambda x, w, b: F.layer_norm(x, (4,), w, b, eps=1e-3),
+        ((3, 5, 4), (4,), (4,)),
+    ),
+    "layer norm without an affine step": Case(
+        gn.ops.layer_norm, lambda x: F.layer_norm(x, (40,)), ((7, 40),)
+    ),
     "cross entropy": Case(
         lambda z, y: gn.ops.softmax_cross_entropy(z, y, 1.0, 0.0),
         lambda z, y: F.cross_entropy(z, y, reduction="none"),

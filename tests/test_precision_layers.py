@@ -167,7 +167,10 @@ def test_products_and_nothing_else_have_16_bits(
     for method in ("matmul", "map", "reduce", "update", "softmax_cross_entropy", "permute",
                    "bias_activation", "bias_activation_backward", "cast", "put"):  # fmt: skip
         monkeypatch.setattr(StrictBackend, method, spied(method, getattr(StrictBackend, method)))
-    model = nn.MLP((6, 8, 8, 3), norm="layer", output="softmax", seed=1, precision=name)
+    model = nn.MLP((6, 8, 8, 3), output="softmax", seed=1, precision=name)
+    # What stands between a layer and its activation takes float32.
+    hidden = [(nn.Linear(k, 8), nn.Flatten(), nn.ReLU()) for k in (6, 8)]
+    model.layers = nn.Sequential(*hidden[0], *hidden[1], nn.Linear(8, 3))
     gn.fit(model, X, np.arange(9) % 3, epochs=2, batch_size=3, progress=False, capture=False)
     # Three products forward, and two backward of each but the first.
     assert len(products) >= 2 * 3 * (3 + 5)

@@ -167,6 +167,18 @@ def _kernels(bench: Bench, precision: str, n: int, k: int, m: int) -> dict[str, 
     def reduced(kind: str, axes: tuple[int, ...]) -> Callable[[Any, Any, Any], Any]:
         return lambda on, t, xs: on.reduce(kind, xs[0], axes, False, dtype=t)
 
+    def normed(axis: int) -> Callable[[Any, Any, Any], Any]:
+        return lambda on, t, xs: on.normalize(*xs, axis, 1e-3)[0]
+
+    def normed_backward(axis: int) -> Callable[[Any, Any, Any], Any]:
+        def call(on: Any, t: Any, xs: Any) -> Any:
+            mean, factor = on.normalize(xs[1], xs[2], xs[2], axis, 1e-3)[1:]
+            return on.normalize_backward(*xs, mean, factor, axis)[0]
+
+        return call
+
+    # Of a few values, a norm's gradient is what rounding leaves.
+    many, shift, cotangent = normal(n + 30, m + 30), normal(m + 30), normal(n + 30, m + 30)
     positive = np.abs(a) + np.asarray(0.5, dtype)
     rows = rng.integers(0, n, 2 * n)
     return {
@@ -184,6 +196,10 @@ def _kernels(bench: Bench, precision: str, n: int, k: int, m: int) -> dict[str, 
         "cross-entropy": both(
             lambda on, t, xs: on.softmax_cross_entropy(xs[0], xs[1], 1 / n, 0.1), z, classes
         ),
+        "batch norm": both(normed(0), many, shift, shift),
+        "its gradient": both(normed_backward(0), cotangent, many, shift),
+        "layer norm": both(normed(1), many, shift, shift),
+        "the gradient of that": both(normed_backward(1), cotangent, many, shift),
         "gather": both(lambda on, t, xs: on.take(xs[0], (xs[1],)), a, rows),
     }
 

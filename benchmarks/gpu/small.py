@@ -36,6 +36,12 @@ def kernels(bench: Bench) -> None:
     on.softmax(x, False)
     classes = on.from_host(rng.integers(0, 53, 37), copy=True)
     on.softmax_cross_entropy(x, classes, 1 / 37, 0.1)
+    for axis in (0, 1):
+        for table in (x, array(2300, 3)):
+            w, running = array(table.shape[1]), (array(table.shape[1]), array(table.shape[1]))
+            follow = {"running": running, "momentum": 0.1} if axis == 0 else {}
+            _, mean, factor = on.normalize(table, w, w, axis, 1e-3, **follow)
+            on.normalize_backward(table, table, w, mean, factor, axis)
     on.take(x, (on.from_host(rng.integers(0, 37, 41), copy=True),))
     on.random("normal", 3, 0, (41,), float32)
     bench.wait()

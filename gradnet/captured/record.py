@@ -237,8 +237,9 @@ class Recorder:
             found += [p, *moments]
         if name == "bias_activation":
             found.append(args[0])
-        if kwargs.get("out") is not None:
-            found.append(kwargs["out"])
+        for what in ("out", "running"):
+            value = kwargs.get(what)
+            found += value if isinstance(value, tuple) else () if value is None else (value,)
         return tuple(dict.fromkeys(found))
 
     def _standing_in(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -246,6 +247,8 @@ class Recorder:
 
         Values do not matter to a recording. So nothing need be put back when it is over.
         """
+        if name == "normalize":
+            return method(*args, **{**kwargs, "running": None})
         target = args[0] if kwargs.get("out") is None else kwargs["out"]
         if not getattr(getattr(target, "flags", None), "writeable", True):
             return method(*args, **kwargs)  # which refuses to write

@@ -10,8 +10,12 @@ from gradnet.errors import ShapeError
 from gradnet.nn.activations import Activation, Maxout, PReLU
 from gradnet.nn.layers import Dropout, Linear
 from gradnet.nn.module import Module, register
+from gradnet.nn.normalization import BatchNorm1d, LayerNorm
 from gradnet.ops.stacked import linear_stack
 from gradnet.tensor import Tensor
+
+# What takes floats of 16 bits in a precision of so many.
+_TAKE_16_BITS = (Maxout, PReLU, BatchNorm1d, LayerNorm)
 
 
 @register
@@ -98,7 +102,7 @@ def _fuses(layer: Module, following: Module) -> bool:
 def _narrows(layer: Module, following: Module) -> bool:
     """Whether a plain Linear that nobody watches is followed by what takes floats of 16 bits."""
     plain = type(layer) is Linear and layer.activation is None and not layer._hooks
-    return plain and type(following) in (Maxout, PReLU) and layer.product_precision is None
+    return plain and type(following) in _TAKE_16_BITS and layer.product_precision is None
 
 
 def _linear(layers: Sequence[Module]) -> list[Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradnet import dtypes, ops
+from gradnet import ops
 from gradnet.autodiff import is_recomputing
 from gradnet.errors import ShapeError
 from gradnet.nn.layers import positive
@@ -31,22 +31,8 @@ class _Norm(Module):
             self.weight = Parameter(ops.ones((features,), dtype=dtype, device=device))
             self.bias = Parameter(ops.zeros((features,), dtype=dtype, device=device))
 
-    def _checked(self, x: Tensor, fits: bool, expected: str) -> Tensor:
-        """x in the dtype of the computation."""
-        if not fits:
-            raise ShapeError(f"{type(self).__name__} takes {expected}, got shape {x.shape}")
-        # 16-bit floats have too few digits for the sums.
-        return ops.astype(x, dtypes.compute_dtype(dtypes.to_float(x.dtype)), copy=False)
-
-    def _scaled(self, centred: Tensor, variance: Tensor, dtype: Any) -> Tensor:
-        """centred / sqrt(variance + eps) * weight + bias, in the dtype asked for."""
-        factor = ops.rsqrt(variance + self.eps)
-        if self.weight is None or self.bias is None:
-            y = centred * factor
-        else:
-            # The two factors first: of a batch norm they are no longer than a row.
-            y = centred * (factor * self.weight) + self.bias
-        return ops.astype(y, dtype, copy=False)
+    def _refuse(self, expected: str, x: Tensor) -> None:
+        raise ShapeError(f"{type(self).__name__} takes {expected}, got shape {x.shape}")
 
     def example(self) -> Tensor | None:
         if self.weight is None:
@@ -99,27 +85,18 @@ class BatchNorm1d(_Norm):
     def forward(self, x: Any) -> Tensor:
         """(n, features) -> (n, features)"""
         x = ops.asarray(x)
-        dtype = dtypes.to_float(x.dtype)
-        fits = x.ndim == 2 and x.shape[1] == self.features
-        x = self._checked(x, fits, f"(n, {self.features})")
-        if not self.training:
-            return self._scaled(x - self.running_mean, self.running_var, dtype)
-        n = x.shape[0]
-        if n < 2:
-            raise ValueError(
-                f"BatchNorm1d in training needs at least 2 rows for a variance, got {n}; use a "
-                "larger batch, drop the last partial one, or call eval()"
-            )
-        mean = ops.mean(x, axis=0)
-        centred = x - mean
-        variance = ops.mean(ops.square(centred), axis=0)
-        if not is_recomputing():
-            self._follow(self.running_mean, mean)
-            self._follow(self.running_var, variance * (n / (n - 1)))
-        return self._scaled(centred, variance, dtype)
-
-    def _follow(self, running: Tensor, batch: Tensor) -> None:
-        running.assign_(running * (1 - self.momentum) + batch.detach() * self.momentum)
+        if x.ndim != 2 or x.shape[1] != self.features:
+            self._refuse(f"(n, {self.features})", x)
+        running = self.running_mean, self.running_var
+        return ops.batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            running=None if self.training and is_recomputing() else running,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
 
     def example(self) -> Tensor | None:
         return ops.zeros(
@@ -151,9 +128,6 @@ class LayerNorm(_Norm):
     def forward(self, x: Any) -> Tensor:
         """(..., features) -> (..., features)"""
         x = ops.asarray(x)
-        dtype = dtypes.to_float(x.dtype)
-        fits = x.ndim > 0 and x.shape[-1] == self.features
-        x = self._checked(x, fits, f"(..., {self.features})")
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return self._scaled(centred, variance, dtype)
+        if x.ndim == 0 or x.shape[-1] != self.features:
+            self._refuse(f"(..., {self.features})", x)
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         vector_norm,
     )
     from gradnet.ops.multilinear import matmul
+    from gradnet.ops.norms import batch_norm, layer_norm
     from gradnet.ops.order import argsort, nonzero, searchsorted, sort, top_k, where
     from gradnet.ops.probabilities import log_softmax, softmax, softmax_cross_entropy
     from gradnet.ops.reduce import (
@@ -105,6 +106,7 @@ _HOMES = {
         "joining": "concat diff flip repeat roll split stack tile",
         "linear_algebra": "diagonal dot einsum outer tensordot trace tril triu vecdot vector_norm",
         "multilinear": "matmul",
+        "norms": "batch_norm layer_norm",
         "order": "argsort nonzero searchsorted sort top_k where",
         "probabilities": "log_softmax softmax softmax_cross_entropy",
         "reduce": "all any argmax argmin count_nonzero logsumexp max mean min prod std sum var",

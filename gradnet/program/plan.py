@@ -12,6 +12,7 @@ from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
 _ALIGNMENT = 64
 # Methods that write a result of theirs wherever they are told to.
 _PLACEABLE = {"map", "reduce", "matmul", "take", "cast", "softmax", "bias_activation_backward"}
+_PLACEABLE |= {"normalize", "normalize_backward"}
 _IDENTITIES = {(formulas.multiply, 1.0), (formulas.divide, 1.0)}
 
 

@@ -17,7 +17,7 @@ _PARTS = {"f_shifted": shifted, "f_exponential": exponential, "f_surprise": surp
 _PARTS |= {"f_slope": slope}
 
 
-def _open(lanes: int) -> list[str]:
+def opening(lanes: int) -> list[str]:
     """The start of a kernel, and of its loop over rows: `item` is the row, `x[at + j]` a logit."""
     own = THREADS // lanes
     return [
@@ -32,11 +32,11 @@ def _open(lanes: int) -> list[str]:
     ]
 
 
-def _close(lanes: int) -> list[str]:
+def closing(lanes: int) -> list[str]:
     return [f"    base = base + cuda.gridDim.x * {THREADS // lanes}"]
 
 
-def _each(lanes: int, lines: list[str]) -> list[str]:
+def each(lanes: int, lines: list[str]) -> list[str]:
     """A loop over the elements of the row that are this thread's."""
     body = [f"        {line}" for line in lines]
     return ["    j = lane", "    while j < size:", *body, f"        j = j + {lanes}"]
@@ -46,12 +46,12 @@ def _top(code: str, lanes: int) -> list[str]:
     value = loaded(code, "x[at + j]")
     return [
         "    top = T(-np.inf)",
-        *_each(lanes, [f"top = f_maximum(top, {value})"]),
+        *each(lanes, [f"top = f_maximum(top, {value})"]),
         *(f"    {line}" for line in tree("max", "top", "shared", "lane", lanes)),
     ]
 
 
-def _sums(lanes: int, terms: dict[str, str], before: list[str]) -> list[str]:
+def sums(lanes: int, terms: dict[str, str], before: list[str]) -> list[str]:
     """Sums over the row, by name; a thread's terms are added in blocks of 32."""
     lines = [f"    {name} = T(0)" for name in terms]
     lines += [f"    {name}_part = T(0)" for name in terms] + ["    taken = 0"]
@@ -59,7 +59,7 @@ def _sums(lanes: int, terms: dict[str, str], before: list[str]) -> list[str]:
     body += ["taken = taken + 1", "if taken == 32:", "    taken = 0"]
     for name in terms:
         body += [f"    {name} = {name} + {name}_part", f"    {name}_part = T(0)"]
-    lines += _each(lanes, body)
+    lines += each(lanes, body)
     for name in terms:
         lines.append(f"    {name} = {name} + {name}_part")
         lines += [f"    {line}" for line in tree("sum", name, "shared", "lane", lanes)]
@@ -78,12 +78,12 @@ def softmax(bits: int, code: str, log: bool, lanes: int) -> Program:
     x = loaded(code, "x[at + j]")
     value = f"f_shifted({x}, top) - whole" if log else f"f_exponential({x}, top) / whole"
     lines = [
-        *_open(lanes),
+        *opening(lanes),
         *_top(code, lanes),
-        *_sums(lanes, {"whole": f"f_exponential({x}, top)"}, []),
+        *sums(lanes, {"whole": f"f_exponential({x}, top)"}, []),
         *(["    whole = log(whole)"] if log else []),
-        *_each(lanes, [f"y[at + j] = {stored(code, value)}"]),
-        *_close(lanes),
+        *each(lanes, [f"y[at + j] = {stored(code, value)}"]),
+        *closing(lanes),
     ]
     return _program("softmax", lines, "x, y, n, k", [f"{code}*", f"{code}*", "i8", "i8"], bits)
 
@@ -112,13 +112,13 @@ def cross_entropy(
     the scale s, the gradient is s (mass softmax - p).
     """
     x = loaded(code, "x[at + j]")
-    lines = [*_open(lanes), *_top(code, lanes)]
+    lines = [*opening(lanes), *_top(code, lanes)]
     s = loaded(code, "scale[item]") if weighted else "scale"
     lines += ["    s = T(0)", "    if item < n:", f"        s = {s}"]
     terms = {"total": f"f_exponential({x}, top)"}
     if classes and smooth:
         terms["depth"] = f"f_shifted({x}, top)"
-    lines += [*_sums(lanes, terms, []), "    log_total = log(total)"]
+    lines += [*sums(lanes, terms, []), "    log_total = log(total)"]
     note = (
         "        if lane == 0 and notes[0] == 0:",
         "            notes[0] = (I(item) << 32) + (c & 0xFFFFFFFF) + 1",
@@ -147,7 +147,7 @@ def cross_entropy(
         p = loaded(code, "target[at + j]")
         p = f"{p} * kept + spread" if smooth else p
         surprise_ = f"f_surprise(p, {x}, top, log_total)"
-        lines += _sums(lanes, {"mass": "p", "v": surprise_}, [f"p = {p}"])
+        lines += sums(lanes, {"mass": "p", "v": surprise_}, [f"p = {p}"])
         share, mass, hit = f"({p}) * s", "mass * ", ""
     gradient = [f"d = f_slope(f_exponential({x}, top), factor, {share}, s)"]
     if hit:
@@ -158,10 +158,10 @@ def cross_entropy(
     loss = stored(code, "T(0) if s == T(0) else v * s")
     lines += [
         f"    factor = {mass}s / total",
-        *_each(lanes, gradient),
+        *each(lanes, gradient),
         "    if item < n and lane == 0:",
         f"        loss[item] = {loss}",
-        *_close(lanes),
+        *closing(lanes),
     ]
     number = scalar_code(bits)
     signature = [f"{code}*", "i8*" if classes else f"{code}*", f"{code}*" if weighted else number]

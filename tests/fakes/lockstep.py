@@ -21,11 +21,12 @@ from gradnet.kernels import (
     cuda_elementwise,
     cuda_graph,
     cuda_names,
+    cuda_norms,
     cuda_rows,
     cuda_scaled,
     launch,
 )
-from gradnet.kernels.cuda_templates import flags, program, reductions, scaled, softmax
+from gradnet.kernels.cuda_templates import flags, norms, program, reductions, scaled, softmax
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
 
@@ -188,12 +189,14 @@ def _in_step(
             return
 
 
-_PARTS = (program, reductions, softmax, flags, scaled, cuda_rows)
+_PARTS = (program, reductions, softmax, norms, flags, scaled, cuda_rows, cuda_norms)
 _BUILDERS = (
     *(cuda_elementwise.map_program, cuda_elementwise.bias_program, cuda_elementwise.update_program),
     *(cuda_rows._rows, cuda_rows._columns, cuda_rows._argreduce, cuda_rows._scan),
     *(cuda_rows._softmax, cuda_rows._cross_entropy),
     *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random, cuda_graph._copies),
+    *(cuda_norms._moments, cuda_norms._columns, cuda_norms._rows, cuda_norms._slope_sums),
+    *(cuda_norms._columns_backward, cuda_norms._rows_backward, cuda_norms._affine_sums),
     *(cuda_checks._outside, cuda_scaled._finite, cuda_scaled._scaled_update),
 )
 

@@ -101,9 +101,25 @@ def steps(cuda: CudaBackend) -> None:
         for norm in ("batch", "layer") if whole else ():
             trained(cuda, precision, norm=norm)
     for products in ("tf32", "bfloat16", "float16"):
-        for norm in ("batch", None):
+        for norm in (
+            ("batch", "layer", None) if EVERY or products == "bfloat16" else ("batch", None)
+        ):
             mixed(cuda, products, norm)
+    for dtype in PRECISIONS if EVERY else ("float32",):
+        normalised(cuda, dtype)
     replayed(cuda)
+
+
+def normalised(cuda: CudaBackend, dtype: str) -> None:
+    """Norms of many rows, those of columns in two launches; of few; without an affine step."""
+    with backends.use(cuda):
+        norms: list[Any] = [nn.BatchNorm1d(8, dtype=dtype)]
+        if EVERY:
+            norms += [nn.LayerNorm(8, dtype=dtype)]
+            norms += [kind(8, affine=False) for kind in (nn.BatchNorm1d, nn.LayerNorm)]
+        for norm, rows in [(norm, rows) for norm in norms for rows in (4000, 8)]:
+            x = gn.asarray(np.zeros((rows, 8)), dtype=dtype, requires_grad=True)
+            norm(x).backward(gn.zeros((rows, 8), dtype=dtype))
 
 
 def mixed(cuda: CudaBackend, precision: str, norm: str | None) -> None:

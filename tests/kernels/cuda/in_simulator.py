@@ -13,6 +13,7 @@ from gradnet.kernels.cuda_templates import (
     elementwise,
     flags,
     gather,
+    norms,
     program,
     reductions,
     softmax,
@@ -23,7 +24,7 @@ from gradnet.kernels.cuda_templates import philox as philox_programs
 from gradnet import backends, binding, formulas, philox
 
 THREADS = 8
-for module in (program, reductions, softmax, flags):
+for module in (program, reductions, softmax, norms, flags):
     module.THREADS = THREADS  # type: ignore[attr-defined]
 NUMPY = backends.get("numpy")
 F32 = np.dtype(np.float32)
@@ -144,6 +145,48 @@ def rows() -> None:
             near(found, right)
 
 
+def normalised() -> None:
+    x, w, b, g = normal(22, 3) + 2, normal(3), normal(3), normal(22, 3)
+    running, follow = (normal(3), np.abs(normal(3))), (0.75, 0.25, 22 / 21)
+    followed = tuple(t.copy() for t in running)
+    right = NUMPY.normalize(x, w, b, 0, 1e-3, running=followed, momentum=0.25)
+    slopes = NUMPY.normalize_backward(g, x, w, *right[1:], 0)
+    # In one part, and in two.
+    for parts, length in ((1, 22), (2, 12)):
+        joining, sizes = parts > 1, (22, 3, parts, length)
+        found = (empty(2, parts, 3),) if joining else ()
+        y, mean, factor = empty(22, 3), empty(3), empty(3)
+        if joining:
+            run(norms.moments(32, "f4", 4), 3, x, *found, *sizes)
+        one = norms.columns(32, "f4", 4, "f4", "f4", joining)
+        followers = tuple(t.copy() for t in running)
+        run(one, 3, x, w, b, y, mean, factor, *followers, *found, *sizes, 1e-3, *follow)
+        for made, exact in zip((y, mean, factor, *followers), (*right, *followed), strict=True):
+            near(made, exact)
+        if joining:
+            run(norms.slope_sums(32, "f4", 4), 3, g, x, mean, factor, *found, *sizes)
+        made = empty(22, 3), empty(3), empty(3)
+        one = norms.columns_backward(32, "f4", 4, "f4", joining)
+        run(one, 2, g, x, w, mean, factor, *made, *found, *sizes)
+        for ours, exact in zip(made, slopes, strict=True):
+            near(ours, exact, 1e-4)
+    x, w, b, g = normal(7, 5) + 2, normal(5), normal(5), normal(7, 5)
+    right = NUMPY.normalize(x, w, b, 1, 1e-3)
+    slopes = NUMPY.normalize_backward(g, x, w, *right[1:], 1)
+    y, mean, factor = empty(7, 5), empty(7), empty(7)
+    run(norms.rows(32, "f4", 4, "f4"), 2, x, w, b, y, mean, factor, 7, 5, 1e-3)
+    for made, exact in zip((y, mean, factor), right, strict=True):
+        near(made, exact)
+    dx, found, dw, db = empty(7, 5), empty(2, 2, 5), empty(5), empty(5)
+    one = norms.rows_backward(32, "f4", 4, "f4", norms.side_by_side(5))
+    run(one, 2, g, x, w, mean, factor, dx, found, 7, 5, 2)
+    run(norms.affine_sums(32, "f4", 4), 3, found, dw, db, 4, 5, 2, 2)
+    for ours, exact in zip((dx, dw, db), slopes, strict=True):
+        near(ours, exact, 1e-4)
+    run(norms.rows_backward(32, "f4", 4, "", 1), 2, g, x, mean, factor, dx, 7, 5)
+    near(dx, NUMPY.normalize_backward(g, x, None, *right[1:], 1)[0], 1e-4)
+
+
 def gathering() -> None:
     x, index = normal(6, 3), np.array([5, -1, 0, 7])
     y, fault = empty(4, 3), np.zeros(3, np.int64)
@@ -208,6 +251,6 @@ def staged() -> None:
     assert not parts[7:10].any()
 
 
-for check in (elements, axes, rows, gathering, checks, numbers, staged):
+for check in (elements, axes, rows, normalised, gathering, checks, numbers, staged):
     check()
 print(launches)

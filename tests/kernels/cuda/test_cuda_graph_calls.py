@@ -216,6 +216,11 @@ GOLDEN: dict[str, tuple[tuple[int, ...], int, int, int]] = {
     "mnist3, bfloat16": ((784, 512, 512, 10), 128, 32, 14),
     "big": ((784, 1024, 1024, 10), 256, 23, 11),
     "wide": ((2048, 2048, 2048, 10), 1024, 26, 11),
+    "mnist3, batch norm": ((784, 512, 512, 10), 128, 29, 19),
+    "mnist3, batch norm, bfloat16": ((784, 512, 512, 10), 128, 34, 23),
+    "mnist3, layer norm": ((784, 512, 512, 10), 128, 37, 21),
+    "wide, batch norm": ((2048, 2048, 2048, 10), 1024, 34, 23),
+    "wide, layer norm": ((2048, 2048, 2048, 10), 1024, 40, 21),
     "lecture": ((1000, 100, 10), 64, 14, 13),
 }
 
@@ -228,13 +233,16 @@ def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attach(cuda)
     sizes, rows, launches, nodes = GOLDEN[name]
     lecture = name == "lecture"
+    settings = name.split(", ")
+    norms = [word.partition(" ")[0] for word in settings if word.endswith(" norm")]
     with backends.use(cuda):
         model = nn.MLP(
             sizes,
             activation="sigmoid" if lecture else "relu",
             output="linear" if lecture else "softmax",
             bias=not lecture,
-            precision=name.partition(", ")[2] or None,
+            norm=norms[0] if norms else None,
+            precision="bfloat16" if "bfloat16" in settings else None,
         )
         x = gn.zeros((rows, sizes[0]))
         y = gn.zeros((rows, sizes[-1])) if lecture else gn.zeros((rows,), dtype=gn.int64)

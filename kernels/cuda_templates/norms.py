@@ -1,0 +1,332 @@
+"""Normalisation of columns or of rows, and its gradient, in one launch or two.
+
+Columns of a few rows are one launch. Else the rows are cut into parts, at most PARTS: a first
+launch gives the sums of each, and every block of the second joins them for the columns that it goes
+on with, in the same order. A row's statistics are those of the threads that share it; what weight
+and bias get is summed over the rows of a block, then by a second launch over the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradnet import binding
+from gradnet.formulas import norms
+
+from .elementwise import scalar_code
+from .program import THREADS, Program, definitions, indented, loaded, stored
+from .reductions import TERMS, tree
+from .softmax import closing, each, opening, sums
+
+PARTS = 64
+_FORMULAS = {f"f_{name}": getattr(norms, name) for name in ("factor", "standard", "scaled")}
+_FORMULAS |= {"f_slope": norms.slope, "f_follow": norms.follow}
+
+
+def _program(kind: str, lines: list[str], taken: dict[str, str], bits: int) -> Program:
+    """A kernel of lines, with its parameters and their codes."""
+    body = indented(lines, 1)
+    used = [binding.source(formula) for name, formula in _FORMULAS.items() if f"{name}(" in body]
+    text = definitions(*used) + f"def kernel({', '.join(taken)}):\n{body}"
+    return Program(kind, text, tuple(taken.values()), bits)
+
+
+def _pointers(code: str, names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), f"{code}*")
+
+
+def part_length(n: int, lanes: int) -> int:
+    """The rows in each part but the last."""
+    return max(lanes * TERMS, -(-n // PARTS))
+
+
+# Columns
+
+
+def _tiles(lanes: int, lines: Iterable[str]) -> list[str]:
+    """Lines for each part of each tile of columns: `j` is a column, its rows first ... end - 1."""
+    wide = THREADS // lanes
+    return [
+        f"shared = cuda.shared.array({THREADS}, T)",
+        "t = cuda.threadIdx.x",
+        f"lane = t // {wide}",
+        f"tiles = (m + {wide - 1}) // {wide}",
+        "tile = cuda.blockIdx.x",
+        "while tile < parts * tiles:",
+        "    part = tile // tiles",
+        f"    j = (tile - part * tiles) * {wide} + t % {wide}",
+        "    first = part * length",
+        "    end = min(first + length, n) if j < m else first",
+        *(f"    {line}" for line in lines),
+        "    tile = tile + cuda.gridDim.x",
+    ]
+
+
+def _down(lanes: int, terms: dict[str, str], start: str, end: str) -> list[str]:
+    """Sums over i = start, start + lanes, ... of a column, by name, joined by all its threads.
+
+    A thread's terms are added in blocks of TERMS.
+    """
+    lines = [f"{name} = T(0)" for name in terms] + [f"{name}_part = T(0)" for name in terms]
+    lines += ["taken = 0", f"i = {start}", f"while i < {end}:", "    at = i * m + j"]
+    lines += [f"    {name}_part = {name}_part + {term}" for name, term in terms.items()]
+    lines += ["    taken = taken + 1", f"    if taken == {TERMS}:", "        taken = 0"]
+    for name in terms:
+        lines += [f"        {name} = {name} + {name}_part", f"        {name}_part = T(0)"]
+    lines.append(f"    i = i + {lanes}")
+    for name in terms:
+        lines.append(f"{name} = {name} + {name}_part")
+        lines += tree("sum", name, "shared", "lane", lanes, THREADS // lanes)
+    return lines
+
+
+def _across(lanes: int, terms: dict[str, str]) -> list[str]:
+    """Sums over the parts i, of `own` rows each."""
+    terms = {name: f"({term})" for name, term in terms.items()}
+    end = "(parts if j < m else 0)"
+    lines = _down(lanes, terms, "lane", end)
+    at = lines.index("    at = i * m + j")
+    return [*lines[: at + 1], "    own = T(min(length, n - i * length))", *lines[at + 1 :]]
+
+
+def moments(bits: int, code: str, lanes: int) -> Program:
+    """The mean of each part of each column of `x`, and the sum of squares about it, in `found`.
+
+    Parameters: x, found, n, m, parts, length.
+    """
+    x = loaded(code, "x[at]")
+    lines = [
+        *_down(lanes, {"v": x}, "first + lane", "end"),
+        "mean = v / T(max(end - first, 1))",
+        *_down(lanes, {"w": f"({x} - mean) * ({x} - mean)"}, "first + lane", "end"),
+        "if j < m and lane == 0:",
+        "    found[part * m + j] = v / T(max(end - first, 1))",
+        "    found[(parts + part) * m + j] = w",
+    ]
+    taken = _pointers(code, "x") | _pointers(scalar_code(bits), "found")
+    taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
+    return _program("norm_moments", _tiles(lanes, lines), taken, bits)
+
+
+def columns(
+    bits: int, code: str, lanes: int, affine: str, following: str, joining: bool
+) -> Program:
+    """Columns normalised, from their `moments` where `joining`, else with them.
+
+    `affine` and `following` are the codes of weight and bias, and of running mean and variance, or
+    empty. Parameters: x, weight, bias, y, mean, factor, the running ones, found, n, m, parts,
+    length, eps, kept, rate, unbiased.
+    """
+    x = loaded(code, "x[at]")
+    if joining:
+        lines = _across(lanes, {"v": "own * found[at]"})
+        about = "found[at] - mean"
+        squares = f"found[parts * m + at] + own * ({about}) * ({about})"
+        more = _across(lanes, {"w": squares})
+    else:
+        lines = _down(lanes, {"v": x}, "first + lane", "end")
+        more = _down(lanes, {"w": f"({x} - mean) * ({x} - mean)"}, "first + lane", "end")
+    lines = [*lines, "mean = v / T(n)", *more, "variance = w / T(n)"]
+    lines += ["factor = f_factor(variance, eps)", "scale = factor", "shift = T(0)"]
+    if affine:
+        lines += ["if j < m:", f"    scale = factor * {loaded(affine, 'weight[j]')}"]
+        lines.append(f"    shift = {loaded(affine, 'bias[j]')}")
+    lines += ["if j < m and lane == 0 and part == 0:"]
+    lines += ["    means[j] = mean", "    factors[j] = factor"]
+    if following:
+        for name, batch in (("running_mean", "mean"), ("running_var", "variance * unbiased")):
+            old = loaded(following, f"{name}[j]")
+            new = stored(following, f"f_follow({old}, {batch}, kept, rate)")
+            lines.append(f"    {name}[j] = {new}")
+    lines += ["i = first + lane", "while i < end:", "    at = i * m + j"]
+    lines.append(f"    y[at] = {stored(code, f'f_scaled({x}, mean, scale, shift)')}")
+    lines.append(f"    i = i + {lanes}")
+    number = scalar_code(bits)
+    taken = _pointers(code, "x") | (_pointers(affine, "weight bias") if affine else {})
+    taken |= _pointers(code, "y") | _pointers(number, "means factors")
+    taken |= _pointers(following, "running_mean running_var") if following else {}
+    taken |= _pointers(number, "found") if joining else {}
+    taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8") | {"eps": number}
+    taken |= dict.fromkeys(("kept", "rate", "unbiased"), number) if following else {}
+    return _program("norm", _tiles(lanes, lines), taken, bits)
+
+
+def _slopes(code: str) -> tuple[list[str], dict[str, str]]:
+    """What a column's gradient begins with, and the sums that it needs."""
+    statistics = ["mean = T(0)", "factor = T(0)", "if j < m:", "    mean = means[j]"]
+    standard = f"f_standard({loaded(code, 'x[at]')}, mean, factor)"
+    g = loaded(code, "g[at]")
+    return [*statistics, "    factor = factors[j]"], {"v": f"{g} * {standard}", "w": g}
+
+
+def slope_sums(bits: int, code: str, lanes: int) -> Program:
+    """The sums that the gradients of columns need, for each part of them, in `found`.
+
+    Parameters: g, x, mean, factor, found, n, m, parts, length.
+    """
+    begin, terms = _slopes(code)
+    lines = [
+        *begin,
+        *_down(lanes, terms, "first + lane", "end"),
+        "if j < m and lane == 0:",
+        "    found[part * m + j] = v",
+        "    found[(parts + part) * m + j] = w",
+    ]
+    taken = _pointers(code, "g x") | _pointers(scalar_code(bits), "means factors found")
+    taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
+    return _program("norm_slope_sums", _tiles(lanes, lines), taken, bits)
+
+
+def columns_backward(bits: int, code: str, lanes: int, affine: str, joining: bool) -> Program:
+    """The gradients of columns, from their `slope_sums` where `joining`, else with them.
+
+    Parameters: g, x, weight, mean, factor, dx, dweight, dbias, found, n, m, parts, length.
+    """
+    begin, terms = _slopes(code)
+    if joining:
+        own = {"v": "found[at]", "w": "found[parts * m + at]"}
+        lines = [*begin, *_down(lanes, own, "lane", "(parts if j < m else 0)")]
+    else:
+        lines = [*begin, *_down(lanes, terms, "first + lane", "end")]
+    lines += ["one = w / T(n)", "two = v / T(n)", "scale = factor"]
+    if affine:
+        lines += ["if j < m:", f"    scale = factor * {loaded(affine, 'weight[j]')}"]
+        lines += ["if j < m and lane == 0 and part == 0:"]
+        lines.append(f"    dweight[j] = {stored(affine, 'v')}")
+        lines.append(f"    dbias[j] = {stored(affine, 'w')}")
+    value = f"f_slope({terms['w']}, f_standard({loaded(code, 'x[at]')}, mean, factor), scale"
+    lines += ["i = first + lane", "while i < end:", "    at = i * m + j"]
+    lines += [f"    dx[at] = {stored(code, f'{value}, one, two)')}", f"    i = i + {lanes}"]
+    number = scalar_code(bits)
+    taken = _pointers(code, "g x") | (_pointers(affine, "weight") if affine else {})
+    taken |= _pointers(number, "means factors") | _pointers(code, "dx")
+    taken |= _pointers(affine, "dweight dbias") if affine else {}
+    taken |= _pointers(number, "found") if joining else {}
+    taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
+    return _program("norm_backward", _tiles(lanes, lines), taken, bits)
+
+
+# Rows
+
+
+def rows(bits: int, code: str, lanes: int, affine: str) -> Program:
+    """Rows normalised; parameters: x, weight, bias, y, mean, factor, n, k, eps."""
+    x = loaded(code, "x[at + j]")
+    scale, shift = "factor", "T(0)"
+    if affine:
+        scale, shift = f"factor * {loaded(affine, 'weight[j]')}", loaded(affine, "bias[j]")
+    lines = [
+        *opening(lanes),
+        *sums(lanes, {"v": x}, []),
+        "    mean = v / T(k)",
+        *sums(lanes, {"w": f"({x} - mean) * ({x} - mean)"}, []),
+        "    factor = f_factor(w / T(k), eps)",
+        "    if item < n and lane == 0:",
+        "        means[item] = mean",
+        "        factors[item] = factor",
+        *each(lanes, [f"y[at + j] = {stored(code, f'f_scaled({x}, mean, {scale}, {shift})')}"]),
+        *closing(lanes),
+    ]
+    number = scalar_code(bits)
+    taken = _pointers(code, "x") | (_pointers(affine, "weight bias") if affine else {})
+    taken |= _pointers(code, "y") | _pointers(number, "means factors")
+    taken |= {"n": "i8", "k": "i8", "eps": number}
+    return _program("norm", lines, taken, bits)
+
+
+def side_by_side(k: int) -> int:
+    """Threads that add up columns of rows next to each other: a power of 2, at most a block."""
+    wide = 1
+    while wide < min(k, THREADS):
+        wide *= 2
+    return wide
+
+
+def rows_backward(bits: int, code: str, lanes: int, affine: str, wide: int) -> Program:
+    """The gradients of rows, and where `affine` the sums for weight and bias, in `found`.
+
+    `wide` threads are next to each other in a row there: each block has THREADS / wide rows of
+    sums, `count` in all. Parameters: g, x, weight, mean, factor, dx, found, n, k, count.
+    """
+    g, x = loaded(code, "g[at + j]"), loaded(code, "x[at + j]")
+    given = f"{g} * {loaded(affine, 'weight[j]')}" if affine else g
+    standard = f"f_standard({x}, mean, factor)"
+    begin = [
+        "    mean = T(0)",
+        "    factor = T(0)",
+        "    if item < n:",
+        "        mean = means[item]",
+        "        factor = factors[item]",
+        *sums(lanes, {"one": given, "two": f"({given}) * {standard}"}, []),
+        "    one = one / T(k)",
+        "    two = two / T(k)",
+    ]
+    value = f"f_slope({given}, {standard}, factor, one, two)"
+    lines = opening(lanes)
+    if affine:
+        groups = THREADS // wide
+        place = f"(cuda.blockIdx.x * {groups} + t // {wide}) * k"
+        own = THREADS // lanes
+        names = ("mean", "factor", "one", "two")
+        lines[1:1] = [f"row_{name} = cuda.shared.array({own}, T)" for name in names]
+        at = lines.index("while base < n:")
+        lines[at:at] = [
+            f"sums = {place}",
+            f"j = t % {wide}",
+            "while j < k:",
+            "    found[sums + j] = T(0)",
+            "    found[count * k + sums + j] = T(0)",
+            f"    j = j + {wide}",
+        ]
+        lines += [*begin, "    if lane == 0:"]
+        lines += [f"        row_{name}[t // {lanes}] = {name}" for name in names]
+        statistics = [f"{name} = row_{name}[r]" for name in names]
+        lines += [
+            "    cuda.syncthreads()",
+            f"    rows = min({own}, n - base)",
+            f"    j = t % {wide}",
+            "    while j < k:",
+            "        v = T(0)",
+            "        w = T(0)",
+            f"        r = t // {wide}",
+            "        while r < rows:",
+            "            at = (base + r) * k",
+            *(f"            {line}" for line in statistics),
+            f"            v = v + {g} * {standard}",
+            f"            w = w + {g}",
+            f"            dx[at + j] = {stored(code, value)}",
+            f"            r = r + {groups}",
+            "        found[sums + j] = found[sums + j] + v",
+            "        found[count * k + sums + j] = found[count * k + sums + j] + w",
+            f"        j = j + {wide}",
+            "    cuda.syncthreads()",
+        ]
+    else:
+        lines += [*begin, *each(lanes, [f"dx[at + j] = {stored(code, value)}"])]
+    lines += closing(lanes)
+    number = scalar_code(bits)
+    taken = _pointers(code, "g x") | (_pointers(affine, "weight") if affine else {})
+    taken |= _pointers(number, "means factors") | _pointers(code, "dx")
+    taken |= _pointers(number, "found") if affine else {}
+    taken |= {"n": "i8", "k": "i8"} | ({"count": "i8"} if affine else {})
+    return _program("norm_backward", lines, taken, bits)
+
+
+def affine_sums(bits: int, affine: str, lanes: int) -> Program:
+    """The gradients of weight and bias from the rows of sums in `found`.
+
+    Parameters: found, dweight, dbias, n, m, parts, length: as of columns, with two parts, each of
+    n = 2 count rows in all, `length` = count.
+    """
+    number = scalar_code(bits)
+    lines = [
+        *_down(lanes, {"v": "found[at]"}, "first + lane", "end"),
+        "if j < m and lane == 0:",
+        "    if part == 0:",
+        f"        dweight[j] = {stored(affine, 'v')}",
+        "    else:",
+        f"        dbias[j] = {stored(affine, 'v')}",
+    ]
+    taken = _pointers(number, "found") | _pointers(affine, "dweight dbias")
+    taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
+    return _program("norm_affine", _tiles(lanes, lines), taken, bits)
