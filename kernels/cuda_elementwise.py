@@ -98,8 +98,11 @@ class Elementwise:
         y = self._device.empty(x.shape, dtype) if out is None else out
         if not y.size:
             return y
+        if out is not None:
+            x = self._apart(x, y)
         if x.dtype == dtype and x.flags.c_contiguous and y.flags.c_contiguous:
-            y.data.copy_from_device_async(x.data, x.nbytes)
+            if x.data.ptr != y.data.ptr:
+                y.data.copy_from_device_async(x.data, x.nbytes)
             return y
         source, target = code_of(x.dtype), code_of(dtype)
         if target in BITS and (source in BITS or source == "u1"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.compare import BOOL, F32, F64, FLOATS, I64, NUMPY, RNG, both, normal, odd
+from fakes.compare import BF16, BOOL, F32, F64, FLOATS, I64, NUMPY, RNG, both, normal, odd
 from gradnet.kernels.cuda_backend import CudaBackend
 
 from gradnet import formulas
@@ -99,6 +99,20 @@ def test_out_that_overlaps_an_operand(cuda: CudaBackend) -> None:
         return whole
 
     both(cuda, shifted, exact=True)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, I64], ids=str)
+def test_casts_into_memory_that_overlaps(cuda: CudaBackend, dtype: Any) -> None:
+    x = (10 * normal(8, 8)).astype(dtype)
+
+    def turned(k: Any, t: Any) -> Any:
+        whole, flat = t(x), t(x.reshape(-1))
+        k.cast(k.permute(whole, (1, 0)), dtype, out=whole)
+        k.cast(k.view(flat, (slice(0, 60),)), dtype, out=k.view(flat, (slice(4, 64),)))
+        k.cast(k.reshape(flat, (8, 8)), dtype, out=k.reshape(flat, (8, 8)))
+        return whole, flat
+
+    both(cuda, turned, exact=True)
 
 
 def test_a_broadcast_array_cannot_be_written_to(cuda: CudaBackend) -> None:
