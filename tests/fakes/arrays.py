@@ -111,6 +111,10 @@ class Ndarray:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed; use .get()")
 
+    def __array_function__(self, function: Any, types: Any, given: Any, options: Any) -> Any:
+        """NumPy's function as CuPy has it."""
+        return getattr(self.cupy, function.__name__)(*given, **options)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
 

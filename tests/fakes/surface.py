@@ -22,6 +22,7 @@ FUNCTIONS = {
     "argsort": "a axis kind",
     "asarray": "a dtype order",
     "broadcast_to": "array shape",
+    "convolve": "a v mode",
     "cumprod": "a axis dtype out",
     "cumsum": "a axis dtype out",
     "empty_like": "prototype dtype order",
@@ -57,7 +58,7 @@ FUNCTIONS = {
     **dict.fromkeys(("fft.fftn", "fft.ifftn", "fft.rfftn", "fft.irfftn"), "a s axes norm"),
 }
 UNIVERSAL = {ufunc.__name__: ufunc.nin for ufunc in UFUNCS.values()}
-UNIVERSAL |= {"matmul": 2, "floor_divide": 2, "true_divide": 2}
+UNIVERSAL |= {"matmul": 2, "floor_divide": 2, "true_divide": 2, "i0": 1}
 # Those that know no complex numbers, of those that do in NumPy.
 _REAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 _NUMBERS = (bool, int, float, complex)

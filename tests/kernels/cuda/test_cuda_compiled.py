@@ -79,6 +79,7 @@ def test_what_training_launches(training: list[Program]) -> None:
     assert sum(one.kind == "update" and "f4*" in one.signature for one in training) == 12
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_kernel_compiles(share: int, training: list[Program], compiler: None) -> None:
     """To PTX, and from it to machine code for each architecture."""
