@@ -12,7 +12,7 @@ from gradnet import backends
 from gradnet.program.plan import Layout
 
 replay = pytest.importorskip("gradnet.kernels.replay", reason="numba is not installed")
-from gradnet.kernels.gemm import build, choice  # noqa: E402
+from gradnet.kernels.gemm import arrays, build, choice  # noqa: E402
 from replays import Array, normal, rng, twice  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("on_numba")
@@ -91,6 +91,7 @@ def test_large_products_of_all_threads(
     a, b = normal(n, k, dtype=dtype), normal(k, m, dtype=dtype)
     a[3, 4], b[k - 1, 5], a[n - 1, 0] = np.nan, np.inf, np.inf
     made = build.code(np.dtype(dtype), large=True)
+    arrays.packed()  # is kept for the process: of the size that products need elsewhere
     # Several blocks of rows.
     monkeypatch.setattr(choice, "_JOINT_A", 1 << 17)
     if made is not None:
