@@ -37,6 +37,7 @@ MOVED = {("f4", 4): ".v4.f32", ("f4", 2): ".v2.f32", ("f8", 2): ".v2.f64"}
 MOVED |= {(half, 8): ".v4.u32" for half in ("f2", "b2")}
 MOVED |= {(half, 4): ".v2.u32" for half in ("f2", "b2")}
 MOVED |= {("f2", 2): ".u32", ("b2", 2): ".u32", ("u1", 8): ".v2.u32", ("u1", 4): ".u32"}
+MOVED[("u1", 2)] = ".u16"
 PARAMETERS |= {"u1": ".u8", "u2": ".u16"}
 
 
