@@ -271,7 +271,7 @@ def summary(found: Mapping[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--rounds", type=int, default=101)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
     found = measure(options.rounds)

@@ -28,6 +28,7 @@ from gradnet.ops.shape import (
     reshape,
     tensor_of,
 )
+from gradnet.spare import LARGE
 from gradnet.tensor import Tensor, fresh
 
 Axes = int | tuple[int, ...] | None
@@ -293,7 +294,11 @@ def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, re
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
     centre = divide(total, count)
     centred = _SUBTRACT.ways.of(backend, dtype)(array, centre)
-    squares = backend.map(_SQUARE.formula, centred, dtype=dtype, out=centred)
+    if array.nbytes < LARGE:
+        squares = _SQUARE.ways.of(backend, dtype)(centred)
+    else:
+        # A second array of that size would push the first one out of the cache.
+        squares = backend.map(_SQUARE.formula, centred, dtype=dtype, out=centred)
     total = backend.reduce("sum", squares, axes, keepdims, dtype=dtype)
     return divide(total, rest)
 
