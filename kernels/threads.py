@@ -119,6 +119,9 @@ def launch(
 
     They are equally long, and their rows have `size` elements; `least` is as in `team_for`.
     """
+    if size < 2 * least // _AWAKE:
+        kernel(*parts, *rest)
+        return
     habits = habits_of(kernel)
     crew = None if habits.alone(size) else team_for(size, least)
     if crew is None or len(parts[0]) < crew.size:

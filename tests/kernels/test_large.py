@@ -143,3 +143,40 @@ def test_arrays_are_joined_as_by_numpy(shared: None) -> None:
     out = np.empty((256, 4), np.float32)
     assert BACKEND.concatenate([x, y], 0, out=out) is out
     np.testing.assert_array_equal(out, np.concatenate([x, y]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_one_thread_and_several_give_the_same_bits(
+    dtype: DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "LONG_ROW", 300)
+    crew, bits = team_of(2), 8 * dtype.itemsize
+    rng = np.random.default_rng(3)
+
+    def spread(*shape: int) -> Any:
+        return (rng.standard_normal(shape) * 10.0 ** rng.integers(-5, 6, shape)).astype(dtype)
+
+    zeros = np.zeros(1000, dtype)
+    zeros[::3] = -0.0
+    x, z, table, wide = spread(5003), spread(5003), spread(700, 33), spread(300, 5000)
+    found = []
+    for shared in (True, False):
+        monkeypatch.setattr(
+            threads, "either", lambda work, size, least, alone, together, shared=shared: (
+                together(crew) if shared else alone()
+            )
+        )  # fmt: skip
+        run: dict[str, Any] = {
+            "sum": BACKEND.reduce("sum", table, (0,), False, dtype=dtype),
+            "sum, wide": BACKEND.reduce("sum", wide, (0,), False, dtype=dtype),
+            "product": tables.vectors(x, z),
+            "cast": BACKEND.cast(x, dtypes.float32),
+        }
+        for kind in ("max", "min"):
+            run[kind] = BACKEND.reduce(kind, x, (0,), False, dtype=dtype)
+            run[f"{kind} of zeros"] = BACKEND.reduce(kind, zeros, (0,), False, dtype=dtype)
+            run[f"arg{kind}"] = BACKEND.argreduce(kind, x, 0)
+        found.append({name: value.tobytes() for name, value in run.items()})
+    assert found[0] == found[1]
+    columns = [tables.of_columns(t[None], bits, crew)[0].tobytes() for t in (table, wide)]
+    assert columns == [tables._of_long_columns(t, bits).tobytes() for t in (table, wide)]
