@@ -22,7 +22,7 @@ from gradnet.dtypes import DType, bool_
 from gradnet.numpy_backend import NumpyBackend
 from gradnet.numpy_calls import FEW, UFUNCS, WITHIN, empty, quiet
 
-from . import compiler, lowering, numpy_loops, operands, threads
+from . import compiler, large, lowering, operands, threads
 from .compiler import Kernel
 from .operands import FLOATS
 from .templates import elementary, elementwise
@@ -38,9 +38,6 @@ _ALONE = 1 << 14
 # Formulas of so many operations take several times as long as memory does; and those of a function
 # such as exp.
 _MANY, _FUNCTION = 40, 20
-# So many elements may be worth more than one thread.
-_LARGE = threads.SHARE // 2
-
 # NumPy's functions that but choose values, as loops do too: faster for few elements.
 _CHOICES: dict[Formula, Callable[..., Any]] = {formulas.FORMULAS["where"]: np.where}
 
@@ -137,32 +134,7 @@ class Functions:
 
     def __init__(self, ufunc: np.ufunc, common: DType, dtype: DType) -> None:
         self.ufunc = ufunc
-        self.run = _by_threads_where_large(ufunc, common, dtype)
-
-
-def _by_threads_where_large(ufunc: np.ufunc, common: DType, dtype: DType) -> Callable[..., Array]:
-    """A function of NumPy's as `quietly` gives it."""
-
-    def one(x: Any) -> Array:
-        result = _by_threads(ufunc, (x,), x, dtype) if x.size >= _LARGE else None
-        if result is None:
-            result = quiet.call(ufunc, x)
-        return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
-
-    def two(x: Any, y: Any) -> Array:
-        result = None
-        first = x if x.__class__ is _ndarray else y
-        if first is x and y.__class__ is _ndarray and y.size > x.size:
-            first = y
-        if first.size >= _LARGE and first.dtype is common:
-            result = _by_threads(ufunc, (x, y), first, dtype)
-        if result is None:
-            result = quiet.call(ufunc, x, y)
-        return result if isinstance(result, _ndarray) else np.asarray(result, dtype)
-
-    found = one if ufunc.nin == 1 else two
-    WITHIN[found] = [ufunc, None]
-    return found
+        self.run = large.where_large(ufunc, common, dtype)
 
 
 class _Plans(dict[tuple[Formula, DType, DType], "Functions | Loops | None"]):
@@ -228,10 +200,10 @@ class Maps(NumpyBackend):
             return plan.run(*xs) if out is None else _by_loop(plan, xs, dtype, out)
         # A Python float is weak, and rounded as the kernels round it.
         xs = tuple([x if isinstance(x, _ndarray) else float(x) for x in xs])  # type: ignore[arg-type]
-        return plan.run(*xs) if out is None else _into(plan.ufunc, xs, dtype, out)
+        return plan.run(*xs) if out is None else large.into(plan.ufunc, xs, dtype, out)
 
     def cast(self, x: Array, dtype: DType, *, out: Array | None = None) -> Array:
-        if x.size < _LARGE or x.dtype not in FLOATS or dtype not in FLOATS:
+        if x.size < large.LARGE or x.dtype not in FLOATS or dtype not in FLOATS:
             return NumpyBackend.cast(self, x, dtype, out=out)
         if not x.flags.c_contiguous or (out is not None and not _apart(x, out)):
             return super().cast(x, dtype, out=out)
@@ -251,7 +223,7 @@ class Maps(NumpyBackend):
 
     def concatenate(self, xs: Sequence[Array], axis: int, *, out: Array | None = None) -> Array:
         first = xs[0]
-        whole = axis == 0 and out is None and first.size >= _LARGE and first.dtype in FLOATS
+        whole = axis == 0 and out is None and first.size >= large.LARGE and first.dtype in FLOATS
         for x in xs if whole else ():
             alike = x.dtype is first.dtype and x.shape == first.shape
             if not alike or not x.flags.c_contiguous:
@@ -333,76 +305,6 @@ def _by_loop(loops: Loops, xs: tuple[Any, ...], dtype: DType, out: Array | None)
         pattern, parts, rest = operands.broadcast(xs, shape, y)
         threads.launch(loops[pattern], parts, rest, y.size, threads.SHARE // loops.heft)
     return y if out is None else placed(y, shape, dtype, out)
-
-
-def _into(ufunc: np.ufunc, xs: tuple[Any, ...], dtype: DType, out: Array) -> Array:
-    """A function of NumPy's on operands, in an array."""
-    if out.size >= _LARGE and out.dtype is dtype and out.flags.c_contiguous:
-        first = next((x for x in xs if isinstance(x, _ndarray) and x.shape == out.shape), None)
-        others = [x for x in xs if isinstance(x, _ndarray) and x is not out]
-        if first is not None and not any(np.may_share_memory(x, out) for x in others):
-            y = _by_threads(ufunc, xs, first, dtype, out)
-            if y is not None:
-                return y
-    return quiet.call(ufunc, *xs, out=out)
-
-
-def _by_threads(
-    ufunc: np.ufunc, xs: tuple[Any, ...], first: Array, dtype: DType, out: Array | None = None
-) -> Array | None:
-    """A function of NumPy's on arrays like the first, single elements and numbers, by threads.
-
-    None where that is not worth it, or not possible.
-    """
-    given, shape, pattern, size = first.dtype, first.shape, "", first.size
-    habits = numpy_loops.habits(ufunc, given, dtype)
-    if habits.alone(size):
-        return None
-    for x in xs:
-        if not isinstance(x, _ndarray) or (x.size == 1 and x.ndim <= first.ndim):
-            pattern += "s"
-        elif x.shape == shape and x.flags.c_contiguous:
-            pattern += "x"
-        if isinstance(x, _ndarray) and x.dtype is not given:
-            return None
-    if len(pattern) != len(xs):
-        return None
-    crew = threads.team_for(size, threads.SHARE)
-    kernel = None if crew is None else numpy_loops.kernel(ufunc, given, dtype, pattern)
-    if crew is None or kernel is None:
-        return None
-    shared = habits.choose(size)
-    if shared:
-        y = empty(shape, dtype) if out is None else out
-        _on_lines(ufunc, crew, kernel, pattern, xs, y)
-    else:
-        y = quiet.call(ufunc, *xs, out=out)
-    habits.note(shared, size)
-    return y
-
-
-def _on_lines(
-    ufunc: np.ufunc,
-    crew: Team,
-    kernel: compiler.Compiled,
-    pattern: str,
-    xs: tuple[Any, ...],
-    y: Array,
-) -> None:
-    """Fill an array by the kernel of a function of NumPy's, and what makes no line by that."""
-    whole = y.size // numpy_loops.LINE * numpy_loops.LINE
-    given = next(x.dtype for x in xs if isinstance(x, _ndarray))
-    # A Python float is weak.
-    flat = [
-        x.reshape(-1) if isinstance(x, _ndarray) else quiet.call(np.full, 1, x, given) for x in xs
-    ]
-    long = [x for x, sign in zip(flat, pattern, strict=True) if sign == "x"] + [y.reshape(-1)]
-    lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in long]
-    elements = [x for x, sign in zip(flat, pattern, strict=True) if sign == "s"]
-    threads.run(crew, kernel, lines, elements)
-    if whole < y.size:
-        rest = [x[whole:] if sign == "x" else x for x, sign in zip(flat, pattern, strict=True)]
-        quiet.call(ufunc, *rest, out=long[-1][whole:])
 
 
 def placed(result: Array, shape: Shape, dtype: DType, out: Array | None) -> Array:

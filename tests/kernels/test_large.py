@@ -14,7 +14,7 @@ from gradnet.dtypes import DType
 
 pytest.importorskip("numba")
 
-from gradnet.kernels import handles, maps, numpy_loops, tables, threads
+from gradnet.kernels import handles, large, numpy_loops, tables, threads
 from replays import team_of
 
 BACKEND: Any = backends.get("numba")
@@ -34,7 +34,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "launch", lambda kernel, parts, rest, size, least: (
         threads.run(crew, kernel, parts, rest)
     ))  # fmt: skip
-    monkeypatch.setattr(maps, "_LARGE", 64)
+    monkeypatch.setattr(large, "LARGE", 64)
     monkeypatch.setattr(tables, "LONG_ROW", 300)
 
 
@@ -57,7 +57,7 @@ def test_loops_of_numpy_give_its_bits(shared: None, name: str, dtype: DType) -> 
         with np.errstate(all="ignore"):
             expected = ufunc(*xs)
         first = next(z for z in xs if isinstance(z, np.ndarray) and z.size > 1)
-        found = maps._by_threads(ufunc, xs, first, expected.dtype)
+        found = large.by_threads(ufunc, xs, first, expected.dtype)
         assert found is not None
         assert found.dtype is expected.dtype
         assert found.tobytes() == expected.tobytes()
@@ -70,7 +70,7 @@ def test_what_has_no_such_loop_goes_to_numpy(shared: None) -> None:
     np.testing.assert_array_equal(run(x, x[:1, None]), x + x[:1, None])
     np.testing.assert_array_equal(run(x[::2], x[::2]), x[::2] + x[::2])
     np.testing.assert_array_equal(run(x[:1], x), x[:1] + x)
-    assert maps._by_threads(np.add, (x, x[::-1]), x, x.dtype) is None
+    assert large.by_threads(np.add, (x, x[::-1]), x, x.dtype) is None
     assert numpy_loops.kernel(np.bitwise_and, x.dtype, x.dtype, "xx") is None
 
 

@@ -15,7 +15,7 @@ from gradnet.ops import quick as eager
 
 pytest.importorskip("numba")
 
-from gradnet.kernels import maps, numpy_loops, threads
+from gradnet.kernels import large, numpy_loops, threads
 
 backends.get("numba")
 if eager._code() is None:
@@ -89,7 +89,7 @@ def test_the_result_is_the_same_and_the_calls_are_counted(
     free[MAGNITUDE] = COUNT
     free[MAGNITUDE - 1] = free[MAGNITUDE + 1] = 7
     with monkeypatch.context() as patch:
-        for module, way in ((maps, "_by_threads"), (threads, "either")):
+        for module, way in ((large, "by_threads"), (threads, "either")):
             patch.setattr(module, way, _not_asked)
         for left in range(COUNT - 1, -1, -1):
             found = call(x)
