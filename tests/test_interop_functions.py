@@ -142,3 +142,11 @@ def test_counts_of_tensors_with_gradients_are_plain() -> None:
         assert isinstance(found, Tensor)
         assert not found.requires_grad
         np.testing.assert_array_equal(found.numpy(), f(X))
+
+
+@pytest.mark.parametrize("deviation", [np.std, np.nanstd])
+def test_deviations_of_equal_values_have_derivatives_of_0(deviation: Any) -> None:
+    x = gn.asarray([2.0, 2.0, 2.0], requires_grad=True)
+    deviation(x).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, 0.0, 0.0]

@@ -13,6 +13,7 @@ import numpy as np
 from gradnet import dtypes
 from gradnet import ops as _ops
 from gradnet.errors import ShapeError
+from gradnet.ops.reduce import root
 from gradnet.tensor import Tensor
 
 ops: Any = _ops  # its names are made when asked for
@@ -58,7 +59,7 @@ def nanvar(
 
 
 def nanstd(x: Any, /, **options: Any) -> Tensor:
-    return ops.sqrt(nanvar(x, **options))
+    return root(nanvar(x, **options))
 
 
 def nanmax(x: Any, /, **options: Any) -> Tensor:

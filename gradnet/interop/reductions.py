@@ -8,6 +8,7 @@ import numpy as np
 
 from gradnet import dtypes
 from gradnet import ops as _ops
+from gradnet.ops.reduce import root
 from gradnet.tensor import Tensor
 
 ops: Any = _ops  # its names are made when asked for
@@ -96,7 +97,7 @@ _mean = mean
 
 
 def std(x: Any, /, **options: Any) -> Tensor:
-    return ops.sqrt(var(x, **options))
+    return root(var(x, **options))
 
 
 def trace(x: Any, /, *, dtype: Any = None, **options: Any) -> Tensor:
