@@ -294,7 +294,7 @@ def _variance(x: Tensor, axes: tuple[int, ...], keepdims: bool, count: float, re
     total = backend.reduce("sum", array, axes, True, dtype=dtype)
     centre = divide(total, count)
     centred = _SUBTRACT.ways.of(backend, dtype)(array, centre)
-    if array.nbytes < LARGE:
+    if size(array.shape) * dtype.itemsize < LARGE:
         squares = _SQUARE.ways.of(backend, dtype)(centred)
     else:
         # A second array of that size would push the first one out of the cache.
