@@ -28,7 +28,7 @@ _KINDS = frozenset(("sum", *EXTREMES))
 # A row of so many elements is summed in blocks, whatever the number of threads.
 LONG_ROW = 1 << 18
 # Pieces that the extreme of such a row is taken of.
-_PIECES = 16
+PIECES = 16
 # And those in one of which its place is.
 _PARTS = 256
 # Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
@@ -69,13 +69,13 @@ def of_rows(kind: str, table: Array, bits: int, crew: Team | None = None) -> Arr
     n, m = table.shape
     if n == 1 and m >= LONG_ROW and kind != "sum":
         # A table of pieces, which threads can share, and then of their extremes.
-        whole = m // _PIECES * _PIECES
-        found, top = np.empty((1, _PIECES + m - whole), table.dtype), np.empty(1, table.dtype)
-        found[0, _PIECES:] = table[0, whole:]
-        pieces = table[0, :whole].reshape(_PIECES, -1)
+        whole = m // PIECES * PIECES
+        found, top = np.empty((1, PIECES + m - whole), table.dtype), np.empty(1, table.dtype)
+        found[0, PIECES:] = table[0, whole:]
+        pieces = table[0, :whole].reshape(PIECES, -1)
 
         def together(crew: Team) -> None:
-            threads.run(crew, _kernel(bits, kind), [pieces, found[0, :_PIECES]], ())
+            threads.run(crew, _kernel(bits, kind), [pieces, found[0, :PIECES]], ())
             _kernel(bits, kind)(found, top)
 
         threads.either(
@@ -157,9 +157,9 @@ def vectors(a: Array, b: Array) -> Array | None:
         return None
     if not a.flags.c_contiguous or not b.flags.c_contiguous:
         return None
-    whole = size // _PIECES * _PIECES
-    x, z = (part[:whole].reshape(_PIECES, -1) for part in (a, b))
-    found, y = np.empty(_PIECES), np.empty((), a.dtype)
+    whole = size // PIECES * PIECES
+    x, z = (part[:whole].reshape(PIECES, -1) for part in (a, b))
+    found, y = np.empty(PIECES), np.empty((), a.dtype)
     blas.alone()  # its threads would spin on the processors that ours need
 
     def together(crew: Team) -> None:

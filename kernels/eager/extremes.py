@@ -5,6 +5,7 @@ By the loops of tables.py, and in the pieces that those take long rows in.
 
 from __future__ import annotations
 
+from ..tables import PIECES
 from .arrays import counted, in_order, left, new
 from .calls import KNOWN, slow
 from .layout import BYTES, DATA, DTYPE
@@ -19,24 +20,24 @@ STAY, TOLD = 3, 4
 # What that tells of float32, and then of float64: where the code is for a row, and for a long one
 # in pieces; where the counts are of calls that one thread is left alone with; and how many elements
 # a long row has at least.
-ROW, PIECES, FREE, LONG, EACH = 0, 8, 16, 24, 32
-# There are 16 pieces: as many as a number has halves of that many times.
-COUNT, HALVES = 16, 4
+ROW, BY_PIECES, FREE, LONG, EACH = 0, 8, 16, 24, 32
+# How often a number is halved for its part in each piece; they are a power of two.
+HALVES = PIECES.bit_length() - 1
 
 
 def in_pieces(code: int, source: int, size: int, itemsize: int, target: int) -> int:
     """Put the extreme of a long row into a place, by way of those of its pieces."""
     each = size >> HALVES
     found = c.room(32)
-    whole = each * COUNT
+    whole = each * PIECES
     i = 0
     while i < size - whole:
         if itemsize == 4:
-            c.store_half(found, 4 * (COUNT + i), c.half(source, 4 * (whole + i)))
+            c.store_half(found, 4 * (PIECES + i), c.half(source, 4 * (whole + i)))
         else:
-            c.store(found, 8 * (COUNT + i), c.load(source, 8 * (whole + i)))
+            c.store(found, 8 * (PIECES + i), c.load(source, 8 * (whole + i)))
         i = i + 1
-    c.run(code, source, COUNT, each, found, 1, COUNT + size - whole, target, 1)
+    c.run(code, source, PIECES, each, found, 1, PIECES + size - whole, target, 1)
     return 0
 
 
@@ -70,7 +71,7 @@ def extreme(state: int, given: int, count: int, names: int) -> int:
         else:
             counted(c.load(told, FREE), size)
             thread = c.PyEval_SaveThread()
-            in_pieces(c.load(told, PIECES), source, size, itemsize, target)
+            in_pieces(c.load(told, BY_PIECES), source, size, itemsize, target)
             c.PyEval_RestoreThread(thread)
         found = fresh(k, y, item(state, HOST), taken(item(k, NONE)))
     c.Py_DecRef(x)
