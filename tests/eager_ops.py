@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +27,18 @@ def as_before() -> Iterator[None]:
     with backends.use("numba"):
         yield
     (quick.install if was else quick.remove)()
+
+
+def holds_nothing(turn: Callable[[], None], objects: Sequence[Any]) -> None:
+    """Fail where calls leave references to objects behind, or memory."""
+    gc.collect()
+    before, blocks = [sys.getrefcount(o) for o in objects], sys.getallocatedblocks()
+    for _ in range(120):
+        turn()
+    gc.collect()
+    grown = [sys.getrefcount(o) - n for o, n in zip(objects, before, strict=True)]
+    assert not [o for o, n in zip(objects, grown, strict=True) if abs(n) >= 100]
+    assert sys.getallocatedblocks() - blocks < 120
 
 
 def leaf(*shape: int, dtype: Any = np.float32) -> Tensor:
