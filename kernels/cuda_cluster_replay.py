@@ -2,27 +2,22 @@
 
 The cluster's kernel is compiled for each network, which takes as long as some ten thousand steps.
 So a training begins with graphs. After AFTER steps both ways are timed on the batches at hand, the
-parameters being put back afterwards; what was faster is used from there on. That is remembered in
-the cache's folder by network and device: a training takes the same turn whenever it is repeated.
+parameters being put back afterwards; what was faster is used from there on, and remembered: see
+cuda_timing.py.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradnet.backends import Array
-from gradnet.errors import DeviceError
 from gradnet.program.calls import Program, Value
 
-from . import cluster_step, cuda_cluster
-from .cache import cache_directory
+from . import cluster_step, cuda_cluster, cuda_timing
 from .cluster_step import Apart
 from .cuda_cluster import Step
 from .cuda_graph import MOST_RUNS, Graphs
@@ -34,9 +29,6 @@ if TYPE_CHECKING:
 
 # An estimate: the steps that graphs make in the time in which a kernel is compiled.
 AFTER = 1 << 16
-# How often each way is timed, and how many times in a row.
-_ROUNDS, _IN_A_ROW = 3, 8
-_FASTER, _SLOWER = "faster", "slower"
 # An attribute of a device, as the runtime numbers it.
 _CLUSTERS = 120
 
@@ -80,7 +72,7 @@ class Clustered(Graphs):
             return False
         several = count > 1
         if several not in self.faster:
-            self.faster[several] = self._at_once or self._remembered(places, count, rows)
+            self.faster[several] = self._at_once or self._found(places, count, rows)
         return self.faster[several]
 
     def _train(self, places: Given, rows: list[tuple[int, ...]]) -> None:
@@ -127,53 +119,31 @@ class Clustered(Graphs):
 
     # Which way is faster
 
-    def _remembered(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
+    def _found(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
         """Whether the cluster is faster, as it was found here before, or is found now."""
-        device, kernel = self._device, cluster_step.program(self.step.training)
-        runtime = device.cupy.cuda.runtime
-        name = runtime.getDeviceProperties(device.index)["name"]
-        about = f"{name!r} {runtime.driverGetVersion()} {count > 1}\n{kernel.key}"
-        digest = hashlib.sha256(about.encode()).hexdigest()[:24]
-        path = cache_directory() / f"gradnet_cluster_{digest}.txt"
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if (said := path.read_text("utf-8")) in (_FASTER, _SLOWER):
-                return said == _FASTER
-        faster = self._measured(places, count, rows)
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_text(_FASTER if faster else _SLOWER, "utf-8")
-        return faster
+        kernel = cluster_step.program(self.step.training)
+        path = cuda_timing.place(self._device, "cluster", f"{count > 1}\n{kernel.key}")
+        faster = cuda_timing.kept(path)
+        if faster is None:
+            faster = self._timed(places, count, rows)
+            if faster is not None:
+                cuda_timing.keep(path, faster)
+        return bool(faster)
 
-    def _measured(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool:
-        """Whether the cluster is faster at these runs, after which all is as it was."""
-        by_graph: list[float] = []
-        by_cluster: list[float] = []
-        lasting, saved = self._lasting(), []
+    def _timed(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> bool | None:
+        """Whether the cluster is faster at these runs; None where it cannot make them."""
         try:
-            saved += [x.copy() for x in lasting]
-            for _ in range(_ROUNDS):
-                by_graph.append(self._milliseconds(lambda: Graphs._run(self, places, count, rows)))
-                by_cluster.append(self._milliseconds(lambda: self._train(places, rows)))
-        except (DeviceError, RuntimeError, MemoryError) as error:
+            with cuda_timing.undone(self._device, self._lasting()):
+                by_graph, by_cluster = cuda_timing.milliseconds(
+                    self._device,
+                    lambda: Graphs._run(self, places, count, rows),
+                    lambda: self._train(places, rows),
+                )
+        except cuda_timing.REFUSALS as error:
             _log.info("a training step is not given to a cluster of blocks: %s", error)
-            return False
-        finally:
-            for x, before in zip(lasting, saved, strict=False):
-                self._device.cupy.copyto(x, before)
+            return None
         _log.info(
             "%d training steps take %.3g ms by graph and %.3g ms by a cluster of blocks",
-            *(count, min(by_graph), min(by_cluster)),
+            *(count, by_graph, by_cluster),
         )
-        return min(by_cluster) < min(by_graph)
-
-    def _milliseconds(self, job: Callable[[], None]) -> float:
-        """Milliseconds of a job between events of the device, after it was done once."""
-        cuda: Any = self._device.cupy.cuda
-        stream, start, end = cuda.get_current_stream(), cuda.Event(), cuda.Event()
-        job()
-        stream.record(start)
-        for _ in range(_IN_A_ROW):
-            job()
-        stream.record(end)
-        stream.synchronize()
-        return float(cuda.get_elapsed_time(start, end)) / _IN_A_ROW
+        return by_cluster < by_graph

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gradnet.dtypes import DType
 from gradnet.errors import DeviceError
 
 from . import cuda_driver
+from .cache import cache_directory
 from .cuda_flags import Flags
 from .launch import Launcher
 
@@ -32,10 +34,20 @@ class DeviceMemoryError(DeviceError, MemoryError):
 
 
 class Device:
-    """One GPU: its memory, its launches, and the errors of both."""
+    """One GPU: its memory, its launches, and the errors of both.
 
-    def __init__(self, cupy: Any, index: int, launch: Callable[..., None]) -> None:
+    `answers` gives the folder that what was found out about it is kept in; without, nothing is.
+    """
+
+    def __init__(
+        self,
+        cupy: Any,
+        index: int,
+        launch: Callable[..., None],
+        answers: Callable[[], Path] | None = None,
+    ) -> None:
         self.cupy = cupy
+        self.answers = answers
         self.index = index
         self.launch = launch
         self.several = cupy.cuda.runtime.getDeviceCount() > 1
@@ -112,7 +124,7 @@ def found(index: int) -> Device:
     """The device of that index. Raises DeviceError with the reason where it cannot be used."""
     cupy = cuda_driver.usable(index)
     major, minor = divmod(int(cupy.cuda.Device(index).compute_capability), 10)
-    return Device(cupy, index, Launcher(cupy, (major, minor)))
+    return Device(cupy, index, Launcher(cupy, (major, minor)), cache_directory)
 
 
 def on_device(method: Callable[..., Any]) -> Callable[..., Any]:

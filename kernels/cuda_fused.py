@@ -1,8 +1,8 @@
 """Stacks of linear layers in a captured program, each as one or two calls of the fused MLP.
 
 A stack (see cuda_stacks.py) is replaced where nothing else reads what lies between its ends. Where
-gradients of it are computed too, all of them must be. See `fused_mlp.worthwhile` for when it pays,
-and for the switch.
+gradients of it are computed too, all of them must be. Whether that pays is found out by
+cuda_fused_replay.py.
 """
 
 from __future__ import annotations
@@ -18,20 +18,28 @@ from gradnet.program.plan import extent, simplified
 from . import fused_mlp
 from .cuda_stacks import FLOAT32, Calls, Layer, backward_of, cast, network_of, stacks
 
+# The methods of the backend that compute a stack.
+FORWARD, BACKWARD = "_fused_mlp_forward", "_fused_mlp_backward"
+METHODS = (FORWARD, BACKWARD)
+
 
 def fused_stacks(program: Program) -> Program:
-    """The program, with its stacks of equally wide linear layers as calls of the fused MLP."""
+    """The program, with its stacks of equally wide linear layers as calls of the fused MLP.
+
+    The same object where there are none, or where that is switched off.
+    """
     refused: set[Call] = set()
-    while True:
+    while fused_mlp.switched() != fused_mlp.NEVER:
         calls = Calls(program.calls)
         stack = next((s for s in stacks(calls) if calls[s[0].product] not in refused), None)
         if stack is None:
-            return program
+            break
         changed = Replacement(calls, stack).calls()
         if changed is None:
             refused.add(calls[stack[0].product])
         else:
             program = simplified(program.with_calls(changed))
+    return program
 
 
 class Replacement:
@@ -79,8 +87,8 @@ class Replacement:
             scratch = temporary(fused_mlp.Kernels.of(network, n).parts(n), FLOAT32)
             out: tuple[Value | None, ...] = (dx, scratch, gradient)
             given = (network, x, parameters, kept, dy)
-            after.append(_call("_fused_mlp_backward", given, out))
-        before.append(_call("_fused_mlp_forward", (network, x, parameters), (kept, y)))
+            after.append(_call(BACKWARD, given, out))
+        before.append(_call(FORWARD, (network, x, parameters), (kept, y)))
         return self._joined(before, after)
 
     @property

@@ -4,6 +4,7 @@ cuda_graph_calls.py    the calls, each with its results in planned memory
 cuda_graph_numbers.py  the numbers that differ from run to run
 cuda_graph_capture.py  the stream and the pool that calls are captured with
 cuda_cluster_replay.py the same for what a cluster of blocks can train by itself
+cuda_fused_replay.py   the same for what the fused MLP can compute
 
 The first run makes the calls one by one, on the stream that they are then captured on: kernels are
 compiled, libraries choose their algorithms, and the pool gets its blocks. Every later run is three
@@ -60,17 +61,26 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     """A replay by CUDA graphs; None, with a line in the log, where inputs are written to."""
     from .cuda_cluster import NEVER, switched, whole_step
     from .cuda_cluster_replay import Clustered, able
-    from .fusion import fused
+    from .cuda_fused_replay import either
 
     if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
         _log.info(_CHANGES)
         return None
     step = whole_step(program) if switched() != NEVER else None
-    program = together(paired(fused_stacks(program)))
-    program = within_maps(program.with_calls(fused(program.calls, compiles)))
     if step is not None and able(backend, step):
-        return Clustered(backend, program, step)
-    return Graphs(backend, program)
+        return Clustered(backend, lowered(program), step)
+    stacked = fused_stacks(program)
+    if stacked is not program:
+        return either(backend, program, stacked)
+    return Graphs(backend, lowered(program))
+
+
+def lowered(program: Program) -> Program:
+    """The program with as few calls as the backend's kernels can do it with."""
+    from .fusion import fused
+
+    program = together(paired(program))
+    return within_maps(program.with_calls(fused(program.calls, compiles)))
 
 
 class Graphs:
@@ -145,6 +155,19 @@ class Graphs:
 
     def verify(self, given: list[Array]) -> None:
         """Nothing to repeat."""
+
+    def prepare(self, places: Places) -> None:
+        """Make a first run, by which all others are captured."""
+        self._run(places, 1, [self._numbers.values()])
+
+    def repeat(self) -> None:
+        """The last single run again, on the inputs and numbers that it was brought."""
+        self._launch(self._frames[1])
+
+    def forget(self) -> None:
+        """Take back the flags that checks have raised."""
+        for flag in self._calls.flags.values():
+            flag.memory.fill(0)
 
     def _fits(self, count: int) -> bool:
         """Whether one launch can bring what so many runs need."""

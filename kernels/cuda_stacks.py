@@ -134,15 +134,14 @@ def layers(calls: Calls) -> Iterator[Layer]:
 
 
 def stacks(calls: Calls) -> Iterator[tuple[Layer, ...]]:
-    """The stacks that the kernels can compute and that are worth it; a shorter one comes later."""
+    """The stacks that the kernels can compute; a shorter one comes later."""
     found = list(layers(calls))
     following = {layer.x: layer for layer in found}
     for first in found:
         stack = stacked(first, following, alike)
         if len(stack) < 2 or stack[-1].formula is not None:
             continue
-        network = network_of(stack)
-        if network is not None and fused_mlp.worthwhile(network, first.y.shape[0]):
+        if network_of(stack) is not None:
             yield tuple(stack)
 
 

@@ -118,8 +118,8 @@ class Bound(NamedTuple):
     ends: int
 
 
-# Where the fused kernels are expected to be faster than one product after the other. These are
-# estimates, which a measurement replaces: of a captured step, a layer is four or five nodes, 2-3 us
+# Where the fused kernels are expected to be faster than one product after the other, for whoever
+# cannot time them. These are estimates: of a captured step, a layer is four or five nodes, 2-3 us
 # each, and takes a block about 1-3 us of each kernel, so that the fewest rows already gain. Large
 # batches gain what activations do not move through memory. But where a block's shared memory has
 # no room for it, the gradient of the weights is in the cache, and a block adds to every tile of it
@@ -131,18 +131,27 @@ WORTH = {16: Bound(1, 512), 32: Bound(1, 256), 64: Bound(1, 256), 128: Bound(1, 
 ONE_ROUND = 16 * WARPS * PARTS
 
 # The environment variable that switches it, looked at when a function is captured: "0" never, "1"
-# wherever the kernels can, and otherwise where WORTH expects a gain.
+# wherever the kernels can, and otherwise where it turns out to be faster.
 SWITCH = "GRADNET_FUSED_MLP"
+NEVER, ALWAYS = "0", "1"
 
 
-def worthwhile(network: Network, n: int) -> bool:
-    """Whether a network that the kernels can compute is given to them, for a batch of n rows."""
-    switch = os.environ.get(SWITCH, "")
-    if switch in ("0", "1"):
-        return switch == "1"
+def switched() -> str:
+    """How it is switched now."""
+    return os.environ.get(SWITCH, "")
+
+
+def expected(network: Network, n: int) -> bool:
+    """Whether the kernels are expected to be faster at a network, for a batch of n rows."""
     bound = WORTH[network.width]
     few = max(network.inputs, network.outputs) <= bound.ends
     return n >= bound.rows and (few or n <= ONE_ROUND)
+
+
+def worthwhile(network: Network, n: int) -> bool:
+    """Whether a network that is computed but once is given to the kernels: nothing is timed."""
+    switch = switched()
+    return switch == ALWAYS if switch in (NEVER, ALWAYS) else expected(network, n)
 
 
 class Kernels:

@@ -27,7 +27,7 @@ class CaptureError(AssertionError):
 
 
 class Event:
-    """A mark in the work of a stream: how much had been given to it."""
+    """A mark in the work of a stream, and when it was reached."""
 
     def __init__(self, disable_timing: bool = False) -> None:
         self.stream: Stream | None = None
@@ -35,7 +35,7 @@ class Event:
 
 
 def elapsed(start: Event, end: Event) -> float:
-    """As if everything that was done in between had taken a millisecond."""
+    """As if each piece of work that was done in between had taken a millisecond."""
     return float(end.at - start.at)
 
 
@@ -52,6 +52,7 @@ class Graph:
             raise CaptureError("a graph is launched while a step is captured")
         for _, function, hosts in self.work:
             function(*hosts)
+        self.cupy.clock += len(self.work)
 
     def debug_dot_str(self) -> str:
         nodes = "\n".join(f'"graph_1_node_{i}"[label="{w[0]}"];' for i, w in enumerate(self.work))
@@ -80,7 +81,7 @@ class Stream:
 
     def record(self, event: Event | None = None) -> Event:
         event = event or Event()
-        event.stream, event.at = self, len(self.cupy.done)
+        event.stream, event.at = self, self.cupy.clock
         self.cupy.note("record")
         return event
 

@@ -6,6 +6,7 @@ The kernel is NumPy there too; what it computes itself is tested in test_cluster
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,10 +32,14 @@ LAUNCHES = ["launch stage", "launch cluster_step"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing is remembered."""
-    monkeypatch.setenv("GRADNET_CACHE_DIR", str(tmp_path))
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(cuda_cluster.SWITCH, raising=False)
+
+
+@pytest.fixture
+def folder(graphs: CudaBackend, tmp_path: Path) -> Path:
+    """Where answers are kept."""
+    graphs._device.answers = lambda: tmp_path
     return tmp_path
 
 
@@ -178,16 +183,18 @@ def test_long_trainings_take_what_is_faster(
 
 def test_a_slower_cluster_is_not_used(graphs: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_cluster_replay, "AFTER", 2)
-    took = iter([1.0, 2.0] * 3)
-    monkeypatch.setattr(Clustered, "_milliseconds", lambda self, job: next(took))
+    took = cycle([1.0, 2.0])
+    monkeypatch.setattr(cupy(graphs).cuda, "get_elapsed_time", lambda start, end: next(took))
     captured = gn.capture(training()[2])
-    assert used(graphs, captured, 5) == [False] * 5
+    # It is tried out at the third step.
+    assert used(graphs, captured, 5) == [False, False, True, False, False]
+    assert clustered(captured).faster == {False: False}
 
 
 def test_a_cluster_that_cannot_be_launched(
-    graphs: CudaBackend, monkeypatch: pytest.MonkeyPatch
+    graphs: CudaBackend, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parameters are put back, and graphs go on."""
+    """Parameters are put back, graphs go on, and nothing is remembered: it may be there later."""
     monkeypatch.setattr(cuda_cluster_replay, "AFTER", 2)
 
     def refuse(*_: Any) -> None:
@@ -200,6 +207,7 @@ def test_a_cluster_that_cannot_be_launched(
     for i in range(4):
         plain(*batch(i))
     close(model, other)
+    assert not any(folder.iterdir())
 
 
 @pytest.mark.parametrize("attribute", [97, 120])

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from fakes import fused
 from gradnet.kernels import fused_mlp
-from gradnet.kernels.cuda_backend import CudaBackend
-from gradnet.kernels.cuda_fused import fused_stacks
+from gradnet.kernels.cuda_fused import BACKWARD, FORWARD, fused_stacks
 from gradnet.kernels.cuda_mlp import FullyFused
 from gradnet.kernels.fused_mlp import Network
 
@@ -25,8 +24,6 @@ from gradnet import backends, ops, precision
 from gradnet.numpy_backend import NumpyBackend
 from gradnet.program import Program
 from gradnet.program.replay import Interpreted
-
-FORWARD, BACKWARD = "_fused_mlp_forward", "_fused_mlp_backward"
 
 
 class Fusing(NumpyBackend):
@@ -199,29 +196,6 @@ def test_prediction_is_one_call(backend: Fusing) -> None:
     found = gn.capture(predict)(x).numpy()
     assert backend.programs[-1] == [FORWARD]
     assert np.allclose(found, predict(x).numpy(), rtol=2e-2, atol=2e-2)
-
-
-@pytest.mark.parametrize(("switch", "nodes"), [("", 6), ("0", 6)])
-def test_a_captured_step_on_the_device(
-    cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch, switch: str, nodes: int
-) -> None:
-    """The graph of a step: the fused MLP's three launches, the loss and its sum, the update."""
-    monkeypatch.setenv(fused_mlp.SWITCH, switch)
-    replays: list[Any] = []
-    compiled = CudaBackend.compile
-
-    def noted(self: CudaBackend, program: Program) -> Any:
-        replays.append(compiled(self, program))
-        return replays[-1]
-
-    monkeypatch.setattr(CudaBackend, "compile", noted)
-    with backends.use(cuda):
-        losses, _ = trained(steps=5)
-    assert [type(one).__name__ for one in replays] == ["Graphs"]
-    assert replays[0].nodes == nodes
-    with backends.use(Fusing()):
-        expected, _ = trained(steps=5)
-    assert np.allclose(losses, expected, rtol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
