@@ -208,3 +208,10 @@ def test_names_of_the_namespace() -> None:
         gn.ops.nothing  # noqa: B018
     with pytest.raises(KeyError, match="did you mean"):
         gn.ops.elementwise("sigmoit")
+
+
+@pytest.mark.parametrize("nest", [lambda m: [m, m], lambda m: ([1.0, 2.0], m), lambda m: [[m]]])
+def test_masked_arrays_in_lists_are_refused(nest: Any) -> None:
+    with pytest.raises(DTypeError, match="1 of whose 2 elements are masked"):
+        gn.asarray(nest(np.ma.array([1.0, 2.0], mask=[False, True])))
+    assert gn.asarray(nest(np.ma.array([1.0, 2.0]))).shape[-1] == 2

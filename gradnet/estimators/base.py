@@ -211,7 +211,8 @@ class BaseMLP(Fitted):
         total = float(rows) if weight is None else float(weight.sum())
         size = rows if not self._stochastic else min(self._batch(rows), rows)
         # The penalty counts as alpha over the weight of a batch, as scikit-learn has it.
-        l2 = 0.5 * self.alpha / max(total * size / max(rows, 1), np.finfo(np.float64).tiny)
+        batch = max(total * size / max(rows, 1), np.finfo(np.float64).tiny)
+        l2 = 0.5 * self.alpha / batch if total > 0 else 0.0
         optimizer = options.solver(self, model, 2 * l2)
         state = getattr(self, "_optimizer_state", None)
         if going_on and state is not None and self._stochastic:

@@ -13,8 +13,13 @@ from gradnet.ops.shape import is_sequence
 
 
 def unmasked(x: Any) -> Any:
-    """The data. Raises DTypeError for NumPy's masked array of which any element is masked."""
-    if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
+    """The data. Raises DTypeError where it is, or lists, a NumPy array with masked elements."""
+    if isinstance(x, list | tuple):
+        # NumPy would take what is below the masks.
+        for part in x:
+            if not isinstance(part, int | float):
+                unmasked(part)
+    elif isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         hidden = int(np.count_nonzero(getattr(x, "mask", False)))
         if hidden:
             raise DTypeError(

@@ -18,14 +18,17 @@ _WHERE = Whole("where", op("where").direct)
 
 
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The indices that sort x along an axis, stable, NaN last."""
+    """The indices that sort x along an axis, stable, NaN last; complex x by real, then imag."""
     x = ops.asarray(x)
     axis = normalize_axis("argsort", axis, x.ndim)
     return Tensor.wrap(x.backend.argsort(x.array, axis, descending), x.backend)
 
 
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The values in order along an axis, NaN last; gradients follow the values."""
+    """The values in order along an axis, NaN last; gradients follow the values.
+
+    Complex values go by their real parts, then by their imaginary parts, as NumPy's do.
+    """
     return _SORT.direct(x, axis, descending)
 
 

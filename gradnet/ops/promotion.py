@@ -104,7 +104,8 @@ class Promotion:
     def _check_kind(self, dtype: DType) -> None:
         if self.row.kind == "bitwise" and dtypes.is_inexact(dtype):
             raise DTypeError(f"{self.name} takes bool or integers, got {dtype.name}")
-        if dtype.kind == "c" and self.differentiable and self.name not in COMPLEX:
+        real = self.differentiable or self.name == "signbit"
+        if dtype.kind == "c" and real and self.name not in COMPLEX:
             raise DTypeError(f"{self.name} takes real numbers, got {dtype.name}; use real or abs")
         if dtype == dtypes.bool_ and self.row.kind == "numeric" and self.name not in _ON_BOOL:
             raise DTypeError(

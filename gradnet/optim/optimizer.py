@@ -24,7 +24,9 @@ class Optimizer(host.Stateful):
 
     A subclass has a `name`, `rules` for its settings, and either an `update` formula with the
     `scalars` of a step, or a `step` of its own. The parameters' arrays become views of one buffer
-    per group, dtype and device; tensors that shared memory with them before no longer do.
+    per group, dtype and device; tensors that shared memory with them before no longer do. A deep
+    copy of a model has parameters of its own, that its optimizer does not know: copy both at once,
+    `copy.deepcopy((model, optimizer))`.
 
     Raises ValueError for no or repeated parameters and bad settings, TypeError for what is no
     parameter, GraphError for a tensor that gets no gradient, DTypeError for one that is not real.

@@ -118,7 +118,7 @@ def careful_step(step: Step, batch: Rows) -> None:
     if wrong is not None and not scaled:
         step.optimizer.zero_grad()
         text = f"{_kind(wrong[1])} arose first in the gradient of {wrong[0]!r}"
-        raise Finding(text, wrong[0], "clip gradients with clip_norm=1.0 if they are infinite")
+        raise Finding(text, wrong[0], "")
     if step.optimizer.needs_closure:
         noise.set_state(state)
         step(batch)

@@ -360,10 +360,11 @@ class Run:
         steps = "" if self.steps_per_epoch is None else f" of {self.steps_per_epoch}"
         batch = self.batch or None
         where = f"batch {batch}{steps}" if batch else "validation"
+        clip = self._step.clip_norm
         remedies = [
             *([finding.remedy] if finding.remedy else []),
             f"a learning rate below {self.optimizer.lr:g}",
-            "clip_norm=1.0",
+            "clip_norm=1.0" if clip is None else f"a clip_norm below {clip:g}",
         ]
         error = NotFinite(
             f"training became not finite in epoch {self.epoch}, {where}: {finding.text}. "

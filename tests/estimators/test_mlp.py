@@ -378,3 +378,8 @@ def test_bad_calls(classes: Arrays, values: Arrays) -> None:
     model = MLPRegressor(hidden_layer_sizes=3, max_iter=2).fit(*values)
     with pytest.raises(ValueError, match="columns"):
         model.partial_fit(values[0], np.c_[values[1], values[1]])
+
+
+def test_weights_whose_sum_is_negative_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"sample_weight is -2\.0 in row 1; weights"):
+        MLPRegressor(alpha=1.0, max_iter=1).fit([[0.0], [1.0]], [0.0, 1.0], sample_weight=[1, -2])

@@ -88,6 +88,12 @@ def failure(model: gn.nn.Module, data: Any, **options: Any) -> NotFinite:
     return caught.value
 
 
+def test_the_remedies_know_the_clipping_there_is(classes: Any) -> None:
+    model = network(Trigger(1, "gradient"))
+    text = str(failure(model, classes, epochs=1, batch_size=16, validation=0.0, clip_norm=0.5))
+    assert text.endswith("a clip_norm below 0.5")
+
+
 @pytest.mark.parametrize(
     ("at", "epoch", "batch"), [(1, 1, 1), (2, 1, 2), (6, 1, 6), (15, 3, 3), (40, 7, 4)]
 )
