@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def from_array(X: Any, kinds: Mapping[str, Kind] | None) -> Table:
     """An array (n, k) as a Table of columns x0, x1, ...: numbers, unless cells hold text.
 
     A column of an array of objects is of numbers where all its cells are, of categories otherwise;
-    None and NaN are missing.
+    None, NaN and pandas' NA are missing.
     """
     columns = []
     for place in range(X.shape[1]):
@@ -68,6 +69,10 @@ def _column(name: str, cells: Any, kind: Kind | None) -> Column:
         return Column(name, cells.astype(np.float64))
     if cells.dtype.kind == "b":
         return from_codes(name, cells.astype(np.int32), ("false", "true"))
+    if "pandas" in sys.modules:
+        # Its NA is neither a number nor equal or unequal to anything.
+        unknown = sys.modules["pandas"].NA
+        cells = np.array([None if cell is unknown else cell for cell in cells], cells.dtype)
     if kind != "category":
         try:
             return Column(name, cells.astype(np.float64))

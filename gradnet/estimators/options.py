@@ -67,6 +67,13 @@ def one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
+def several(classes: Any) -> None:
+    """Raise ValueError for an array of fewer than two classes."""
+    if len(classes) < 2:
+        only = "".join(f", {c!r}" for c in classes.tolist())
+        raise ValueError(f"y has only one class{only}: there is nothing to learn")
+
+
 def check(estimator: Any) -> None:
     """Raise TypeError or ValueError for parameters that cannot be used, naming them."""
     e = estimator

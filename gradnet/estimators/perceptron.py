@@ -114,8 +114,7 @@ class Perceptron(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type:
         unknown = np.setdiff1d(y, found)
         if len(unknown):
             raise ValueError(f"y has classes {unknown} that were not there before: {found}")
-        if len(found) < 2:
-            raise ValueError(f"y has only one class, {found[0]!r}: there is nothing to learn")
+        options.several(found)
         self.classes_: Array = found
         if not going_on:
             self.t_ = 0

@@ -92,10 +92,7 @@ class TabularMLPClassifier(Classifier, Tabular):
         check_classification_targets(y)
         if first:
             self.classes_ = np.unique(y)
-            if len(self.classes_) == 1:
-                raise ValueError(
-                    f"y has only one class, {self.classes_[0]!r}: there is nothing to learn"
-                )
+            options.several(self.classes_)
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"y_val has classes {unknown} that y has not: {self.classes_}")

@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from gradnet import nn
 from gradnet.data.preprocessing import Preprocessing
 from gradnet.data.splits import split
 from gradnet.data.table import Column, Remarks, Table
@@ -147,6 +148,8 @@ class Tabular(Trained):
         e = self
         if e.solver is not None:
             options.one_of("solver", e.solver, options.STOCHASTIC)
+        if e.activation is not None:
+            options.one_of("activation", e.activation, nn.activations.names())
         chosen = choose(rows, e.solver)
         if not watched and rows < WHOLE:
             chosen = choose_whole(rows, self.preprocessing_.task, e.solver)

@@ -149,3 +149,17 @@ def test_parameters_are_kept_and_checked(table: Any, target: Any) -> None:
         TabularMLPClassifier(solver="lbfgs").fit(table, target)
     with pytest.raises(ValueError, match="validation_fraction"):
         TabularMLPClassifier(validation_fraction=2.0).fit(table, target)
+    with pytest.raises(ValueError, match="activation must be one of"):
+        TabularMLPClassifier(activation="nothing").fit(table, target)
+    with pytest.raises(ValueError, match="only one class, 3: there"):
+        TabularMLPClassifier().fit(table, np.full(200, 3))
+
+
+def test_the_na_of_pandas_is_a_missing_cell(table: Any, target: Any) -> None:
+    X = table.to_numpy(dtype=object)
+    marked = np.array([[pd.NA if pd.isna(c) else c for c in row] for row in X], dtype=object)
+    marked[::7, 0] = pd.NA
+    X[::7, 0] = None
+    models = [TabularMLPClassifier(**SMALL).fit(x, target) for x in (X, marked)]
+    given, read = models[0].predict_proba(X), models[1].predict_proba(marked)
+    np.testing.assert_array_equal(given, read)
