@@ -39,10 +39,13 @@ class Compiled:
     arguments  what it takes, as numbers and arrays
     call       the same as a function of Python: whoever calls it must know that every array has
                the dtype, the count of axes and the layout that the signature says
+    step       where threads may cut arrays: at multiples of so many rows
     """
 
-    def __init__(self, address: int, arguments: tuple[kinds.Argument, ...], call: Kernel) -> None:
-        self.address, self.arguments, self.call = address, arguments, call
+    def __init__(
+        self, address: int, arguments: tuple[kinds.Argument, ...], call: Kernel, step: int = 1
+    ) -> None:
+        self.address, self.arguments, self.call, self.step = address, arguments, call, step
 
     def __call__(self, *given: Any) -> None:
         self.call(*given)

@@ -19,6 +19,8 @@ _SOON, _SELDOM, _MUCH = 4, 256, 1.25
 _TRIAL = 2
 # What counts as better.
 _BETTER = 0.95
+# Shared calls in a row of which nothing is told: telling takes as long as adding some thousands.
+_UNTOLD = 4
 # The part of what is known that a new time replaces, and how many times as long counts at most.
 _WEIGHT, _MOST = 0.25, 2.0
 
@@ -74,6 +76,14 @@ class Habit:
         count, self._left = self._left - 1, 1
         return count
 
+    def lent(self) -> int:
+        """How many calls, none of which is to be told of, are shared from now on."""
+        if not self.shared or self._left < 2:
+            return 0
+        count = min(self._left - 1, _UNTOLD)
+        self._left -= count
+        return count
+
 
 class Habits:
     """What is known of a kernel for each magnitude of size.
@@ -83,6 +93,7 @@ class Habits:
 
     def __init__(self) -> None:
         self.free = np.zeros(64, np.int64)
+        self._lent = [0] * 64
         self._habits = [Habit() for _ in self.free]
 
     def alone(self, size: int) -> bool:
@@ -92,12 +103,22 @@ class Habits:
             self.free[size.bit_length()] = left - 1
         return bool(left > 0)
 
+    def lends(self, size: int) -> bool:
+        """Whether this call may be shared and not told of; it then is counted."""
+        left = self._lent[size.bit_length()]
+        if left:
+            self._lent[size.bit_length()] = left - 1
+        return left > 0
+
     def choose(self, size: int) -> bool:
         """As of a habit."""
         return self._habits[size.bit_length()].choose()
 
     def note(self, shared: bool, size: int) -> None:
         """As of a habit; some more calls may be made without asking then."""
-        habit = self._habits[size.bit_length()]
+        magnitude = size.bit_length()
+        habit = self._habits[magnitude]
         habit.note(shared, size)
-        self.free[size.bit_length()] = habit.freed()
+        self._lent[magnitude] = habit.lent()
+        if not habit.shared:
+            self.free[magnitude] = habit.freed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,6 @@ from gradnet.dtypes import DType
 from gradnet.numpy_calls import WITHIN, empty, quiet
 
 from . import numpy_loops, threads
-from .compiler import Compiled
-
-if TYPE_CHECKING:
-    from .replay.team import Team
 
 # So many elements may be worth more than one thread.
 LARGE = threads.SHARE // 2
@@ -71,48 +67,35 @@ def by_threads(
     habits = numpy_loops.habits(ufunc, given, dtype)
     if habits.alone(size):
         return None
+    lines, others = [], []
     for x in xs:
-        if not isinstance(x, _ndarray) or (x.size == 1 and x.ndim <= first.ndim):
+        if not isinstance(x, _ndarray):
             pattern += "s"
-        elif x.shape == shape and x.flags.c_contiguous:
-            pattern += "x"
-        if isinstance(x, _ndarray) and x.dtype is not given:
+            others.append(x)
+            continue
+        if x.dtype is not given:
             return None
-    if len(pattern) != len(xs):
-        return None
-    crew = threads.team_for(size, threads.SHARE)
+        if x.shape == shape and x.flags.c_contiguous:
+            pattern += "x"
+            lines.append(x)
+        elif x.size == 1 and x.ndim <= first.ndim:
+            pattern += "e"
+            others.append(x if x.ndim else x.reshape(1))  # without axes, there are no lengths
+        else:
+            return None
+    crew = threads.lent(habits, size, threads.SHARE)
+    untold = crew is not None
+    if crew is None:
+        crew = threads.team_for(size, threads.SHARE)
     kernel = None if crew is None else numpy_loops.kernel(ufunc, given, dtype, pattern)
     if crew is None or kernel is None:
         return None
-    shared = habits.choose(size)
+    shared = untold or habits.choose(size)
     if shared:
         y = empty(shape, dtype) if out is None else out
-        _on_lines(ufunc, crew, kernel, pattern, xs, y)
+        threads.run(crew, kernel, [y.reshape(-1), *lines], others)
     else:
         y = quiet.call(ufunc, *xs, out=out)
-    habits.note(shared, size)
+    if not untold:
+        habits.note(shared, size)
     return y
-
-
-def _on_lines(
-    ufunc: np.ufunc,
-    crew: Team,
-    kernel: Compiled,
-    pattern: str,
-    xs: tuple[Any, ...],
-    y: Array,
-) -> None:
-    """Fill an array by the kernel of a function of NumPy's, and what makes no line by that."""
-    whole = y.size // numpy_loops.LINE * numpy_loops.LINE
-    given = next(x.dtype for x in xs if isinstance(x, _ndarray))
-    # A Python float is weak.
-    flat = [
-        x.reshape(-1) if isinstance(x, _ndarray) else quiet.call(np.full, 1, x, given) for x in xs
-    ]
-    long = [x for x, sign in zip(flat, pattern, strict=True) if sign == "x"] + [y.reshape(-1)]
-    lines = [x[:whole].reshape(-1, numpy_loops.LINE) for x in long]
-    elements = [x for x, sign in zip(flat, pattern, strict=True) if sign == "s"]
-    threads.run(crew, kernel, lines, elements)
-    if whole < y.size:
-        rest = [x[whole:] if sign == "x" else x for x, sign in zip(flat, pattern, strict=True)]
-        quiet.call(ufunc, *rest, out=long[-1][whole:])

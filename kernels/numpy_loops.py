@@ -1,7 +1,7 @@
 """NumPy's own loops as kernels, so that threads share large arrays: to the bits that NumPy gives.
 
-A ufunc keeps the address of a loop for each of its types, as NumPy's C API says. It is called on
-whole lines of elements: where a part of an array ends, so does a vector of any processor.
+A ufunc keeps the address of a loop for each of its types, as NumPy's C API says. Threads call it
+on whole lines of elements: where a part of an array ends, so does a vector of any processor.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def habits(ufunc: np.ufunc, given: DType, dtype: DType) -> Habits:
 
 @cache
 def kernel(ufunc: np.ufunc, given: DType, dtype: DType, pattern: str) -> Compiled | None:
-    """A ufunc as a kernel on lines of operands and a result; None where its loop is not found.
+    """A ufunc as a kernel on operands and a result; None where its loop is not found.
 
-    `pattern` has a letter for each operand: "x" for lines (n, LINE), or "s" for one element (1,).
-    First come the lines, the result's last, and then the elements.
+    `pattern` has a letter for each operand: "x" for an array with as many elements as the result,
+    whatever its axes, "e" for one of one element, and "s" for a number. First comes the result,
+    flat; then the arrays as long, which may be cut into lines, and then the others.
     """
     from .replay.code import Code
 
@@ -66,20 +67,33 @@ def kernel(ufunc: np.ufunc, given: DType, dtype: DType, pattern: str) -> Compile
     code, data = found
     kind = kinds.KINDS[given.name]
     result = kinds.KINDS["boolean" if dtype is bool_ else given.name]
-    operands = [*zip(pattern, [kind] * len(pattern), strict=True), ("x", result)]
-    order = sorted(range(len(operands)), key=lambda i: operands[i][0] == "s")
-    arguments, names, body = [], [], []
+    last, count = len(pattern), len(pattern) + 1
+    order = [last, *sorted(range(last), key=lambda i: pattern[i] != "x")]
+    arguments: list[kinds.Argument] = []
+    names, body = [], []
     for i in order:
-        sign, of = operands[i]
-        arguments.append(kinds.Array(of, 2 if sign == "x" else 1))
-        names += [f"ptr %a{i}", f"i64 %n{i}", *([f"i64 %m{i}"] if sign == "x" else [])]
+        sign = pattern[i] if i < last else "x"
+        of = kind if i < last else result
+        place = f"%a{i}"
+        if sign == "s":
+            arguments.append(kinds.KINDS["float64"])
+            names.append(f"double %n{i}")
+            place = f"%p{i}"
+            body.append(f"{place} = alloca double")
+            value = f"double %n{i}"
+            if given.itemsize == 4:
+                body.append(f"%f{i} = fptrunc {value} to float")
+                value = f"float %f{i}"
+            body.append(f"store {value}, ptr {place}")
+        else:
+            arguments.append(kinds.Array(of, 1))
+            names += [f"ptr {place}", f"i64 %n{i}"]
         for what, put in (
-            ("places", f"ptr %a{i}"),
+            ("places", f"ptr {place}"),
             ("steps", f"i64 {of.itemsize * (sign == 'x')}"),
         ):
             body.append(f"%{what}{i} = getelementptr i64, ptr %{what}, i64 {i}")
             body.append(f"store {put}, ptr %{what}{i}")
-    last, count = len(pattern), len(operands)
     lines = "\n".join(body)
     text = f"""
 define void @kernel({", ".join(names)}) {{
@@ -87,8 +101,7 @@ define void @kernel({", ".join(names)}) {{
 %steps = alloca [{count} x i64]
 %length = alloca i64
 {lines}
-%size = mul i64 %n{last}, %m{last}
-store i64 %size, ptr %length
+store i64 %n{last}, ptr %length
 %given = inttoptr i64 {data} to ptr
 call void inttoptr (i64 {code} to ptr)(ptr %places, ptr %length, ptr %steps, ptr %given)
 ret void
@@ -99,4 +112,4 @@ ret void
     made = Code(text + entries.text("entry", "kernel", taken))
     _held.append((made, ufunc))
     call = entries.function(b"kernel", made.address("entry"))
-    return Compiled(made.address("kernel"), taken, call)
+    return Compiled(made.address("kernel"), taken, call, LINE)

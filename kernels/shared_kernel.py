@@ -109,8 +109,9 @@ def _parts(kernel: Compiled, threads: int, cut: int, taken: int) -> str:
 define internal void @parts(ptr %slots, i64 %rank) noinline {{
 entry:
 {head}
-%more = add i64 %n0_0, {count - 1}
-%each = udiv i64 %more, {count}
+%more = add i64 %n0_0, {count * kernel.step - 1}
+%steps = udiv i64 %more, {count * kernel.step}
+%each = mul i64 %steps, {kernel.step}
 %zone = mul i64 %each, {_PARTS}
 br label %look
 look:

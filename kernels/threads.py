@@ -112,6 +112,14 @@ def _often() -> bool:
     return now - before < _OFTEN
 
 
+def lent(habits: Habits, size: int, least: int) -> Team | None:
+    """The team, where work on so many elements goes there without more ado; else None."""
+    if not habits.lends(size):
+        return None
+    crew: Team | None = _modules()[0].current()
+    return crew if crew is not None and (crew.awake or size >= 2 * least) else None
+
+
 def launch(
     kernel: Callable[..., Any], parts: Sequence[Any], rest: Sequence[Any], size: int, least: int
 ) -> None:
@@ -123,6 +131,10 @@ def launch(
         kernel(*parts, *rest)
         return
     habits = habits_of(kernel)
+    crew = lent(habits, size, least)
+    if crew is not None and len(parts[0]) >= crew.size:
+        run(crew, kernel, parts, rest)
+        return
     crew = None if habits.alone(size) else team_for(size, least)
     if crew is None or len(parts[0]) < crew.size:
         kernel(*parts, *rest)
@@ -149,6 +161,9 @@ def either(
     `team_for`.
     """
     habits = habits_of(work)
+    crew = lent(habits, size, least)
+    if crew is not None:
+        return together(crew)
     crew = None if habits.alone(size) else team_for(size, least)
     if crew is None:
         return alone()

@@ -205,8 +205,11 @@ class Team:
     @property
     def awake(self) -> bool:
         """Whether all members wait for work without sleeping."""
-        words = self._words
-        return all(words[state] != _ASLEEP for state in self._states)
+        # Each large call asks: a generator would take longer than all else here.
+        for state in self._states:  # noqa: SIM110
+            if self._words[state] == _ASLEEP:
+                return False
+        return True
 
     def run(self, functions: int, slots: int) -> None:
         """Run a step and wait for all: `functions` is the address of one address per thread."""

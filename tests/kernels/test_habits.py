@@ -28,6 +28,10 @@ class Machine:
         """How many of the calls were shared, of 1."""
         shared = 0
         for _ in range(calls):
+            if known.lends(SIZE):
+                self.now += self.takes[True]
+                shared += 1
+                continue
             if known.alone(SIZE):
                 self.now += self.takes[False]
                 continue
@@ -98,6 +102,46 @@ def test_calls_that_need_not_ask_are_those_before_the_next_trial(machine: Machin
     assert not any(known.free[i] for i in range(64) if i != MAGNITUDE)
 
 
+def test_of_calls_that_are_shared_only_some_are_told(machine: Machine) -> None:
+    known = habits.Habits()
+    told = 0
+    for _ in range(400):
+        if known.lends(SIZE):
+            machine.now += machine.takes[True]
+        else:
+            together = known.choose(SIZE)
+            machine.now += machine.takes[together]
+            known.note(together, SIZE)
+            told += 1
+    assert 400 / 6 < told < 400 / 3
+    machine.takes[True] = 400_000
+    machine.run(known, 40)
+    assert not known.lends(SIZE)
+    assert not known.lends(64 * SIZE)
+
+
+def test_a_team_that_sleeps_is_lent_to_large_work_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crew:
+        awake = False
+
+        @staticmethod
+        def current() -> type[Crew]:
+            return Crew
+
+    monkeypatch.setattr(threads, "_modules", lambda: (Crew, None))
+    known = habits.Habits()
+    assert threads.lent(known, SIZE, 1) is None
+    machine.run(known, 2)
+    assert threads.lent(known, SIZE, SIZE) is None
+    found: Any = threads.lent(known, SIZE, 1)
+    assert found is Crew
+    Crew.awake = True
+    found = threads.lent(known, SIZE, SIZE)
+    assert found is Crew
+
+
 def test_sizes_have_habits_of_their_own(machine: Machine) -> None:
     known = habits.Habits()
     machine.takes[True] = 900_000
@@ -108,6 +152,7 @@ def test_sizes_have_habits_of_their_own(machine: Machine) -> None:
 def test_either_way_gives_its_result(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     crew: Any = object()
     monkeypatch.setattr(threads, "team_for", lambda size, least: crew)
+    monkeypatch.setattr(threads, "lent", lambda known, size, least: None)
     found: list[Any] = []
 
     def alone() -> str:

@@ -31,6 +31,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A team of two, to which small work goes too."""
     crew = team_of(2)
     monkeypatch.setattr(threads, "team_for", lambda size, least: crew)
+    monkeypatch.setattr(threads, "lent", lambda habits, size, least: crew)
     monkeypatch.setattr(threads, "launch", lambda kernel, parts, rest, size, least: (
         threads.run(crew, kernel, parts, rest)
     ))  # fmt: skip
