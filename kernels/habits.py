@@ -13,8 +13,9 @@ from time import perf_counter_ns as clock
 import numpy as np
 
 # Calls until the other way is tried for the first time, and at most: twice as many each time that
-# it is still no better, and four times where it takes much longer.
-_SOON, _SELDOM, _MUCH = 4, 256, 1.25
+# it is still no better, and four times where it takes much longer. What takes nearly as long may
+# soon be better: it waits for no more than a part of the most.
+_SOON, _OFTEN, _SELDOM, _MUCH = 4, 32, 256, 1.25
 # Calls of a trial. Only the last one counts: the first wakes the other threads.
 _TRIAL = 2
 # What counts as better.
@@ -61,7 +62,8 @@ class Habit:
                 self._change()
             else:
                 far = took > _MUCH * self._took[not shared]
-                self._interval = min(self._interval * (4 if far else 2), _SELDOM)
+                times, most = (4, _SELDOM) if far else (2, _OFTEN)
+                self._interval = min(self._interval * times, most)
             self._left = self._interval
 
     def _change(self) -> None:

@@ -31,6 +31,9 @@ LONG_ROW = 1 << 18
 PIECES = 16
 # And those in one of which its place is.
 _PARTS = 256
+# Columns of a strip at least, and how many strips there are of more; where there are fewer blocks
+# of rows than these, a team shares strips.
+STRIP, STRIPS = 128, 16
 # Sums of blocks that are joined by a compiled loop: NumPy sets out slower, and is faster at more.
 _FEW = 1 << 12
 
@@ -87,20 +90,27 @@ def of_rows(kind: str, table: Array, bits: int, crew: Team | None = None) -> Arr
         )
         return top
     if n == 1 and m >= LONG_ROW:
-        # It becomes a table of blocks.
-        whole = m // reductions.BLOCK * reductions.BLOCK
-        blocks = of_rows(kind, table[0, :whole].reshape(-1, reductions.BLOCK), bits)
-        if whole < m:
-            rest = of_rows(kind, np.ascontiguousarray(table[:, whole:]), bits)
-            blocks = np.concatenate([blocks, rest])
-        if blocks.size > _FEW:
-            return quiet.call(np.add.reduce, blocks, keepdims=True)
-        y = np.empty(1, table.dtype)
-        _kernel(bits, "total")(blocks, y)
-        return y
+        return _of_blocks(table, bits)
     result = np.empty(n, float64 if kind == "sum" else table.dtype)
     _launch(crew, _kernel(bits, kind), [table, result], n * m)
     return result
+
+
+def _of_blocks(row: Array, bits: int) -> Array:
+    """The sum of a long row, (1, m), in one pass over blocks of it, and one over their sums."""
+    block, kernel = reductions.BLOCK, _kernel(bits, "sum")
+    count, rest = divmod(row.size, block)
+    sums = np.empty(count + (rest > 0))
+    if rest:
+        kernel(row[:, count * block :], sums[count:])
+        row = row[:, : count * block]
+    parts = [row.reshape(count, block), sums[:count] if rest else sums]
+    threads.launch(kernel, parts, (), row.size, threads.SHARE)
+    if sums.size > _FEW:
+        return quiet.call(np.add.reduce, sums, keepdims=True)
+    y = np.empty(1, row.dtype)
+    _kernel(bits, "total")(sums, y)
+    return y
 
 
 def _launch(crew: Team | None, kernel: Kernel, parts: list[Array], size: int) -> None:
@@ -129,12 +139,31 @@ def of_columns(table: Array, bits: int, crew: Team | None = None) -> Array:
     return joined(sums)
 
 
-def _of_long_columns(table: Array, bits: int) -> Array:
-    """`table.sum(0)`: (n, m) -> (m,), as `of_columns` gives it, by one thread."""
+def _of_long_columns(table: Array, bits: int, crew: Team | None = None) -> Array:
+    """`table.sum(0)`: (n, m) -> (m,), as `of_columns` gives it; a team shares strips of columns."""
     n, m = table.shape
     y, sums = np.empty(m, table.dtype), np.empty((-(-n // reductions.ROWS), m), table.dtype)
-    _kernel(bits, "columns", False)(table, sums, y)
+    kernel = _kernel(bits, "columns", False)
+    if crew is None:
+        kernel(_places(1), table, sums, y, m)
+        return y
+    width = max(m // (STRIPS * STRIP), 1) * STRIP
+    threads.run(crew, kernel, [_places(-(-m // width))], [table, sums, y, width])
     return y
+
+
+def _of_columns_by_team(table: Array, bits: int, crew: Team) -> Array:
+    """The same by a team: of many rows blocks of them, which lie side by side in memory."""
+    n, m = table.shape
+    if n < STRIPS * reductions.ROWS and m >= STRIP * crew.size:
+        return _of_long_columns(table, bits, crew)
+    return of_columns(table[None], bits, crew)[0]
+
+
+@cache
+def _places(count: int) -> Array:
+    """The numbers below a count."""
+    return np.arange(count, dtype=np.int64)
 
 
 def joined(sums: Array) -> Array:
@@ -263,7 +292,7 @@ class Reductions(NumpyBackend):
                 x.size,
                 threads.SHARE,
                 lambda: _of_long_columns(table, bits),
-                lambda crew: of_columns(table[None], bits, crew)[0],
+                lambda crew: _of_columns_by_team(table, bits, crew),
             ).reshape(shape)
         if inner == 1:
             result = of_rows(kind, x.reshape(outer, count), bits)

@@ -6,7 +6,7 @@ from functools import partial
 
 from llvmlite import ir
 
-from ..lowering import Value
+from ..lowering import Target, Value
 from .short_rows import Vectors
 
 _LONG = ir.IntType(64)
@@ -23,16 +23,20 @@ def _sums(
     count: Value,
     into: Value,
     m: Value,
+    start: Value,
+    stop: Value,
 ) -> None:
-    """Row `into` of sums: that of `count` rows of m columns from `first` on, one by one."""
+    """Row `into` of sums: that of `count` rows of m columns from `first` on, one by one.
+
+    Of the columns from `start` to `stop` alone.
+    """
     rows = Vectors(b, bits)
     one = rows.one.float
     source = rows.at(table, b.mul(first, m), one)
     goal = rows.at(sums, b.mul(into, m), one)
-    start: Value = _LONG(0)
     for strip in _STRIPS:
-        start = _strips(rows, strip, source, goal, start, count, m)
-    left = b.sub(m, start)
+        start = _strips(rows, strip, source, goal, start, count, m, stop)
+    left = b.sub(stop, start)
     with b.if_then(b.icmp_signed(">", left, _LONG(0))):
         mask = rows.below(left)
         (total,) = _added(rows, 1, rows.at(source, start, one), count, m, mask)
@@ -40,7 +44,14 @@ def _sums(
 
 
 def _strips(
-    rows: Vectors, strip: int, source: Value, goal: Value, start: Value, count: Value, m: Value
+    rows: Vectors,
+    strip: int,
+    source: Value,
+    goal: Value,
+    start: Value,
+    count: Value,
+    m: Value,
+    stop: Value,
 ) -> Value:
     """Write the sums of strips of so many vectors from a column on; the column after them."""
     b, one, width = rows.builder, rows.one.float, strip * rows.lanes
@@ -49,7 +60,7 @@ def _strips(
     b.position_at_end(look)
     column = b.phi(_LONG)
     following = b.add(column, _LONG(width))
-    b.cbranch(b.icmp_signed("<=", following, m), turn, end)
+    b.cbranch(b.icmp_signed("<=", following, stop), turn, end)
     b.position_at_end(turn)
     totals = _added(rows, strip, rows.at(source, column, one), count, m, None)
     for n, total in enumerate(totals):
@@ -91,4 +102,44 @@ def _added(
     return found
 
 
+def _joined(
+    bits: int,
+    b: ir.IRBuilder,
+    sums: Value,
+    y: Value,
+    count: Value,
+    m: Value,
+    start: Value,
+    stop: Value,
+) -> None:
+    """The sums of columns from `start` to `stop` of so many rows of m, added in float64."""
+    rows = Vectors(b, bits)
+    one, wide = rows.one.float, Target(b, 64, rows.lanes).float
+    before, look, turn, end = b.block, *(b.append_basic_block() for _ in range(3))
+    b.branch(look)
+    b.position_at_end(look)
+    column = b.phi(_LONG)
+    b.cbranch(b.icmp_signed("<", column, stop), turn, end)
+    b.position_at_end(turn)
+    mask = rows.below(b.sub(stop, column))
+    with b.goto_entry_block():
+        total = b.alloca(wide)
+    total.type = ir.PointerType()
+    b.store(ir.Constant(wide, [0.0] * rows.lanes), total)
+    with rows.turns(count) as i:
+        place = rows.at(sums, b.add(b.mul(i, m), column), one)
+        x = rows.load(place, mask, 0.0)
+        x = b.fpext(x, wide) if bits == 32 else x
+        b.store(b.fadd(b.load(total, typ=wide), x), total)
+    found = b.load(total, typ=wide)
+    found = b.fptrunc(found, rows.all.float) if bits == 32 else found
+    rows.store(found, rows.at(y, column, one), mask)
+    following = b.add(column, _LONG(rows.lanes))
+    column.add_incoming(start, before)
+    column.add_incoming(following, b.block)
+    b.branch(look)
+    b.position_at_end(end)
+
+
 sums_32, sums_64 = partial(_sums, 32), partial(_sums, 64)
+joined_32, joined_64 = partial(_joined, 32), partial(_joined, 64)

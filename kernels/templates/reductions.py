@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .elementwise import Text, extreme, head, helpers
 
-# Terms of a row added at the precision of the row: 16 in each of a vector's 32 lanes.
+# Terms of a row added at the precision of the row: 8 in each lane of a few wide vectors.
 BLOCK = 512
 # Rows added at the precision of the rows.
 ROWS = 128
@@ -73,38 +73,49 @@ def kernel({tables}, y):
             v += part
         {into}[i] = {result}
 """
-    return head(bits) + helpers(bits, "lane_add") + text
+    return head(bits) + "wide = True\n" + helpers(bits, "lane_add") + text
 
 
 def _summed(bits: int) -> str:
-    """The definition of `summed(x, sums, first, count, into, m)`: a row of sums from rows of x."""
-    return f"wide = True\nfrom gradnet.kernels.templates.column_sums import sums_{bits} as summed\n"
+    """Definitions of what adds columns of m from one to another.
+
+    `summed(x, sums, first, count, into, m, start, stop)` gives a row of sums from rows of x,
+    `joined(sums, y, count, m, start, stop)` the sums of rows of those.
+    """
+    names = f"sums_{bits} as summed, joined_{bits} as joined"
+    return f"wide = True\nfrom gradnet.kernels.templates.column_sums import {names}\n"
 
 
 def columns(bits: int) -> Text:
     """`sums[a, b] = x[a, block b].sum(0)` for each block of rows, which are added one by one."""
     text = f"""
 def kernel(x, sums):
+    m = x.shape[2]
     for a in range(sums.shape[0]):
         for b in range(sums.shape[1]):
             left = x.shape[1] - b * {ROWS}
             count = left if left < {ROWS} else {ROWS}
-            summed(x, sums, a * x.shape[1] + b * {ROWS}, count, a * sums.shape[1] + b, x.shape[2])
+            first = a * x.shape[1] + b * {ROWS}
+            summed(x, sums, first, count, a * sums.shape[1] + b, m, int64(0), m)
 """
     return head(bits) + _summed(bits) + text, "In(3), Out(3)"
 
 
 def whole_columns(bits: int) -> Text:
-    """`y = x.sum(0)`, by way of the sums of blocks of rows, which are added in float64."""
+    """`y = x.sum(0)`, by way of the sums of blocks of rows, which are added in float64.
+
+    Of strips of so many columns, those in `places`.
+    """
     text = f"""
-def kernel(x, sums, y):
-    for b in range(sums.shape[0]):
-        left = x.shape[0] - b * {ROWS}
-        summed(x, sums, b * {ROWS}, left if left < {ROWS} else {ROWS}, b, x.shape[1])
-    for j in range(y.size):
-        v = 0.0
+def kernel(places, x, sums, y, width):
+    m = x.shape[1]
+    for p in range(places.size):
+        start = places[p] * width
+        end = start + width
+        stop = end if end < m else m
         for b in range(sums.shape[0]):
-            v += sums[b, j]
-        y[j] = T(v)
+            left = x.shape[0] - b * {ROWS}
+            summed(x, sums, b * {ROWS}, left if left < {ROWS} else {ROWS}, b, m, start, stop)
+        joined(sums, y, sums.shape[0], m, start, stop)
 """
-    return head(bits) + _summed(bits) + text, "In(2), Out(2), Out(1)"
+    return head(bits) + _summed(bits) + text, "In(1, int64), In(2), Out(2), Out(1), int64"
