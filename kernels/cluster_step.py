@@ -1,13 +1,15 @@
-"""Training steps of a small network, several in one launch, by one cluster of thread blocks.
+"""Training steps of a small network, several in one launch, by blocks of threads that stay.
 
-Where weights and moments fit into the shared memory of a cluster's blocks, nothing but the rows of
-each batch is read from global memory, and there is no launch between two steps. `cluster_step.cu`
-says how it computes; here is when it applies, what it is compiled for, and how it is launched. All
-is float32, as are the sums: the same training as step by step, within rounding. It needs a device
-with clusters, of compute capability 9.0 or more.
+Where weights and moments fit into the shared memory of a device's blocks, nothing but the rows of
+each batch is read from global memory, and there is no launch between two steps. How blocks share
+the work and what they exchange is told in `cluster_layout.cu`; here is when it applies, what it is
+compiled for, and how it is launched. All is float32, as are the sums: the same training as step by
+step, within rounding. All of the blocks must be resident at once, which a cooperative launch sees
+to; the hardware's own clusters have 16 blocks at most, too few for the arithmetic.
 
     training = Training((784, 128, 10), batch=128)
-    train(device.launch, training, x, classes, order, scalars, p, states, losses)
+    room = zeros(room_of(training), uint64)  # once
+    train(device.launch, training, x, classes, order, scalars, p, states, losses, room)
 
 The text is compiled for the sizes: some seconds for each network, once.
 """
@@ -17,96 +19,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate, pairwise
-from operator import add
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradnet import formulas
 from gradnet.errors import DeviceError
-from gradnet.formulas.rows import Update
 
 from . import c_formulas
+from .cluster_split import (
+    CLUSTERS,
+    SHARED,
+    Training,
+    cluster_of,
+    room_of,
+    rule,
+    shared_bytes,
+    split_of,
+    splits,
+)
 from .fused_mlp import activations
 from .nvrtc import CudaProgram
 
-CLUSTERS = (1, 2, 4, 8, 16)
-THREADS = 256
-# Bytes of shared memory that a block of compute capability 9.0 can have.
-SHARED = 227 * 1024
-_SIGNATURE = ("f4*", "i8*", "i8*", *("f4*",) * 6, "i8*", *("i8",) * 5, "i4")
+_SIGNATURE = ("f4*", "i8*", "i8*", *("f4*",) * 6, "i8*", "u8*", *("i8",) * 5, "i4")
 _MOST_STATES = 2
 _NULL = np.uintp(0)
-
-
-class Training(NamedTuple):
-    """A network with cross-entropy at its end, its batch and its optimizer.
-
-    offsets  where each layer's weights (in, out) and bias begin in the flat parameters; one after
-             the other if empty
-    cluster  blocks that share the work; 0 for as many as are expected to be fastest
-    """
-
-    sizes: tuple[int, ...]
-    batch: int
-    activation: str = "relu"
-    update: str = "adam"
-    offsets: tuple[int, ...] = ()
-    cluster: int = 0
-    threads: int = THREADS
-
-    @property
-    def places(self) -> tuple[int, ...]:
-        """Where each layer's weights and bias begin, and at the end where the last of them ends."""
-        counts = [count for n, m in pairwise(self.sizes) for count in (n * m, m)]
-        begins = self.offsets or tuple(accumulate(counts[:-1], initial=0))
-        return (*begins, max(map(add, begins, counts)))
-
-
-def rule(training: Training) -> Update:
-    """The optimizer's update. Raises DeviceError for an unknown one."""
-    found = formulas.UPDATES.get(training.update)
-    if found is None:
-        raise DeviceError(f"{training.update!r} is no update; there are {sorted(formulas.UPDATES)}")
-    return found
-
-
-def shared_bytes(training: Training, cluster: int) -> int:
-    """The shared memory of a block, as `placed` in the text has it."""
-    sizes, batch = training.sizes, training.batch
-    states = 1 + len(rule(training).state)
-    layers = list(enumerate(pairwise(sizes)))
-    last = len(layers) - 1
-
-    def share(n: int) -> int:
-        return -(-n // cluster)
-
-    total = 0
-    for layer, (n, m) in layers:
-        bias = m if layer == last else share(m)
-        total += states * (share(n) * (m | 1) + bias) + batch * share(n)
-        total += 0 if layer == last else batch * share(m)
-    for parity in (0, 1):
-        total += batch * max((m for layer, (_, m) in layers if layer % 2 == parity), default=0)
-    total += share(batch) * sizes[-1] + share(batch) + 1
-    return 4 * total
-
-
-def cluster_of(training: Training) -> int:
-    """How many blocks share the work: those asked for, or the fewest with little to do for each.
-
-    An estimate: a block multiplies 2^17 pairs of numbers in about as much time, 2 us, as the
-    barriers of a cluster take in a step.
-    """
-    if training.cluster:
-        return training.cluster
-    pairs = training.batch * sum(n * m for n, m in pairwise(training.sizes))
-    for cluster in CLUSTERS:
-        if pairs <= cluster << 17 and shared_bytes(training, cluster) <= SHARED:
-            return cluster
-    return CLUSTERS[-1]
 
 
 def refusal(training: Training) -> str:
@@ -116,19 +54,20 @@ def refusal(training: Training) -> str:
         return (
             f"its sizes are {sizes} and its batch {training.batch}: two sizes or more of 1 or more"
         )
-    cluster = cluster_of(training)
-    if cluster not in CLUSTERS:
-        return f"a cluster has {', '.join(map(str, CLUSTERS))} blocks, not {cluster}"
+    if training.cluster not in (0, *CLUSTERS):
+        return f"a cluster has {', '.join(map(str, CLUSTERS))} blocks, not {training.cluster}"
     row = activations().get(training.activation)
     if row is None or not row.activation or row.derivatives[0] is None:
         return f"{training.activation!r} is no activation that has a derivative"
     if training.offsets and len(training.offsets) != 2 * (len(sizes) - 1):
         return f"it has {len(training.offsets)} offsets for {len(sizes) - 1} layers"
-    needed = shared_bytes(training, cluster)
+    if not splits(training):
+        return f"{training.cluster} blocks are too many for {training.batch} rows"
+    needed = shared_bytes(training)
     if needed > SHARED:
         return (
-            f"each of {cluster} blocks needs {needed} bytes of shared memory, and has {SHARED}; "
-            "take a smaller batch"
+            f"each of {cluster_of(training)} blocks needs {needed} bytes of shared memory, and has "
+            f"{SHARED}; take a smaller batch"
         )
     return ""
 
@@ -138,16 +77,13 @@ def program(training: Training) -> CudaProgram:
     """The kernel of a training. Raises DeviceError where it cannot be done, with the reason."""
     if reason := refusal(training):
         raise DeviceError(f"the cluster kernel cannot train this network: {reason}")
-    cluster, shared = cluster_of(training), shared_bytes(training, cluster_of(training))
-    found = text(training)
-    return CudaProgram(
-        "cluster_step", found, _SIGNATURE, training.threads, shared, tuple(training), cluster
-    )
+    sizes = training.threads, shared_bytes(training), tuple(training), cluster_of(training)
+    return CudaProgram("cluster_step", text(training), _SIGNATURE, *sizes)
 
 
 def text(training: Training) -> str:
     """The CUDA C++: what is chosen, the formulas, then `cluster_step.cu`."""
-    update, cluster = rule(training), cluster_of(training)
+    update, (down, across, tiled) = rule(training), split_of(training)
     definitions, name = c_formulas.define(update.formula)
     states, scalars = len(update.state), len(update.scalars)
     moments = [f"p[{i} * apart]" for i in range(1, states + 1)]
@@ -158,9 +94,11 @@ def text(training: Training) -> str:
     return "".join(
         (
             f"constexpr int LAYERS = {len(training.sizes) - 1}, BATCH = {training.batch};\n",
-            f"constexpr int CLUSTER = {cluster}, THREADS = {training.threads};\n",
+            f"constexpr int DOWN = {down}, ACROSS = {across}, THREADS = {training.threads};\n",
+            f"constexpr bool TILED = {str(bool(tiled)).lower()};\n",
             f"constexpr int STATES = {states}, SCALARS = {scalars};\n",
-            f"constexpr int SHARED_BYTES = {shared_bytes(training, cluster)};\n",
+            f"constexpr int SHARED_BYTES = {shared_bytes(training)};\n",
+            f"constexpr int ROOM_WORDS = {room_of(training)};\n",
             f"static __device__ constexpr int SIZES[] = {{{sizes}}};\n",
             f"static __device__ constexpr long long OFFSETS[] = {{{places}}};\n",
             f"constexpr bool KEEPS_INPUT = {str(keeps_input).lower()};\n",
@@ -184,12 +122,14 @@ def train(
     p: Any,
     states: Sequence[Any],
     losses: Any,
+    room: Any,
 ) -> None:
     """Steps of training in one launch; p and states are changed in place, losses written.
 
     x (n, inputs), classes (n,) of int64, order (steps, batch) of int64: the rows of each step;
     scalars (steps, k): what the update takes besides g and its states; p (size,), each of the
-    states (size,), losses (steps,), the mean over each batch. All float32 where not said otherwise.
+    states (size,), losses (steps,), the mean over each batch; room (room_of(training),) of uint64.
+    All float32 where not said otherwise.
     A row out of range counts as NaN, and so does the loss of a class out of range. Raises
     DeviceError for other arrays, and where the kernel cannot do it.
     """
@@ -208,6 +148,7 @@ def train(
         "p": (p, (max(size, training.places[-1]),), "float32"),
         **{f"state {i}": (one, (size,), "float32") for i, one in enumerate(states)},
         "losses": (losses, (steps,), "float32"),
+        "room": (room, (room_of(training),), "uint64"),
     }
     for name, (array, shape, dtype) in wanted.items():
         right = array.dtype == np.dtype(dtype) and array.flags.c_contiguous
@@ -218,13 +159,14 @@ def train(
             )
     if steps:
         apart = Apart(0, 0, len(update.scalars), 1)
-        places = Places(x, classes, scalars, p, tuple(states), losses, order)
+        places = Places(x, classes, scalars, p, tuple(states), losses, room, order)
         give(launch, training, places, n, apart, steps)
 
 
 class Places(NamedTuple):
     """Arrays, or addresses of them as `np.uintp`: see `train`.
 
+    room      by what blocks exchange; of no more than one launch at a time
     order     None where each step has its own rows, one after the other
     gradient  where the last step's gradient is written, laid out as p; None for nowhere
     notes     where a class out of range is told, see the kernel's text; None for nowhere
@@ -236,6 +178,7 @@ class Places(NamedTuple):
     p: Any
     states: tuple[Any, ...]
     losses: Any
+    room: Any
     order: Any = None
     gradient: Any = None
     notes: Any = None
@@ -264,7 +207,8 @@ def give(
     order, gradient, notes = (_NULL if x is None else x for x in optional)
     moments = (*places.states, *(_NULL,) * (_MOST_STATES - len(places.states)))
     arrays = (places.x, places.classes, order, places.scalars, places.p, *moments)
-    launch(kernel, kernel.cluster, *arrays, gradient, places.losses, notes, n, *apart, steps)
+    arrays += (gradient, places.losses, notes, places.room)
+    launch(kernel, kernel.cluster, *arrays, n, *apart, steps)
 
 
 def flops(training: Training) -> float:
@@ -275,4 +219,5 @@ def flops(training: Training) -> float:
 
 @cache
 def _body() -> str:
-    return (Path(__file__).parent / "cluster_step.cu").read_text(encoding="utf-8")
+    names = ("cluster_layout.cu", "cluster_parts.cu", "cluster_step.cu")
+    return "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)

@@ -16,7 +16,7 @@ from gradnet import formulas
 from gradnet.program.calls import Call, Program, Value
 
 from . import cluster_step
-from .cluster_step import Training
+from .cluster_split import Training
 from .cuda_checks import flags, of_classes
 from .cuda_stacks import (
     FLOAT32,

@@ -17,7 +17,7 @@ import numpy as np
 from gradnet.backends import Array
 from gradnet.program.calls import Program, Value
 
-from . import cluster_step, cuda_cluster, cuda_timing
+from . import cluster_split, cluster_step, cuda_cluster, cuda_timing
 from .cluster_step import Apart
 from .cuda_cluster import Step
 from .cuda_graph import MOST_RUNS, Graphs
@@ -29,18 +29,26 @@ if TYPE_CHECKING:
 
 # An estimate: the steps that graphs make in the time in which a kernel is compiled.
 AFTER = 1 << 16
-# An attribute of a device, as the runtime numbers it.
-_CLUSTERS = 120
+# Attributes of a device, as the runtime numbers them.
+_PROCESSORS, _MAJOR, _COOPERATIVE = 16, 75, 95
 
 _numbers = cache(staging.copies)
 _log = logging.getLogger("gradnet")
 
 
 def able(backend: CudaBackend, step: Step) -> bool:
-    """Whether the device has clusters, with as much shared memory as a step needs."""
-    device, needed = backend._device, cluster_step.program(step.training).shared
-    clusters = device.cupy.cuda.runtime.deviceGetAttribute(_CLUSTERS, device.index)
-    return bool(clusters) and device.shared >= needed
+    """Whether the device has a processor for each block, with as much shared memory as it needs."""
+    device, training = backend._device, step.training
+
+    def attribute(number: int) -> int:
+        return int(device.cupy.cuda.runtime.deviceGetAttribute(number, device.index))
+
+    return (
+        attribute(_MAJOR) >= cluster_split.MAJOR
+        and attribute(_COOPERATIVE) == 1
+        and attribute(_PROCESSORS) >= cluster_split.cluster_of(training)
+        and device.shared >= cluster_split.shared_bytes(training)
+    )
 
 
 class Clustered(Graphs):
@@ -58,6 +66,8 @@ class Clustered(Graphs):
         self._order = [program.places().index(v.storage) for v in (*brought, step.loss)]
         self._words = MOST_RUNS * self._numbers.words
         self._table = backend.empty((self._words,), np.dtype(np.uint64))
+        # By what the blocks exchange: made on the stream of the first launch that needs it.
+        self._exchanged: Array | None = None
 
     def _run(self, places: Given, count: int, rows: list[tuple[int, ...]]) -> None:
         if self._by_cluster(places, count, rows):
@@ -79,6 +89,9 @@ class Clustered(Graphs):
         """Runs in a row by one launch, after one that brings their numbers."""
         step, launch, window = self.step, self._device.launch, self._backend.window
         self._room.order()
+        if self._exchanged is None:
+            room = cluster_split.room_of(step.training)
+            self._exchanged = self._device.cupy.zeros(room, np.uint64)
         words = [word for row in rows for word in row]
         words += [0] * (self._words - len(words))
         launch(_numbers((), self._words, False), 1, self._table, *words)
@@ -102,7 +115,7 @@ class Clustered(Graphs):
             x, classes = (self._array(v) for v in (step.x, step.classes))
             apart = Apart(0, 0, scalars_apart, losses_apart)
         there = cluster_step.Places(
-            *(x, classes, scalars, p, tuple(states), np.uintp(losses)),
+            *(x, classes, scalars, p, tuple(states), np.uintp(losses), self._exchanged),
             order=order,
             gradient=gradient,
             notes=None if self._flag is None else self._flag.notes,

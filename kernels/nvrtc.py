@@ -15,10 +15,6 @@ from gradnet.errors import DeviceError
 from .cuda_driver import INSTALL
 from .cuda_templates.program import Program
 
-# CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED of the driver's interface: clusters of more
-# than 8 blocks must be asked for.
-_LARGE_CLUSTERS = 14
-_PORTABLE = 8
 # One of each package of headers that kernels include, as they do or as those do.
 _HEADERS = ("cooperative_groups.h", "cuda/std/type_traits", "nv/target")
 
@@ -27,7 +23,7 @@ class CudaProgram(Program):
     """A kernel in CUDA C++, and the shared memory that it is given.
 
     entry    its name in the text
-    cluster  how many blocks the text joins to a cluster, 1 where it joins none
+    cluster  how many blocks wait for one another, so that all must be resident; 1 if none do
     choice   what the text was written for
     """
 
@@ -55,23 +51,23 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
 
     CuPy keeps on disk what it compiles. Raises DeviceError where the text does not compile.
     """
+    # A cooperative launch is refused where not all blocks can be resident.
+    together = {"enable_cooperative_groups": True} if program.cluster > 1 else {}
     if path is not None:
-        kernel = cupy.RawModule(path=str(path)).get_function(program.entry)
+        kernel = cupy.RawModule(path=str(path), **together).get_function(program.entry)
     else:
         try:
             folders = headers()
         except DeviceError:
             folders = []  # CuPy looks for them too
         options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
-        module = cupy.RawModule(code=program.text, options=options, backend="nvrtc")
+        module = cupy.RawModule(code=program.text, options=options, backend="nvrtc", **together)
         try:
             kernel = module.get_function(program.entry)
         except cupy.cuda.compiler.CompileException as error:
             raise DeviceError(f"NVRTC cannot compile {program.entry}: {error}"[:2000]) from error
     # Above 48 KB it must be asked for.
     kernel.max_dynamic_shared_size_bytes = program.shared
-    if program.cluster > _PORTABLE:
-        cupy.cuda.driver.funcSetAttribute(kernel.kernel.ptr, _LARGE_CLUSTERS, 1)
     return partial(kernel, shared_mem=program.shared)
 
 

@@ -104,6 +104,7 @@ def cluster(bench: Bench) -> dict[str, Any]:
             given: dict[str, Any]
             given = {key: cupy.asarray(value.copy()) for key, value in host.items()}
             states = tuple(given["states"][i] for i in range(2))
+            given["room"] = cupy.zeros(kernel.room_of(training), np.uint64)
             kernel.train(bench.device.launch, training, **{**given, "states": states})
             results.append([given[key].get() for key in ("p", "states", "losses")])
         name = f"{training.sizes}, {kernel.cluster_of(training)} blocks"

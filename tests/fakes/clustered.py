@@ -76,9 +76,13 @@ def reference(training: Training, arguments: dict[str, Any]) -> tuple[Any, Any, 
 def run(program: CudaProgram, arguments: Sequence[Any]) -> None:
     """A launch of the kernel."""
     training = Training(*program.choice)
-    *arrays, n, steps = (*arguments[:11], arguments[-1])
+    *arrays, room, n, steps = (*arguments[:12], arguments[-1])
     x, classes, order, scalars, flat, first, second, gradient, losses, notes = arrays
-    apart = dict(zip(("x", "classes", "scalars", "losses"), arguments[11:15], strict=True))
+    apart = dict(zip(("x", "classes", "scalars", "losses"), arguments[12:16], strict=True))
+    assert room.shape == (cluster_step.room_of(training),)
+    # As the kernel leaves it: the number of steps that were made.
+    assert room.dtype == np.uint64
+    room[0] += np.uint64(steps)
     moments = [one for one in (first, second) if isinstance(one, np.ndarray)]
     p, *states = (one.astype(np.float64) for one in (flat, *moments))
     count, k = len(cluster_step.rule(training).scalars), training.sizes[0]

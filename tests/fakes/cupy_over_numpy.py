@@ -36,6 +36,9 @@ FORBIDDEN = {
 }
 # CuPy's number of that kind of products.
 TF32 = 7
+# By the runtime's numbers: processors, the major compute capability, whether there are cooperative
+# launches, and a block's shared memory.
+ATTRIBUTES = {16: 132, 75: 9, 95: 1, 97: 227 << 10}
 # So that small tests run quickly, and cross the boundaries of blocks.
 THREADS = 32
 lockstep.use_blocks(THREADS)
@@ -65,8 +68,8 @@ class Cupy:
             driverGetVersion=lambda: self.driver,
             runtimeGetVersion=lambda: self.runtime_version,
             getDeviceCount=lambda: self.devices,
-            # As one with clusters, and as much shared memory as there is in a large device.
-            deviceGetAttribute=lambda attribute, index: {97: 227 << 10, 120: 1}[attribute],
+            # As a large device has them.
+            deviceGetAttribute=lambda attribute, index: ATTRIBUTES[attribute],
             getDeviceProperties=lambda index: {"name": b"NumPy"},
             memGetInfo=lambda: (self.memory.limit - self.memory.used, self.memory.limit),
         )

@@ -11,26 +11,34 @@ import numpy as np
 import pytest
 from fakes import clustered
 from fakes.shim import Shim, altered, built, poisoned
-from gradnet.kernels import cluster_step, nvrtc
-from gradnet.kernels.cluster_step import Apart, Places, Training
+from gradnet.kernels import cluster_split, cluster_step, nvrtc
+from gradnet.kernels.cluster_split import Split, Training
+from gradnet.kernels.cluster_step import Apart, Places
 
 import gradnet as gn
 from gradnet import backends, formulas, optim
 from gradnet.errors import DeviceError
 
-# Sizes that no number of blocks divides, batches smaller than the cluster, one layer alone, three
-# layers, layers narrower than the cluster; each with as few threads as will do.
+# Sizes that no grid divides, batches smaller than it, one layer alone, three and four, layers
+# narrower than the grid, rows of x of whole quads and others, all kinds of grids; as few threads as
+# will do.
 CASES = (
-    Training((13, 9, 3), 7, "relu", "adam", cluster=4, threads=32),
-    Training((5, 3), 3, "leaky_relu", "sgd", (3, 70), cluster=1, threads=32),
-    Training((6, 17, 2, 4), 9, "gelu", "adam", cluster=2, threads=64),
-    Training((3, 5, 4, 2, 3), 2, "tanh", "rmsprop", cluster=16, threads=32),
+    Training((13, 9, 3), 7, "relu", "adam", threads=32, split=(2, 2, True)),
+    Training((5, 3), 3, "leaky_relu", "sgd", (3, 70), threads=32, split=(1, 1, True)),
+    Training((6, 17, 2, 4), 9, "gelu", "adam", threads=64, split=(2, 1, False)),
+    Training((12, 5, 4, 2, 3), 2, "tanh", "rmsprop", threads=32, split=(2, 3, False)),
+    Training((8, 3), 5, "relu", "adam", threads=32, split=(3, 1, True)),
+    Training((18, 7, 5, 2), 11, "tanh", "adam", threads=32, split=(4, 2, True)),
 )
 SCALARS = {
     "adam": (0.01, 0.1, 0.001, 1.5, 1e-3, 1e-3),
     "sgd": (0.1, 1e-3),
     "rmsprop": (0.01, 0.1, 1e-3, 0.0),
 }
+
+
+def named(training: Training) -> str:
+    return f"{training.sizes} {training.split}"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +62,7 @@ def device(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def given(training: Training, steps: int, n: int = 50) -> dict[str, Any]:
     """Arguments of `cluster_step.train`."""
     rng = np.random.default_rng(len(training.sizes))
-    update = cluster_step.rule(training)
+    update = cluster_split.rule(training)
     size = training.places[-1] + 2
     scalars = np.linspace(1, 0.9, steps)[:, None] * np.array(SCALARS[training.update])
     return {
@@ -65,10 +73,11 @@ def given(training: Training, steps: int, n: int = 50) -> dict[str, Any]:
         "p": rng.normal(size=size, scale=0.5).astype(np.float32),
         "states": rng.uniform(size=(len(update.state), size)).astype(np.float32),
         "losses": poisoned((steps,)),
+        "room": np.zeros(cluster_split.room_of(training), np.uint64),
     }
 
 
-@pytest.mark.parametrize("training", CASES, ids=lambda one: f"{one.sizes}")
+@pytest.mark.parametrize("training", CASES, ids=named)
 def test_against_float64(device: Shim, training: Training) -> None:
     arguments = given(training, steps=3)
     right = clustered.reference(training, arguments)
@@ -82,10 +91,14 @@ def test_against_float64(device: Shim, training: Training) -> None:
         parts = {name: again[name][one] for name in ("order", "scalars", "losses")}
         cluster_step.train(device, training, **{**again, **parts})
     for name, found in arguments.items():
-        assert np.array_equal(found, again[name]), name
+        assert name == "room" or np.array_equal(found, again[name]), name
+    # The number of steps that were made, and how often a block arrived at the end of a launch.
+    blocks = cluster_split.cluster_of(training)
+    for room, launches in ((arguments["room"], 1), (again["room"], 3)):
+        assert list(room[:2]) == ([0, 0] if blocks == 1 else [3, launches * blocks])
 
 
-@pytest.mark.parametrize("training", CASES[:3], ids=lambda one: f"{one.sizes}")
+@pytest.mark.parametrize("training", CASES[:4], ids=named)
 def test_steps_with_rows_of_their_own(device: Shim, training: Training) -> None:
     """One step's rows after another's, with gaps between them; the last one's gradient is left."""
     n, k, steps = training.batch, training.sizes[0], 3
@@ -105,7 +118,7 @@ def test_steps_with_rows_of_their_own(device: Shim, training: Training) -> None:
 
     places = Places(
         *(apart(x, 3), apart(classes, 2), apart(scalars, 1), arguments["p"]),
-        *(tuple(arguments["states"]), losses),
+        *(tuple(arguments["states"]), losses, arguments["room"]),
         gradient=found,
     )
     gaps = Apart(n * k + 3, n + 2, scalars.shape[1] + 1, 2)
@@ -168,9 +181,11 @@ def test_it_trains_as_the_optimizer_does(device: Shim) -> None:
 # Races
 
 BARRIERS = (
-    "groups::this_cluster().sync();  // PARTS",
-    "groups::this_cluster().sync();  // LOSS",
-    "__syncthreads();  // the weights are the new ones",
+    "__syncthreads();  // the batch is there, and the weights are the new ones",
+    "__syncthreads();  // COMMON",
+    "__syncthreads();  // GATHERED",
+    "__syncthreads();  // PARTS",
+    "everybody(room);",
 )
 
 
@@ -179,7 +194,7 @@ def raced(
     compiler: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], tuple[int, str]]:
     """Runs a training without a barrier under ThreadSanitizer: the status, what was said."""
-    training = Training((5, 4, 3), 6, cluster=2, threads=32)
+    training = Training((5, 4, 3), 6, threads=64, split=(2, 1, True))
     whole = cluster_step.program(training)
     programs = {"": whole}
     for barrier in BARRIERS:
@@ -236,15 +251,31 @@ def test_machine_code() -> None:
     assert int(registers) <= 65536 // MNIST.threads
 
 
+def test_float32_alone() -> None:
+    text = cluster_step.text(MNIST)
+    assert "double" not in text
+    assert not re.search(r"\d\.\d*(?![\df])", re.sub(r"//.*", "", text))
+
+
 # The host's side
 
 
-def test_the_shared_memory_of_mnist() -> None:
-    assert cluster_step.cluster_of(MNIST) == 16
-    assert cluster_step.shared_bytes(MNIST, 16) <= cluster_step.SHARED
+def test_how_mnist_is_split() -> None:
+    assert cluster_split.split_of(MNIST) == Split(16, 8, True)
+    assert cluster_split.cluster_of(MNIST) == 128
+    assert cluster_split.shared_bytes(MNIST) <= cluster_split.SHARED
     assert cluster_step.refusal(MNIST) == ""
-    assert cluster_step.cluster_of(Training((64, 32, 10), 32)) == 1
     assert cluster_step.flops(MNIST) == 2 * 128 * (2 * 784 * 128 + 3 * 128 * 10)
+    # A small network is one block's, who exchanges nothing.
+    small = Training((13, 9, 3), 7)
+    assert cluster_split.cluster_of(small) == 1
+    assert cluster_split.room_of(small) == 16
+
+
+@pytest.mark.parametrize("blocks", cluster_split.CLUSTERS)
+def test_so_many_blocks_as_are_asked_for(blocks: int) -> None:
+    split = cluster_split.split_of(MNIST._replace(cluster=blocks, sizes=(64, 32, 10)))
+    assert split.down * split.across == blocks
 
 
 @pytest.mark.parametrize(
@@ -252,7 +283,7 @@ def test_the_shared_memory_of_mnist() -> None:
     [
         ({"sizes": (5,)}, r"its sizes are \(5,\)"),
         ({"batch": 0}, "its batch 0"),
-        ({"cluster": 3}, "a cluster has 1, 2, 4, 8, 16 blocks, not 3"),
+        ({"cluster": 3}, "a cluster has 1, 2, 4, 8, 16, 32, 64, 128 blocks, not 3"),
         ({"activation": "add"}, "'add' is no activation"),
         ({"activation": "heaviside"}, "'heaviside' is no activation that has a derivative"),
         ({"update": "none"}, "'none' is no update"),
@@ -265,7 +296,9 @@ def test_trainings_that_it_cannot_do(change: dict[str, Any], reason: str) -> Non
         cluster_step.program(MNIST._replace(**change))
 
 
-@pytest.mark.parametrize("name", ["x", "classes", "order", "scalars", "p", "states", "losses"])
+@pytest.mark.parametrize(
+    "name", ["x", "classes", "order", "scalars", "p", "states", "losses", "room"]
+)
 def test_arrays_that_do_not_fit(name: str) -> None:
     arguments = given(CASES[0], steps=2)
     for wrong in (arguments[name].astype(np.float16), arguments[name].reshape(-1)[:-1]):

@@ -96,17 +96,15 @@ def test_loading() -> None:
 
     class Kernel:
         max_dynamic_shared_size_bytes = 0
-        kernel = SimpleNamespace(ptr=17)
 
         def __call__(self, *arguments: Any, shared_mem: int) -> None:
             done.append((arguments, shared_mem, self.max_dynamic_shared_size_bytes))
 
-    def module(code: str, options: tuple[str, ...], backend: str) -> Any:
-        done.append((code, options[0], backend))
+    def module(code: str, options: tuple[str, ...], backend: str, **more: Any) -> Any:
+        done.append((code, options[0], backend, *more.items()))
         return SimpleNamespace(get_function=lambda name: done.append(name) or Kernel())
 
-    driver = SimpleNamespace(funcSetAttribute=lambda *given: done.append(given))
-    cupy = SimpleNamespace(RawModule=module, cuda=SimpleNamespace(driver=driver))
+    cupy = SimpleNamespace(RawModule=module)
     launcher = Launcher(cupy, (9, 0))
     program = Kernels(SMALL).reduce
     launcher(program, 3, *"ab", 1, 2, 3, 4)
@@ -115,10 +113,12 @@ def test_loading() -> None:
     loaded = [(program.text, "-std=c++17", "nvrtc"), "fused_mlp_reduce"]
     assert done == [*loaded, call, call]
     done.clear()
-    # A cluster of more than 8 blocks has to be asked for.
-    large = nvrtc.CudaProgram("one", "text", ("f4*",), 32, 1 << 16, (), 16)
-    launcher(large, 16, "a")
-    assert done[2:] == [(17, 14, 1), (((16,), (32,), ("a",)), 1 << 16, 1 << 16)]
+    # Blocks that wait for one another are launched together or not at all.
+    several = nvrtc.CudaProgram("one", "text", ("f4*",), 32, 1 << 16, (), 16)
+    launcher(several, 16, "a")
+    together = ("enable_cooperative_groups", True)
+    assert done[0] == ("text", "-std=c++17", "nvrtc", together)
+    assert done[2:] == [(((16,), (32,), ("a",)), 1 << 16, 1 << 16)]
 
 
 def test_every_activation_has_its_text() -> None:

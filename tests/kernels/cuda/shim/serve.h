@@ -1,12 +1,11 @@
 // Runs launches that come by standard input, and answers with the arrays after each.
 //
-// A launch: which kernel, blocks, threads, bytes of shared memory, blocks in a cluster; how many
+// A launch: which kernel, blocks, threads, bytes of shared memory, blocks at the same time; how many
 // numbers and they; how many pointers, and for each its size in bytes (-1: null) and its content.
 // All numbers are int64.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
-#include "cooperative_groups.h"
 #include "shim.h"
 
 struct Pointer {

@@ -1,6 +1,5 @@
-// CUDA C++ on the CPU: a thread for each thread of a block. The blocks of a cluster run at the same
-// time, each with shared memory of its own, which the others reach by plain pointers; clusters, and
-// blocks that are in none, run one after another.
+// CUDA C++ on the CPU: a thread for each thread of a block. Blocks that wait for one another run at
+// the same time, each with shared memory of its own; others run one after another.
 //
 // The lanes of a warp exchange what instructions of the tensor cores take from one another by relaxed
 // atomics, which order nothing else: warps know no lockstep, and a missing __syncwarp is a race.
@@ -23,7 +22,6 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
-#define __cluster_dims__(...)
 
 struct Index { unsigned x, y, z; };
 inline thread_local Index threadIdx, blockIdx, gridDim, blockDim;
@@ -59,9 +57,6 @@ struct Exchange {
 constexpr size_t SHARED = 227 * 1024;
 struct Block {
     Barrier all;
-    Barrier* cluster;
-    Block* const* blocks;  // of the cluster
-    int rank, count;
     std::vector<std::unique_ptr<Barrier>> warps;
     std::vector<std::unique_ptr<Exchange>> exchanges;
     alignas(128) unsigned char memory[SHARED];
@@ -82,7 +77,7 @@ struct Block {
     }
 };
 inline thread_local Block* block;
-inline thread_local unsigned met_all, met_warp, met_cluster;
+inline thread_local unsigned met_all, met_warp;
 #define fused_mlp_memory (block->memory)
 #define cluster_step_memory (block->memory)
 inline void __syncthreads() { block->all.meet(met_all); }
@@ -90,6 +85,25 @@ inline void __syncwarp() { block->warps[threadIdx.x / 32]->meet(met_warp); }
 
 inline uint32_t bits_of(float x) { uint32_t b; std::memcpy(&b, &x, 4); return b; }
 inline float float_of(uint32_t b) { float x; std::memcpy(&x, &b, 4); return x; }
+
+inline uint32_t __float_as_uint(float x) { return bits_of(x); }
+inline float __uint_as_float(uint32_t b) { return float_of(b); }
+
+// Words that blocks exchange: read and written at once, and ordered with nothing else. Who waits for
+// one lets other threads run.
+inline uint64_t look(const unsigned long long* at) {
+    thread_local unsigned looked = 0;
+    if (++looked % 4 == 0) std::this_thread::yield();
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+inline void put(unsigned long long* at, uint64_t word) { __atomic_store_n(at, word, __ATOMIC_RELAXED); }
+inline uint64_t look_after(const unsigned long long* at) {
+    std::this_thread::yield();
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+inline uint64_t arrive(unsigned long long* at) { return __atomic_fetch_add(at, 1, __ATOMIC_ACQ_REL); }
+template <int BYTES> void copy(void* to, const void* from) { std::memcpy(to, from, BYTES); }
+inline void copied() {}
 
 // Copied by its bits: GCC tells ThreadSanitizer nothing of whole structures passed by value.
 template <int Kind> struct Bits {
@@ -199,15 +213,12 @@ void multiply_tiles_of(float* sums, const uint32_t* a, uint32_t b0, uint32_t b1)
 template <class Kernel>
 void launch(int blocks, int threads, size_t bytes, int cluster, Kernel kernel) {
     for (int first = 0; first < blocks; first += cluster) {
-        Barrier everyone(cluster * threads);
         std::vector<std::unique_ptr<Block>> owned;
         std::vector<Block*> all;
         for (int b = 0; b < cluster; ++b) {
             owned.push_back(std::make_unique<Block>(threads, bytes));
             all.push_back(owned.back().get());
-            all[b]->cluster = &everyone, all[b]->rank = b, all[b]->count = cluster;
         }
-        for (Block* one : all) one->blocks = all.data();
         std::vector<std::thread> crew;
         for (int t = 0; t < cluster * threads; ++t)
             crew.emplace_back([&, t] {
