@@ -8,6 +8,7 @@ likes by its own default, and SIGSTOP halts it whenever another is being timed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -31,6 +32,10 @@ class WorkerError(Exception):
     """A worker that failed; the message says which and how, in one line."""
 
 
+class WorkerGone(WorkerError):
+    """A worker that has ended, or does not answer: no message will be answered any more."""
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a process that imports this checkout."""
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -43,14 +48,27 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class Worker:
     """One contender in a process of its own."""
 
-    def __init__(self, name: str, where: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        where: str | None = None,
+        *,
+        program: str = "benchmarks.worker",
+        said: Path | None = None,
+    ) -> None:
+        """Start it. What it says, but for answers, is added to the file `said`, if there is one."""
         if where is None:
             entry = CONTENDERS[name]
             where = f"benchmarks.peers.{entry.module}:{entry.kind}"
         self.name = name
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
+        # Closed with the worker.
+        self._said = (
+            said.open("a+", errors="replace")
+            if said
+            else tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", where],
+            [sys.executable, "-W", "ignore", "-m", program, where],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -66,19 +84,19 @@ class Worker:
             self._answers.put(line)
         self._answers.put("")
 
-    def ask(self, do: str, **message: Any) -> dict[str, Any]:
+    def ask(self, do: str, *, within: float = MOST_SECONDS, **message: Any) -> dict[str, Any]:
         """Its answer to a message. Raises WorkerError where it fails, ends or takes too long."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **message}) + "\n")
             self._process.stdin.flush()
-            line = self._answers.get(timeout=MOST_SECONDS)
+            line = self._answers.get(timeout=within)
         except queue.Empty:
-            raise WorkerError(f"{self.name}: no answer after {MOST_SECONDS:.0f} s") from None
+            raise WorkerGone(f"{self.name}: no answer after {within:.0f} s") from None
         except OSError:
             line = ""
         if not line:
-            raise WorkerError(f"{self.name}: the process ended: {self._last_words()}")
+            raise WorkerGone(f"{self.name}: the process ended: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise WorkerError(f"{self.name}: {answer['error']}")
@@ -87,7 +105,11 @@ class Worker:
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = self._said.read().strip().splitlines()
-        return lines[-1] if lines else f"exit status {self._process.wait()}"
+        # It may have closed its answers alone.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(5)
+            return f"{lines[-1]} (exit status {status})" if lines else f"exit status {status}"
+        return lines[-1] if lines else "without a word"
 
     def pause(self) -> None:
         """Halt all its threads until `go_on`."""

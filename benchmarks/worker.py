@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.resident import Peak
@@ -111,18 +112,18 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main() -> None:
-    """Answer messages until there are no more."""
+def serve(make: Callable[[str], Any]) -> None:
+    """Answer messages, by what is made of the command's argument, until there are no more."""
     die_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    server: Server | None = None
+    server: Any = None
     for line in sys.stdin:
         message = json.loads(line)
         called = message.pop("do")
         try:
             if server is None:
-                server = Server(sys.argv[1])
+                server = make(sys.argv[1])
             answer = getattr(server, called)(**message) if called != "hello" else {}
         except Exception as error:  # noqa: BLE001  whatever it is, the parent tells of it
             traceback.print_exc()
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Server)

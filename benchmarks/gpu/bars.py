@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.gpu.races import FLEET, FUSED
+from benchmarks.gpu.races import DRY, FLEET, FUSED, RACES, Race
 
 MET, MISSED, UNKNOWN = "met", "missed", "not measured"
 # How many times faster than the best peer, where that is not simply faster.
@@ -20,6 +20,8 @@ TIMES = {"tiny": 2.0, "tabular": 2.0, "mnist": 2.0, "mnist3": 1.5}
 MICROSECONDS_OF_MNIST = 12.0
 OF_CEILING = 0.85
 PEERS = ("torch", "jax")
+
+Rows = dict[str, dict[str, Any]]
 
 
 class Bar(NamedTuple):
@@ -37,11 +39,11 @@ class Bar(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether it is met."""
+        """Whether it is met; where not all were there to compare with, it can only be missed."""
         if self.measured is None:
             return UNKNOWN
         enough = self.measured <= self.wanted if self.most else self.measured >= self.wanted
-        return MET if enough else MISSED
+        return MISSED if not enough else UNKNOWN if self.about else MET
 
     def record(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -49,60 +51,64 @@ class Bar(NamedTuple):
 
 
 def bars(found: dict[str, Any]) -> Iterator[Bar]:
-    """All bars of a report, in the order of the races that it has."""
-    if "speed" not in found["stages"]:
-        return
-    parts = found["stages"]["speed"].get("parts", {})
+    """All bars, in the order of the races, whether a report has something on them or not."""
+    parts = found["stages"].get("speed", {}).get("parts", {})
     raced = {
-        name: entry["found"]
-        for name, entry in parts.items()
-        if "contenders" in (entry.get("found") or {})
+        race: ((parts.get(race.name) or {}).get("found") or {}).get("contenders", {})
+        for race in (DRY if found.get("dry") else RACES)
     }
-    for name, race in raced.items():
-        yield _against_peers(name, race)
-    for name, race in raced.items():
-        work, median = race["workload"]["name"], _fastest(race, "gradnet")
-        if work == "mnist" and race["precision"] == "float32":
+    for race, rows in raced.items():
+        if race.precision != "float16":  # which is another step for the peers
+            yield _against_peers(race, rows)
+    for race, rows in raced.items():
+        work = race.workload.name
+        if work == "mnist" and race.precision == "float32":
+            median = _fastest(rows, "gradnet")
             taken = None if median is None else 1e6 * median
             yield Bar("mnist, microseconds a step", MICROSECONDS_OF_MNIST, taken, True)
         if work == FLEET.name:
-            ceiling = _best_of_ceiling(race)
-            yield Bar(f"{name}, of the ceiling of products", OF_CEILING, ceiling)
+            ceiling = _best_of_ceiling(rows)
+            yield Bar(f"{race.name}, of the ceiling of products", OF_CEILING, ceiling)
         if work in {one.name for one in FUSED}:
             fused, plain = (
-                _fastest(race, f"gradnet-{way}", exact=True) for way in ("fused", "unfused")
+                _fastest(rows, f"gradnet-{way}", exact=True) for way in ("fused", "unfused")
             )
             times = plain / fused if plain and fused else None
-            yield Bar(f"{name}, fused against one product after the other", 1.0, times)
+            yield Bar(f"{race.name}, fused against one product after the other", 1.0, times)
     chains = (parts.get("chains", {}).get("found") or {}).get("captured", {})
     yield Bar(
         "elementwise chain, of the ceiling of copies", OF_CEILING, chains.get("of_copy_ceiling")
     )
 
 
-def _against_peers(name: str, race: dict[str, Any]) -> Bar:
-    wanted = TIMES.get(race["workload"]["name"], 1.0)
-    ours = _fastest(race, "gradnet")
-    theirs = {peer: _fastest(race, peer) for peer in PEERS}
+def _against_peers(race: Race, rows: Rows) -> Bar:
+    ours = _fastest(rows, "gradnet")
+    theirs = {peer: _fastest(rows, peer) for peer in PEERS}
     known = [seconds for seconds in theirs.values() if seconds]
     absent = [peer for peer, seconds in theirs.items() if not seconds]
-    times = min(known) / ours if known and ours else None
-    about = f"without {' and '.join(absent)}" if absent else ""
-    return Bar(f"{name}, times as fast as the best peer", wanted, times, about=about)
+    return Bar(
+        f"{race.name}, times as fast as the best peer",
+        TIMES.get(race.workload.name, 1.0),
+        min(known) / ours if known and ours else None,
+        about=f"without {' and '.join(absent)}" if absent else "",
+    )
 
 
-def _rows(race: dict[str, Any], start: str, exact: bool) -> Iterator[dict[str, Any]]:
-    for name, row in race["contenders"].items():
+def _rows(rows: Rows, start: str, exact: bool) -> Iterator[dict[str, Any]]:
+    for name, row in rows.items():
+        # Op by op is no way that a bar is about.
+        if name == "gradnet-eager":
+            continue
         named = name == start if exact else name.startswith(start)
         if named and row.get("median") and "error" not in row:
             yield row
 
 
-def _fastest(race: dict[str, Any], start: str, exact: bool = False) -> float | None:
+def _fastest(rows: Rows, start: str, exact: bool = False) -> float | None:
     """The shortest median of the contenders whose names begin so; None where there is none."""
-    return min((float(row["median"]) for row in _rows(race, start, exact)), default=None)
+    return min((float(row["median"]) for row in _rows(rows, start, exact)), default=None)
 
 
-def _best_of_ceiling(race: dict[str, Any]) -> float | None:
-    rows = _rows(race, "gradnet", exact=False)
-    return max((float(row.get("of_product_ceiling") or 0.0) for row in rows), default=0.0) or None
+def _best_of_ceiling(rows: Rows) -> float | None:
+    ours = _rows(rows, "gradnet", exact=False)
+    return max((float(row.get("of_product_ceiling") or 0.0) for row in ours), default=0.0) or None

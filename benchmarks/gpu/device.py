@@ -33,6 +33,7 @@ class Bench:
         self.backend: Any = backends.get(name)
         self.device: Any = self.backend._device
         self.cupy: Any = self.device.cupy
+        self.before = 0  # bytes that the pool had
 
     @contextmanager
     def inside(self) -> Iterator[Any]:
@@ -106,11 +107,15 @@ class Bench:
     def start_memory(self) -> None:
         """Count the memory of the pool from here on."""
         if not self.dry:
-            self.cupy.get_default_memory_pool().free_all_blocks()
+            pool = self.cupy.get_default_memory_pool()
+            pool.free_all_blocks()
+            self.before = int(pool.total_bytes())
 
     def peak_memory(self) -> int | None:
-        """Bytes that the pool has taken: it gives none back by itself."""
-        return None if self.dry else int(self.cupy.get_default_memory_pool().total_bytes())
+        """Bytes that the pool has taken since: it gives none back by itself."""
+        if self.dry:
+            return None
+        return int(self.cupy.get_default_memory_pool().total_bytes()) - self.before
 
     def launches(self, job: Callable[[], object]) -> dict[str, int]:
         """What a job launches: our kernels, and matrix products."""

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -68,7 +69,8 @@ class Notebook:
         self.path = Path(options.out) / f"{name}.json"
         self.started = time.monotonic()
         self.parts: dict[str, dict[str, Any]] = {}
-        self.save()
+        self._lock = threading.Lock()
+        self._save()
 
     @property
     def left(self) -> float:
@@ -109,11 +111,16 @@ class Notebook:
             entry["found"] = found
         if status in (DONE, FAILED):
             entry["seconds"] = None if self.options.dry else round(seconds, 3)
-        self.parts[name] = entry
         print(f"{name}: {status}{': ' if reason else ''}{reason}", file=sys.stderr, flush=True)
-        self.save()
+        self.take(name, entry)
 
-    def save(self) -> None:
+    def take(self, name: str, entry: dict[str, Any]) -> None:
+        """Write down a part as it is."""
+        with self._lock:
+            self.parts[name] = entry
+            self._save()
+
+    def _save(self) -> None:
         """Write all of it, in one move."""
         temporary = self.path.with_suffix(".part")
         text = json.dumps({"dry": self.options.dry, "parts": finite(self.parts)}, indent=1)

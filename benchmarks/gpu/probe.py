@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata as metadata
+import importlib.util
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.gpu.device import PRECISIONS, Bench
-from benchmarks.gpu.notes import Notebook, NotThere, main
+from benchmarks.gpu.notes import Notebook, NotThere, Wrong, main
 
 PACKAGES = (
     *("cupy-cuda13x", "cupy-cuda12x", "numba-cuda", "nvmath-python", "nvidia-nvvm", "triton"),
@@ -21,9 +23,12 @@ PACKAGES = (
     *("ml-dtypes", "pytest", "pytest-xdist", "hypothesis"),
 )
 TOOLS = ("nvidia-smi", "nvcc", "compute-sanitizer", "ncu", "cuobjdump")
+# Parts with the ceilings of products, the one that knows most first.
+PRODUCTS = ("products by torch", "products")
 # Where a tool is that is not on the PATH.
 FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/cuda/bin")
 QUERY = "name,driver_version,memory.total,clocks.max.sm,power.limit,compute_cap"
+STATE = "clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
 
 
 def tool(name: str) -> str | None:
@@ -33,19 +38,30 @@ def tool(name: str) -> str | None:
     )
 
 
-def versions(bench: Bench) -> dict[str, Any]:
-    """Machine, device, driver, libraries and tools."""
+def about(dry: bool) -> dict[str, Any]:
+    """Machine, driver, libraries and tools, as far as they can be told without the backend."""
     found: dict[str, Any] = {**machine.describe(), "tools": {name: tool(name) for name in TOOLS}}
     for package in PACKAGES:
         try:
             found["packages"][package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if dry:
+        return {**found, "device": "NumPy in the place of a GPU", "driver": None}
+    told = said(QUERY)
+    names = dict(zip(QUERY.split(","), told.split(", "), strict=False))
+    found["nvidia_smi"] = told
+    return {**found, "device": names.get("name"), "driver": names.get("driver_version")}
+
+
+def versions(bench: Bench) -> dict[str, Any]:
+    """The same, and what the runtime tells of the device."""
+    found = about(bench.dry)
     runtime = bench.cupy.cuda.runtime
     found["driver_supports_cuda"] = runtime.driverGetVersion()
     found["cupy_is_for_cuda"] = runtime.runtimeGetVersion()
     if bench.dry:
-        return {**found, "device": "NumPy in the place of a GPU", "driver": None}
+        return found
     properties = runtime.getDeviceProperties(bench.device.index)
     name = properties["name"]
     found["device"] = name.decode() if isinstance(name, bytes) else name
@@ -53,18 +69,15 @@ def versions(bench: Bench) -> dict[str, Any]:
     found["multiprocessors"] = properties["multiProcessorCount"]
     found["memory_on_device_bytes"] = properties["totalGlobalMem"]
     found["l2_bytes"] = properties["l2CacheSize"]
-    smi = tool("nvidia-smi")
-    told = _said(smi) if smi else ""
-    found["nvidia_smi"] = told
-    found["driver"] = dict(zip(QUERY.split(","), told.split(", "), strict=False)).get(
-        "driver_version"
-    )
     return found
 
 
-def _said(smi: str) -> str:
+def said(query: str) -> str:
     """What nvidia-smi says of the device; why it says nothing, where it does not."""
-    command = [smi, f"--query-gpu={QUERY}", "--format=csv,noheader"]
+    smi = tool("nvidia-smi")
+    if smi is None:
+        return ""
+    command = [smi, f"--query-gpu={query}", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -94,25 +107,36 @@ def copies(bench: Bench) -> dict[str, Any]:
     return {"bytes": 2 * count, "bytes_per_second": found}
 
 
-def products(bench: Bench) -> dict[str, Any]:
+class Products:
     """Flops per second of a large square product of random numbers, by each route there is."""
-    found: dict[str, Any] = {}
-    for precision in PRECISIONS:
-        n = 16 if bench.dry else 4096 if precision == "float64" else 8192
-        flops = 2.0 * n**3
-        repeats = 5 if precision == "float64" else 10
-        row: dict[str, Any] = {"n": n, "routes": {}, "left_out": {}}
-        for name, make in (("gradnet", _ours), ("torch", _torch)):
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.found: dict[str, dict[str, Any]] = {}
+        for precision in PRECISIONS:
+            n = 16 if bench.dry else 4096 if precision == "float64" else 8192
+            row = {"n": n, "routes": {}, "left_out": {}, "flops_per_second": None}
+            self.found[precision] = row
+
+    def by(self, name: str, make: Callable[[Bench, str, int], Callable[[], Any]]) -> dict[str, Any]:
+        """All that is known with this route. Raises Wrong where it failed in a precision."""
+        wrong = []
+        for precision, row in self.found.items():
             try:
-                seconds = bench.seconds(make(bench, precision, n), repeats)
+                repeats = 5 if precision == "float64" else 10
+                seconds = self.bench.seconds(make(self.bench, precision, row["n"]), repeats)
             except NotThere as error:
                 row["left_out"][name] = str(error)
+            except Exception as error:  # noqa: BLE001  the other precisions are worth more
+                row["left_out"][name] = f"{type(error).__name__}: {error}"[:500]
+                wrong.append(f"{precision}: {row['left_out'][name]}")
             else:
-                row["routes"][name] = seconds and flops / seconds
-        best = [rate for rate in row["routes"].values() if rate]
-        row["flops_per_second"] = max(best) if best else None
-        found[precision] = row
-    return found
+                row["routes"][name] = seconds and 2.0 * row["n"] ** 3 / seconds
+            best = [rate for rate in row["routes"].values() if rate]
+            row["flops_per_second"] = max(best) if best else None
+        if wrong:
+            raise Wrong("; ".join(wrong), self.found)
+        return self.found
 
 
 def _ours(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
@@ -134,7 +158,7 @@ def _torch(bench: Bench, precision: str, n: int) -> Callable[[], Any]:
         raise NotThere("PyTorch is not installed") from error
     if not torch.cuda.is_available():
         raise NotThere("this PyTorch sees no GPU")
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
     a, b = (torch.randn(n, n, device="cuda", dtype=dtype) for _ in range(2))
     y = torch.empty_like(a)
@@ -158,14 +182,12 @@ def launches(bench: Bench) -> dict[str, Any]:
     from gradnet import dtypes, formulas
 
     x, y = (bench.random((32,), dtypes.float32) for _ in range(2))
-    found: dict[str, Any] = {}
-    backend = bench.backend
+    backend, cupy, launch = bench.backend, bench.cupy, bench.device.launch
 
     def mapped() -> None:
         backend.map(formulas.multiply, x, y, dtype=dtypes.float32, out=y)
 
     last: list[Any] = []
-    launch = bench.device.launch
 
     def seen(*arguments: Any) -> None:
         last[:] = arguments
@@ -174,22 +196,34 @@ def launches(bench: Bench) -> dict[str, Any]:
     bench.device.launch = seen
     mapped()
     bench.device.launch = launch
-    found["launcher"] = bench.host_seconds(lambda: launch(*last))
-    found["map"] = bench.host_seconds(mapped)
     a, b = (bench.random((8, 8), dtypes.float32) for _ in range(2))
-    cupy = bench.cupy
     product = bench.poisoned((8, 8), dtypes.float32)
-    found["product"] = bench.host_seconds(lambda: backend.matmul(a, b, out=product))
-    found["cupy"] = bench.host_seconds(lambda: cupy.multiply(x, y, out=y))
-    found["cublas"] = bench.host_seconds(lambda: cupy.matmul(a, b, out=product))
     with bench.inside():
         t = gn.asarray(np.ones(32, np.float32))
-        found["tensor"] = bench.host_seconds(lambda: gn.multiply(t, t))
-    for name, make in (("numba", _numba_launch), ("torch", _torch_launch)):
+    routes: dict[str, Callable[[], Callable[[], Any]]] = {
+        "launcher": lambda: lambda: launch(*last),
+        "map": lambda: mapped,
+        "product": lambda: lambda: backend.matmul(a, b, out=product),
+        "cupy": lambda: lambda: cupy.multiply(x, y, out=y),
+        "cublas": lambda: lambda: cupy.matmul(a, b, out=product),
+        "tensor": lambda: lambda: gn.multiply(t, t),
+        "numba": lambda: _numba_launch(bench, last),
+        "torch": lambda: _torch_launch(bench, last),
+    }
+    found: dict[str, Any] = {}
+    wrong = []
+    for name, make in routes.items():
         try:
-            found[name] = bench.host_seconds(make(bench, last), 200)
+            with bench.inside():
+                calls = 200 if name in ("numba", "torch") else 1000
+                found[name] = bench.host_seconds(make(), calls)
         except NotThere as error:
             found[name] = {"left_out": str(error)}
+        except Exception as error:  # noqa: BLE001  the other routes are timed all the same
+            found[name] = {"left_out": f"{type(error).__name__}: {error}"[:500]}
+            wrong.append(f"{name}: {found[name]['left_out']}")
+    if wrong:
+        raise Wrong("; ".join(wrong), found)
     return found
 
 
@@ -247,14 +281,32 @@ def graph_nodes(bench: Bench) -> dict[str, Any]:
     return {"seconds": found, "seconds_of_a_node": further}
 
 
+def read_beforehand(dry: bool) -> None:
+    """Have the peers' libraries, some gigabytes, read from the disk by the time they are needed."""
+    for name in () if dry else ("torch", "jax"):
+        if importlib.util.find_spec(name) is not None:
+            subprocess.Popen(
+                [sys.executable, "-c", f"import {name}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+
 def run(notes: Notebook) -> None:
     """The parts, the most needed first."""
+    read_beforehand(notes.options.dry)
+    notes.part("machine", lambda: about(notes.options.dry))
     bench = Bench(notes.options.backend)
+    rates = Products(bench)
     notes.part("versions", lambda: versions(bench))
     notes.part("copies", lambda: copies(bench))
-    notes.part("products", lambda: products(bench))
-    notes.part("launches", lambda: launches(bench))
+    notes.part("products", lambda: rates.by("gradnet", _ours))
     notes.part("graph_nodes", lambda: graph_nodes(bench))
+    notes.part("products by torch", lambda: rates.by("torch", _torch))
+    if not notes.options.dry:
+        notes.part("state", lambda: {STATE: said(STATE)})
+    notes.part("launches", lambda: launches(bench))
 
 
 if __name__ == "__main__":

@@ -1,108 +1,121 @@
-"""One library's process: `python -m benchmarks.gpu.race FAMILY SETTINGS` takes all races.
+"""One library's process: `python -m benchmarks.gpu.race LIBRARY` holds its contenders of a race.
 
-A line of JSON on standard output for each race and contender. Exit status 3 where the library
-cannot be imported.
+It answers messages as `benchmarks.worker` does, each about one contender of the race at hand.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
-import os
-import statistics
-import sys
 import time
-import traceback
 from typing import Any
 
 from benchmarks.gpu.notes import NotThere, finite
-from benchmarks.gpu.races import DRY, FAMILIES, RACES, Kept, Race
+from benchmarks.gpu.races import FAMILIES, Contender, Kept, Race
+from benchmarks.worker import Server, serve
 
-SLICE = 0.06  # seconds of a timed run
-ROUNDS = 7
+LOSSES = 3
 
 
-def timed(contender: Any) -> dict[str, float]:
-    """The median seconds of a step over some runs, waiting for the device at the end of each."""
-    contender.tune()
-    stride = contender.stride
-    steps = stride
-    while True:
+class Racer(Server):
+    """A contender of a race."""
+
+    def __init__(self, entry: Contender) -> None:
+        super().__init__(f"{entry.module}:{entry.kind}")
+        self.first = 0.0
+        self.first_losses: list[float] = []
+        self.peak: int | None = None
+
+    def race(self, race: Race, dry: bool) -> str:
+        """Make it ready, its first steps taken; or say why it takes no part."""
+        reason = self.kind.cannot(race, dry)
+        if reason:
+            return str(reason)
+        self.contender = contender = self.kind.racing(race, dry)
+        contender.start_memory()
+        contender.prepare()
+        contender.build()
         start = time.perf_counter()
-        contender.run(steps)
-        elapsed = time.perf_counter() - start
-        if elapsed > SLICE / 4:
-            break
-        steps *= 2
-    steps = max(1, round(SLICE * steps / elapsed / stride)) * stride
-    found = []
-    for _ in range(ROUNDS):
-        contender.reset()
-        contender.run(max(stride, steps // 8 // stride * stride))
-        start = time.perf_counter()
-        contender.run(steps)
-        found.append((time.perf_counter() - start) / steps)
-    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
-    return {"median": middle, "q1": low, "q3": high, "min": min(found), "steps": steps}
-
-
-def measured(kind: Any, race: Race, dry: bool) -> dict[str, Any]:
-    """The row of a contender."""
-    reason = kind.cannot(race, dry)
-    if reason:
-        return {"left_out": reason}
-    contender = kind.racing(race, dry)
-    contender.prepare()
-    contender.build()
-    contender.start_memory()
-    start = time.perf_counter()
-    losses = contender.losses(3)
-    first = time.perf_counter() - start  # with all that is compiled at first use
-    row: dict[str, Any] = {"losses": losses, "first_step_seconds": None if dry else first}
-    if dry:
+        self.first_losses = contender.losses(LOSSES)
+        self.first = time.perf_counter() - start  # with all that is compiled at first use
         contender.run(contender.stride)
-        row |= dict.fromkeys(("median", "q1", "q3", "min", "steps"))
-    else:
-        row |= timed(contender)
-    row["peak_bytes"] = None if dry else contender.peak_memory()
-    return {**row, **contender.told()}
+        # Before the next contender of this process takes memory too.
+        self.peak = None if dry else contender.peak_memory()
+        return ""
 
 
-def main() -> int:
-    """Take the races of the process in turn, until all are taken or time is over."""
-    family, settings = sys.argv[1], json.loads(sys.argv[2])
-    dry, end = settings["dry"], time.monotonic() + settings["seconds"]
-    # What libraries print, and processes that they start, goes to standard error.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    for race in DRY if dry else RACES:
-        race = Race(Kept.of(race.workload.record()), race.precision)
-        for name, entry in FAMILIES[family].items():
-            row: dict[str, Any]
-            if time.monotonic() > end - 2:
-                row = {"left_out": "no time was left"}
-            elif dry and not entry.dry:
-                row = {"left_out": "not in a dry run"}
-            else:
-                try:
-                    kind = getattr(importlib.import_module(entry.module), entry.kind)
-                except ImportError as error:
-                    print(f"{family}: {error}", file=sys.stderr)
-                    return 3
-                try:
-                    row = measured(kind, race, dry)
-                except NotThere as error:
-                    row = {"left_out": f"not there: {error}"}
-                except Exception as error:  # noqa: BLE001  the other contenders are measured still
-                    traceback.print_exc()
-                    row = {"left_out": "failed", "error": f"{type(error).__name__}: {error}"[:500]}
-            said = {"work": race.workload.record(), "precision": race.precision}
-            line = json.dumps(finite({**said, "contender": name, "row": row}))
-            print(line, file=answers, flush=True)
-            gc.collect()
-    return 0
+class Library:
+    """The contenders of the race at hand, by name."""
+
+    def __init__(self, name: str) -> None:
+        self.entries = FAMILIES[name]
+        self.racers: dict[str, Racer] = {}
+
+    def build(
+        self, contender: str, work: dict[str, Any], precision: str, dry: bool
+    ) -> dict[str, Any]:
+        """Its row; or, in "missing", why nobody of this library can take part."""
+        entry = self.entries[contender]
+        if dry and not entry.dry:
+            return {"row": {"left_out": "not in a dry run"}}
+        try:
+            racer = Racer(entry)
+        except ImportError as error:
+            return {"missing": str(error)}
+        try:
+            reason = racer.race(Race(Kept.of(work), precision), dry)
+        except NotThere as error:
+            return {"row": {"left_out": f"not there: {error}"}}
+        if reason:
+            return {"row": {"left_out": reason}}
+        self.racers[contender] = racer
+        row = {
+            "losses": racer.first_losses,
+            "first_step_seconds": None if dry else racer.first,
+            "peak_bytes": racer.peak,
+        }
+        return {"row": finite(row)}
+
+    def calibrate(self, contender: str, dry: bool) -> dict[str, Any]:
+        """Warm up, and choose between ways."""
+        racer = self.racers[contender]
+        racer.contender.turn()
+        racer.calibrate(0.0) if dry else racer.calibrate()
+        return {"row": finite(racer.contender.info)}
+
+    def time(self, contender: str, seconds: float) -> dict[str, Any]:
+        """The seconds of a step, over some of them."""
+        racer = self.racers[contender]
+        racer.contender.turn()
+        return racer.time(seconds)
+
+    def tell(self, contender: str, dry: bool, counted: bool) -> dict[str, Any]:
+        """What else there is to tell.
+
+        counted  whether a profiler may count launches, which no step is timed after
+        """
+        racer = self.racers[contender].contender
+        racer.turn()
+        return {"row": finite(racer.told(counted))}
+
+    def over(self, contender: str) -> dict[str, Any]:
+        """Make room for the next race."""
+        self.racers.clear()
+        gc.collect()
+        return {}
+
+    def well(self, contender: str) -> dict[str, Any]:
+        """Raises where the device does no more of what this process asks for."""
+        importlib.import_module(self.entries[contender].module).settle()
+        return {}
+
+    def chains(self, contender: str, dry: bool, copy: float | None) -> dict[str, Any]:
+        """Chains of elementwise work, by gradnet alone."""
+        from benchmarks.gpu.chains import chains
+        from benchmarks.gpu.race_ours import bench_of
+
+        return {"row": finite(chains(bench_of(dry), copy))}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    serve(Library)

@@ -26,10 +26,9 @@ class FullyFused(Captured):
             return f"its hidden layers are not all of one of the widths {WIDTHS}"
         return super().cannot(race, dry)
 
-    def told(self) -> dict[str, Any]:
-        told = super().told()
-        replay = self.captured._last._replay if self.captured._last is not None else None
-        calls = replay._program.calls if replay is not None else []
+    def told(self, counted: bool) -> dict[str, Any]:
+        told = super().told(counted)
+        calls = self.replay._program.calls if self.replay is not None else []
         return {**told, "fused_calls": sum(call.method.startswith("_fused") for call in calls)}
 
 
@@ -51,10 +50,9 @@ class Cluster(Several):
             return "it trains in float32, with biases and cross-entropy"
         return _refusal(work) or super().cannot(race, dry)
 
-    def told(self) -> dict[str, Any]:
-        told = super().told()
-        replay = self.captured._last._replay if self.captured._last is not None else None
-        step = getattr(replay, "step", None)
+    def told(self, counted: bool) -> dict[str, Any]:
+        told = super().told(counted)
+        step = getattr(self.replay, "step", None)
         if step is None:
             raise Wrong("the captured step is none for a cluster of blocks", told)
         from gradnet.kernels import cluster_step

@@ -15,6 +15,16 @@ PRODUCTS = {"tf32": "tensorfloat32"}
 HALVES = ("bfloat16", "float16")
 
 
+def place(device: str) -> Any:
+    """JAX's first device of that kind."""
+    return jax.devices("cpu" if device == "cpu" else "gpu")[0]
+
+
+def settle() -> None:
+    """Wait for the device. Raises where it does no more."""
+    jax.block_until_ready(jnp.ones(8) + 1)
+
+
 class Jit(with_jax.Jit):
     """One compiled call per step; halves by casting weights and rows within the step."""
 
@@ -28,7 +38,6 @@ class Jit(with_jax.Jit):
 
     @classmethod
     def racing(cls, race: Race, dry: bool) -> Jit:
-        jax.clear_caches()
         jax.config.update("jax_enable_x64", race.precision == "float64")
         precision = "highest" if dry else PRODUCTS.get(race.precision, "highest")
         jax.config.update("jax_default_matmul_precision", precision)
@@ -55,19 +64,23 @@ class Jit(with_jax.Jit):
 
         super().compile(mixed)
 
+    def turn(self) -> None:
+        """All of a race are set alike."""
+
     def start_memory(self) -> None:
-        self.before = self._peak()
+        self.before = self._memory()
 
     def peak_memory(self) -> int | None:
-        """Bytes, where the peak of the process is of this race: it cannot be set back."""
-        peak = self._peak()
-        return peak if peak is not None and peak != self.before else None
+        """Bytes, where the peak of the process is of this contender: it cannot be set back."""
+        (peak, _), (before, held) = self._memory(), self.before
+        return peak - held if peak > before else None
 
-    def _peak(self) -> int | None:
-        stats = self.place.memory_stats()
-        return None if not stats else int(stats["peak_bytes_in_use"])
+    def _memory(self) -> tuple[int, int]:
+        """The most bytes that were in use, and those that are; zeros where nobody counts."""
+        stats = place(self.device).memory_stats() or {}
+        return int(stats.get("peak_bytes_in_use", 0)), int(stats.get("bytes_in_use", 0))
 
-    def told(self) -> dict[str, Any]:
+    def told(self, counted: bool) -> dict[str, Any]:
         """What else there is to tell."""
         return self.info
 

@@ -32,11 +32,15 @@ class Eager(ours.Eager):
     @classmethod
     def racing(cls, race: Race, dry: bool) -> Eager:
         """A contender on the device."""
-        os.environ["GRADNET_FUSED_MLP"] = cls.switch
-        os.environ["GRADNET_CLUSTER_STEP"] = cls.cluster
         found = cls(race.workload, "")
-        found.precision, found.bench = race.precision, _bench(dry)
+        found.precision, found.bench = race.precision, bench_of(dry)
+        found.turn()
         return found
+
+    def turn(self) -> None:
+        """Choose its way again, where another contender of this process has had its turn."""
+        os.environ["GRADNET_FUSED_MLP"] = self.switch
+        os.environ["GRADNET_CLUSTER_STEP"] = self.cluster
 
     def prepare(self) -> None:
         x, y = self.workload.data()
@@ -67,7 +71,7 @@ class Eager(ours.Eager):
     def peak_memory(self) -> int | None:
         return self.bench.peak_memory()
 
-    def told(self) -> dict[str, Any]:
+    def told(self, counted: bool) -> dict[str, Any]:
         """The launches of a step."""
         assert self.parameters[0].backend is self.bench.backend
         x, y = self.batches[0]
@@ -79,7 +83,7 @@ class Captured(Eager):
 
     @classmethod
     def cannot(cls, race: Race, dry: bool) -> str:
-        if not hasattr(_bench(dry).backend.empty((1,), gn.float32), "__cuda_array_interface__"):
+        if not hasattr(bench_of(dry).backend.empty((1,), gn.float32), "__cuda_array_interface__"):
             return "arrays of this device do not tell their addresses, by which capture works"
         return super().cannot(race, dry)
 
@@ -87,13 +91,22 @@ class Captured(Eager):
         self.captured = gn.capture(step)
         return self.captured
 
-    def told(self) -> dict[str, Any]:
-        """What replays the step, and its nodes where that is a graph: `nodes` of the replay."""
-        replay = self.captured._last._replay if self.captured._last is not None else None
+    @property
+    def replay(self) -> Any:
+        """What replays the step, if it has been captured."""
+        return self.captured._last._replay if self.captured._last is not None else None
+
+    def peak_memory(self) -> int | None:
+        """Graphs have a pool of their own."""
+        room, peak = getattr(self.replay, "_room", None), super().peak_memory()
+        return peak if peak is None or room is None else peak + int(room._pool.total_bytes())
+
+    def told(self, counted: bool) -> dict[str, Any]:
+        """What replays the step, and its nodes where that is a graph."""
         return {
-            **super().told(),
-            "replayed_by": type(replay).__name__,
-            "graph_nodes": getattr(replay, "nodes", None),
+            **super().told(counted),
+            "replayed_by": type(self.replay).__name__,
+            "graph_nodes": getattr(self.replay, "nodes", None),
         }
 
 
@@ -117,7 +130,13 @@ _benches: list[Bench] = []
 _chosen = contextlib.ExitStack()
 
 
-def _bench(dry: bool) -> Bench:
+def settle() -> None:
+    """Wait for the device. Raises where it does no more."""
+    for bench in _benches:
+        bench.wait()
+
+
+def bench_of(dry: bool) -> Bench:
     """The device of this process, on which new tensors are made from then on."""
     if not _benches:
         _benches.append(Bench("fake" if dry else "cuda"))

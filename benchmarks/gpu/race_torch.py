@@ -8,8 +8,15 @@ import torch
 
 from benchmarks.gpu.races import Race
 from benchmarks.peers import pytorch
+from benchmarks.peers.base import quickest
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def settle() -> None:
+    """Wait for the device. Raises where it does no more."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 class Eager(pytorch.Eager):
@@ -28,9 +35,12 @@ class Eager(pytorch.Eager):
     def racing(cls, race: Race, dry: bool) -> Eager:
         found = cls(race.workload, "cpu" if dry else "cuda")
         found.precision = race.precision
-        torch.backends.cuda.matmul.allow_tf32 = race.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = race.precision == "tf32"
+        # TF32 for products of float32, or not.
+        torch.set_float32_matmul_precision("high" if race.precision == "tf32" else "highest")
         return found
+
+    def turn(self) -> None:
+        """All of a race are set alike."""
 
     def mixed(self, loss_of: Any) -> Any:
         """The loss in the race's precision, weights staying as they are."""
@@ -51,13 +61,17 @@ class Eager(pytorch.Eager):
         if self.device != "cpu":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
 
     def peak_memory(self) -> int | None:
-        return None if self.device == "cpu" else int(torch.cuda.max_memory_allocated())
+        if self.device == "cpu":
+            return None
+        return int(torch.cuda.max_memory_allocated() - self.before)
 
-    def told(self) -> dict[str, Any]:
+    def told(self, counted: bool) -> dict[str, Any]:
         """What else there is to tell."""
-        return {**self.info, **({"launches": self.launches()} if self.device != "cpu" else {})}
+        counts = counted and self.device != "cpu"
+        return {**self.info, **({"launches": self.launches()} if counts else {})}
 
     def launches(self) -> dict[str, int]:
         """The kernels of a step, by PyTorch's profiler."""
@@ -82,6 +96,12 @@ class Compiled(Eager):
     """
 
     best: ClassVar[str] = ""
+
+    @classmethod
+    def racing(cls, race: Race, dry: bool) -> Eager:
+        # After eight networks Dynamo would take the same lines of Python for too changeable.
+        torch.compiler.reset()
+        return super().racing(race, dry)
 
     def make(self, loss_of: Any, opt: Any) -> None:
         opt, mixed = self.capturable(), self.mixed(loss_of)
@@ -114,9 +134,18 @@ class Compiled(Eager):
         self.step = self.ways[label]  # type: ignore[method-assign]
 
     def tune(self) -> None:
-        if not self.best:
-            pytorch.Compiled.tune(self)  # type: ignore[arg-type]
-            type(self).best = self.info["compiled"]
+        """Choose a way, in the first race; one that PyTorch cannot compile is none."""
+        if self.best:
+            return
+        seconds = {}
+        for label, step in self.ways.items():
+            self.step = step  # type: ignore[method-assign]
+            try:
+                seconds[label] = quickest(self.run)
+            except Exception as error:  # noqa: BLE001  compilers raise whatever they like
+                self.info[f"without {label}"] = f"{type(error).__name__}: {error}"[:300]
+        self.info["compiled"] = type(self).best = min(seconds, key=seconds.__getitem__)
+        self.step = self.ways[self.best]  # type: ignore[method-assign]
 
 
 class Graph(Eager):

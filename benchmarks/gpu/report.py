@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import text
 from benchmarks.gpu.bars import bars
 from benchmarks.gpu.notes import ABSENT, FAILED, LATE
+from benchmarks.gpu.probe import PRODUCTS
 
 SCHEMA = "gradnet-gpu-check/1"
 DRY = "**A dry run on a device made of NumPy: every figure is left out.**"
@@ -92,13 +93,15 @@ def _lines(table: Callable[[dict[str, Any]], Iterator[Any]], found: dict[str, An
 
 def about(found: dict[str, Any]) -> str:
     """Device, driver, versions and date, in a few lines."""
-    told = of(found, "probe", "versions")
+    told = of(found, "probe", "versions") or of(found, "probe", "machine")
     if told is None:
         return f"{found['date']}; the device is unknown: the probe did not tell."
     packages = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
     return (
-        f"{told['device']}, driver {told['driver'] or '-'}, CUDA {told['driver_supports_cuda']}; "
-        f"{told['system']}; Python {told['python']}; commit {told['commit'] or '-'}; "
+        f"{told['device']}, driver {told['driver'] or '-'}, "
+        f"CUDA {told.get('driver_supports_cuda', '-')}; "
+        f"{told['system']}; Python {told['python']}; "
+        f"commit {found.get('commit') or told['commit'] or '-'}; "
         f"{found['date']}\n\n{packages}"
     )
 
@@ -115,7 +118,8 @@ def ceilings(found: dict[str, Any]) -> Iterator[str]:
     """Copies and products."""
     moved = of(found, "probe", "copies") or {"bytes_per_second": {}}
     rows = [[k, _rate(v, 1e12, "TB/s")] for k, v in moved["bytes_per_second"].items()]
-    for precision, row in (of(found, "probe", "products") or {}).items():
+    products = next((known for part in PRODUCTS if (known := of(found, "probe", part))), {})
+    for precision, row in products.items():
         routes = ", ".join(f"{k} {_rate(v, 1e12, '')}" for k, v in row["routes"].items())
         best = _rate(row["flops_per_second"], 1e12, "TFLOP/s")
         rows.append([f"product, {precision}, n = {row['n']}", f"{best} ({routes})"])
@@ -141,7 +145,7 @@ def costs(found: dict[str, Any]) -> Iterator[str]:
 def checks(found: dict[str, Any]) -> Iterator[str]:
     """The parts of the correctness stage, and those that are checkers of memory."""
     rows = []
-    for stage in ("correctness", "sanitizers"):
+    for stage in ("correctness", "sanitizers", "compiling"):
         for part, entry in found["stages"].get(stage, {}).get("parts", {}).items():
             told = entry.get("found") or {}
             counts = told.get("counts", {}) if isinstance(told, dict) else {}
@@ -168,35 +172,42 @@ def epilogues(found: dict[str, Any]) -> Iterator[str]:
         yield text.table(["by cublasLt itself, error", *precisions], rows)
 
 
+def compiled(found: dict[str, Any], race: str, contender: str) -> dict[str, Any]:
+    """The row of a contender's first steps ever, where it has taken them."""
+    library = contender.partition("-")[0]
+    races = (of(found, "compiling", library) or {}).get("races", {})
+    return dict(races.get(race, {}).get(contender, {}))
+
+
 def steps(found: dict[str, Any]) -> Iterator[str]:
     """A table for each workload and precision: all contenders."""
     parts = found["stages"].get("speed", {}).get("parts", {})
     for part, entry in parts.items():
-        told = entry.get("found")
-        if not told or "contenders" not in told:
+        told = entry.get("found") or {}
+        if not told.get("contenders"):
             continue
         rows = []
         for name, row in told["contenders"].items():
-            if "left_out" in row:
-                rows.append([name, *("-" * 6), row["left_out"]])
-                continue
+            first = compiled(found, part, name)
             nodes = row.get("graph_nodes")
-            launched = row.get("launches") or {}
+            launched = row.get("launches") or first.get("launches") or {}
             rows.append(
                 [
                     name,
-                    text.seconds(row["median"]),
-                    text.percent(row["of_product_ceiling"]),
+                    text.seconds(row.get("median")),
+                    text.percent(row.get("of_product_ceiling")),
+                    text.percent(row.get("of_copy_ceiling")),
                     str(sum(launched.values())) if launched else "-",
                     "-" if nodes is None else str(nodes),
-                    text.megabytes(row["peak_bytes"]),
-                    text.seconds(row["first_step_seconds"]),
-                    "",
+                    text.megabytes(row.get("peak_bytes")),
+                    text.seconds(first.get("first_step_seconds")),
+                    text.seconds(row.get("first_step_seconds")),
+                    ": ".join(row[key] for key in ("left_out", "error") if row.get(key)),
                 ]
             )
         header = [
-            *(part, "a step", "of the product ceiling", "launches", "graph nodes", "peak MB"),
-            *("first step", ""),
+            *(part, "a step", "of products' ceiling", "of copies'", "launches", "graph nodes"),
+            *("peak MB", "first steps", "the same, compiled before", ""),
         ]
         yield text.table(header, rows) + "\n"
     chains = of(found, "speed", "chains")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +40,26 @@ def _run(notes: Notebook, before: list[str], name: str = "small") -> dict[str, A
         notes.options.backend,
     ]
     path = Path(notes.options.out) / f"{name}.txt"
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=max(1.0, notes.left),
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Wrong("no end within the stage's time", {}) from error
-    path.write_text(done.stdout, "utf-8")
-    return judged(done.stdout, done.returncode, bool(before))
+    with path.open("w") as said:
+        try:
+            status = subprocess.run(
+                command,
+                cwd=ROOT,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                timeout=max(1.0, notes.left),
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            did = ran(path.read_text("utf-8", "replace"))
+            told = f"no end within the stage's time, after {', '.join(did) or 'nothing'}"
+            raise Wrong(told, {"counts": {"steps": len(did)}, "ran": did}) from error
+    return judged(path.read_text("utf-8", "replace"), status, bool(before))
+
+
+def ran(output: str) -> list[str]:
+    """What the program said to have run."""
+    return re.findall(r"^ran (.+)$", output, re.MULTILINE)
 
 
 def judged(output: str, status: int, by_tool: bool) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def judged(output: str, status: int, by_tool: bool) -> dict[str, Any]:
     if by_tool and (told := next((words for words in REFUSED if words in output), "")):
         raise NotThere(f"compute-sanitizer cannot look into this device: {told}")
     errors = SUMMARY.findall(output)
-    did = re.findall(r"^ran (.+)$", output, re.MULTILINE)
+    did = ran(output)
     found: dict[str, Any] = {
         "counts": {"steps": len(did), **({"errors": int(errors[-1])} if errors else {})},
         "ran": did,
@@ -78,10 +84,11 @@ def judged(output: str, status: int, by_tool: bool) -> dict[str, Any]:
 
 
 def run(notes: Notebook) -> None:
-    """Without a tool first."""
+    """Without a tool first; then with all, side by side."""
     notes.part("small", lambda: small(notes))
-    for name in TOOLS:
-        notes.part(name, lambda name=name: checked(notes, name))
+    with ThreadPoolExecutor(len(TOOLS)) as threads:
+        for name in TOOLS:
+            threads.submit(notes.part, name, lambda name=name: checked(notes, name))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -36,7 +35,6 @@ WORK: dict[str, Callable[[Bench, str], dict[str, Any]]] = {
     "layers": networks.layers,
     "optimizers": networks.optimizers,
 }
-_lock = threading.Lock()
 
 
 def run(notes: Notebook, first: Mapping[str, Callable[[Bench], Any]]) -> None:
@@ -64,8 +62,7 @@ def one(notes: Notebook, name: str, precision: str = "") -> None:
         return
     seconds = notes.left - FOR_THE_REST
     if seconds < 5:
-        with _lock:
-            notes.note(title, LATE, "the parts before took the stage's time")
+        notes.note(title, LATE, "the parts before took the stage's time")
         return
     said = dataclasses.replace(notes.options, limit=seconds).said()
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.shards", name, precision, said]
@@ -82,12 +79,10 @@ def one(notes: Notebook, name: str, precision: str = "") -> None:
     if path.exists():
         parts = json.loads(path.read_text("utf-8"))["parts"]
         path.unlink()
-    with _lock:
-        if title in parts:
-            notes.parts[title] = parts[title]
-            notes.save()
-        else:
-            notes.note(title, FAILED, told[:500])
+    if title in parts:
+        notes.take(title, parts[title])
+    else:
+        notes.note(title, FAILED, told[:500])
 
 
 def titled(name: str, precision: str) -> str:

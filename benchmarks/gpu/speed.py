@@ -1,74 +1,77 @@
 """The stage `speed`: training steps, ours and the peers', and chains of elementwise work.
 
-Each library is a process of its own, one after another: `python -m benchmarks.gpu.race`. What it
-has measured is in the report as soon as it is known.
+What has been measured is in the report as soon as it is known. Nothing else runs meanwhile.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.device import ROOT, Bench
-from benchmarks.gpu.notes import DONE, FAILED, Notebook, NotThere, main
-from benchmarks.gpu.races import FAMILIES, Race
-from benchmarks.workloads import Workload
+from benchmarks.gpu.field import Field, Row, field
+from benchmarks.gpu.notes import DONE, FAILED, LATE, Notebook, main
+from benchmarks.gpu.probe import PRODUCTS, STATE, said
+from benchmarks.gpu.races import DRY, FAMILIES, RACES, Race
 
 TOLERANCE = {"float32": 1e-4, "tf32": 2e-3, "bfloat16": 2e-2, "float16": 5e-3, "float64": 1e-9}
+A_RACE = 90.0  # seconds that it may take
+LEAST = 8.0  # and those without which none is begun
 
 
 def ceilings(out: str) -> tuple[dict[str, float | None], float | None]:
     """Flops per second by precision, and bytes per second, as the probe has measured them."""
     try:
         parts = json.loads((Path(out) / "probe.json").read_text("utf-8"))["parts"]
-        products = {p: row["flops_per_second"] for p, row in parts["products"]["found"].items()}
-        return products, parts["copies"]["found"]["bytes_per_second"]["copy"]
     except (OSError, ValueError, KeyError):
         return {}, None
+    products = next(
+        (found for part in PRODUCTS if (found := (parts.get(part) or {}).get("found"))), {}
+    )
+    copies = (parts.get("copies") or {}).get("found") or {}
+    return (
+        {precision: row["flops_per_second"] for precision, row in products.items()},
+        copies.get("bytes_per_second", {}).get("copy"),
+    )
 
 
-class Results:
-    """The contenders of all races, and what they come to."""
-
-    def __init__(self, notes: Notebook) -> None:
-        self.notes = notes
-        self.products, _ = ceilings(notes.options.out)
-        self.found: dict[str, dict[str, Any]] = {}
-
-    def add(self, line: dict[str, Any]) -> None:
-        """A line of a library's process."""
-        race = Race(Workload.of(line["work"]), line["precision"])
-        entry = self.found.setdefault(
-            race.name,
-            {
-                "workload": line["work"],
-                "precision": race.precision,
-                "flops_of_products": race.flops,
-                "contenders": {},
-            },
-        )
-        row = line["row"]
+def judged(race: Race, rows: dict[str, Row], ceiling: float | None, copy: float | None) -> Any:
+    """A race as the report has it: rows with fractions, and errors where first losses differ."""
+    right = _right(rows)
+    moved = race.workload.cost()[1] if race.precision in ("float32", "tf32", "float64") else None
+    for row in rows.values():
         if "median" in row:
-            ceiling, median = self.products.get(race.precision), row["median"]
-            known = ceiling and median
-            row["of_product_ceiling"] = race.flops / median / ceiling if known else None
-        if "losses" in row:
+            median = row["median"]
+            row["of_product_ceiling"] = (
+                race.flops / median / ceiling if ceiling and median else None
+            )
+            row["of_copy_ceiling"] = moved / median / copy if moved and median and copy else None
+        if "losses" in row and right is not None:
             # Later losses tell little: Adam makes much of a rounding in wide networks.
-            right = entry.setdefault("first_loss", row["losses"][0])
-            row["first_loss_apart"] = abs(row["losses"][0] - right) / abs(right)
+            first = float(row["losses"][0])
+            row["first_loss_apart"] = abs(first - right) / abs(right)
             if not row["first_loss_apart"] <= TOLERANCE[race.precision]:
-                row["error"] = f"its first loss is {row['losses'][0]}, not {right}"
-        entry["contenders"][line["contender"]] = row
-        entry["verdict"] = verdict(entry["contenders"])
-        wrong = [name for name, one in entry["contenders"].items() if "error" in one]
-        reason = "; ".join(f"{name}: {entry['contenders'][name]['error']}" for name in wrong)
-        self.notes.note(race.name, FAILED if wrong else DONE, reason, entry)
+                row.setdefault("error", f"its first loss is {first}, not {right}")
+    return {
+        "workload": race.workload.record(),
+        "precision": race.precision,
+        "flops_of_products": race.flops,
+        "first_loss": right,
+        "contenders": rows,
+        "verdict": verdict(rows),
+    }
+
+
+def _right(rows: dict[str, Row]) -> float | None:
+    """The first loss that libraries agree upon: the middle one of theirs."""
+    theirs = []
+    for names in FAMILIES.values():
+        losses = [rows[name]["losses"][0] for name in names if "losses" in rows.get(name, {})]
+        if losses:
+            theirs.append(statistics.median_low([float(loss) for loss in losses]))
+    return statistics.median_low(theirs) if theirs else None
 
 
 def verdict(contenders: dict[str, Any]) -> dict[str, Any]:
@@ -87,84 +90,47 @@ def verdict(contenders: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def raced(family: str, notes: Notebook, results: Results, seconds: float) -> dict[str, Any]:
-    """Run a library's process for so long at most."""
-    if seconds < 1:
-        raise NotThere("no time was left for it")
-    command = [
-        *(sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.race", family),
-        json.dumps({"dry": notes.options.dry, "seconds": seconds}),
-    ]
-    # JAX would take most of the device's memory at its start.
-    env = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
-    late = threading.Timer(seconds, process.kill)
-    late.start()
-    lines = 0
-    assert process.stdout is not None
-    for text in process.stdout:
-        if text.startswith("{"):
-            results.add(json.loads(text))
-            lines += 1
-    status = process.wait()
-    late.cancel()
-    if status == 3:
-        raise NotThere(f"{family} cannot be imported here")
-    if status and not lines:
-        raise RuntimeError(f"the process of {family} ended with {status} before its first result")
-    return {"lines": lines, "exit_status": status, "counts": {"results": lines}}
+def noted(notes: Notebook, name: str, entry: dict[str, Any]) -> None:
+    """Write a race down."""
+    rows = entry["contenders"]
+    wrong = [f"{contender}: {row['error']}" for contender, row in rows.items() if "error" in row]
+    told = [row.get("left_out") == "no time was left" for row in rows.values()]
+    state = FAILED if wrong else LATE if all(told) else DONE
+    notes.note(name, state, "; ".join(wrong) or ("no time was left" if all(told) else ""), entry)
 
 
-def chains(bench: Bench, copy: float | None) -> dict[str, Any]:
-    """Chains of elementwise ops over a large array: bytes read and written once, over the copy's.
-
-    captured  the chain as gn.capture joins it
-    eager     the same, op by op
-    """
-    import numpy as np
-
-    import gradnet as gn
-
-    count = 1 << 8 if bench.dry else 1 << 26
-    found = {}
-    with bench.inside():
-        x = gn.asarray(np.random.default_rng().standard_normal(count).astype(np.float32))
-        y = gn.asarray(np.ones(count, np.float32))
-
-        def chain(x: Any, y: Any) -> Any:
-            return gn.nn.gelu(x * y + 0.5) * y
-
-        jobs: dict[str, Callable[[], Any]] = {"eager": lambda: chain(x, y)}
-        if hasattr(x.array, "__cuda_array_interface__"):
-            taken = gn.capture(chain)
-            jobs["captured"] = lambda: taken(x, y)
-        with gn.no_grad():
-            for name, job in jobs.items():
-                seconds = bench.seconds(job)
-                rate = seconds and 3 * x.array.nbytes / seconds
-                found[name] = {
-                    "median": seconds,
-                    "bytes": 3 * x.array.nbytes,
-                    "of_copy_ceiling": rate / copy if rate and copy else None,
-                }
-    return found
+def chained(libraries: Field, copy: float | None) -> Any:
+    """Chains, in gradnet's process."""
+    library = libraries.libraries["gradnet"]
+    first = next(iter(FAMILIES["gradnet"]))
+    return library.ask("chains", first, dry=libraries.options.dry, copy=copy)["row"]
 
 
 def run(notes: Notebook) -> None:
-    """Ours first, then the peers, each with its share of what time is left."""
-    results = Results(notes)
-    shares = {"gradnet": 0.35, "torch": 0.65, "jax": 0.9}
-    for family in FAMILIES:
-        seconds = notes.left * shares[family]
-        notes.part(
-            f"process of {family}",
-            lambda family=family, seconds=seconds: raced(family, notes, results, seconds),
-        )
+    """Chains, then all races, the most telling first, while there is time."""
+    products, copy = ceilings(notes.options.out)
+    with field(notes.options) as libraries:
+        notes.part("chains", lambda: chained(libraries, copy))
+        for race in DRY if notes.options.dry else RACES:
+            if notes.options.only and race.name not in notes.options.only:
+                continue
+            if notes.left < LEAST:
+                notes.note(race.name, LATE, "the races before took the stage's time")
+                continue
+            until = time.monotonic() + min(A_RACE, notes.left)
+            rows = libraries.race(race, until)
+            noted(notes, race.name, judged(race, rows, products.get(race.precision), copy))
+        if not notes.options.dry:
+            notes.part("state", lambda: {STATE: said(STATE)})
+        notes.part("libraries", lambda: told_of(libraries))
 
-    def chained() -> dict[str, Any]:
-        return chains(Bench(notes.options.backend), ceilings(notes.options.out)[1])
 
-    notes.part("chains", chained)
+def told_of(libraries: Field) -> dict[str, Any]:
+    """How often each library's process was begun, and who ended it; or why it took no part."""
+    return {
+        name: {"missing": one.missing} if one.missing else {"starts": one.starts, "ends": one.ends}
+        for name, one in libraries.libraries.items()
+    }
 
 
 if __name__ == "__main__":

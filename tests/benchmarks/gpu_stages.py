@@ -15,6 +15,8 @@ from benchmarks.gpu.notes import Notebook, NotThere, Wrong, main
 def run(notes: Notebook) -> None:
     """One part of each kind, then what this stage's name says."""
     name = notes.path.stem
+    if name == "empty":
+        return
     if name == "silent":
         raise SystemExit("before its first part")
 
@@ -28,6 +30,13 @@ def run(notes: Notebook) -> None:
     notes.part("wrong", wrong)
     notes.part("absent", absent)
     notes.part("broken", lambda: {}["key"])
+    if name == "garbage":
+        notes.path.write_text('{"parts": {"good"')
+        os.write(2, b"\xff[but this it said\n")
+    if name == "full":
+        raise OSError(28, "No space left on device")
+    if name == "nothing":
+        notes.path.unlink()
     if name == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "hangs":
