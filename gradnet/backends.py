@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradnet.errors import DeviceError
 from gradnet.protocol import Array as Array
@@ -74,7 +74,7 @@ def get(name: str, index: int = 0) -> Backend:
         raise DeviceError(f"there is no backend {name!r}; there are {', '.join(_MODULES)}")
     with _lock:
         try:
-            module = importlib.import_module(_MODULES[name])
+            module = _module(_MODULES[name])
         except ImportError as error:
             absent = error.name == _MODULES[name]
             reason = "this version of gradnet does not have it yet" if absent else error
@@ -82,6 +82,26 @@ def get(name: str, index: int = 0) -> Backend:
         backend: Backend = module.BACKEND if index == 0 else module.backend(index)
         _loaded[key] = backend
     return backend
+
+
+def _module(path: str) -> Any:
+    """The module of that import path."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        # Run where a checkout lies, Python takes `gradnet` from there, whatever is installed.
+        # The kernels stand beside it there, and not within.
+        package = importlib.import_module("gradnet")
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        beside = os.path.isfile(os.path.join(root, "kernels", "numba_cpu.py"))
+        if error.name != "gradnet.kernels" or not beside:
+            raise
+        package.__path__.append(root)
+        try:
+            importlib.import_module(error.name)
+        finally:
+            package.__path__.remove(root)
+    return importlib.import_module(path)
 
 
 def available() -> tuple[str, ...]:

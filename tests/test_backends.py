@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,27 @@ def test_without_numba_one_line_is_logged_and_numpy_serves(
             assert gn.ones((2,)).backend.name == "numpy"
     (record,) = caplog.records
     assert "using the slower numpy backend (remedy: pip install numba)" in record.getMessage()
+
+
+def test_a_checkout_that_was_not_installed_has_its_kernels(tmp_path: Path) -> None:
+    # As `python` finds them that is started in a checkout, beside an installed gradnet or none.
+    home = Path(gn.__file__).parent
+    kernels = Path(importlib.import_module("gradnet.kernels").__file__ or "").parent
+    (tmp_path / "gradnet").symlink_to(home)
+    (tmp_path / "kernels").symlink_to(kernels)
+    code = """if True:
+        import sys
+        sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f)]
+        from gradnet import backends
+        print(backends.unavailable("nothing"), backends.unavailable("cuda"), "gradnet.kernels")
+        import gradnet.kernels
+        print(gradnet.__file__, len(gradnet.__path__))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "No module named 'gradnet.kernels'" not in done.stdout
+    assert done.stdout.splitlines()[1] == f"{tmp_path / 'gradnet' / '__init__.py'} 1"
 
 
 def test_the_environment_chooses(nothing_chosen: None, monkeypatch: pytest.MonkeyPatch) -> None:
