@@ -7,6 +7,7 @@ takes back, and what it gives out, with bytes that make every float NaN.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gradnet.kernels import cuda_timing
 from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_device import Device
 from gradnet.kernels.cuda_templates.program import Program
+from ptx import launching
 
 from fakes import lockstep, repeats, streams, surface
 from fakes.arrays import Host, Ndarray, in_tf32
@@ -41,6 +43,8 @@ TF32 = 7
 ATTRIBUTES = {16: 132, 75: 9, 95: 1, 97: 227 << 10}
 # So that small tests run quickly, and cross the boundaries of blocks.
 THREADS = 32
+# What runs a launch: the kernel's text in Python, or what is compiled of it.
+RUN = launching.run if os.environ.get("GRADNET_FAKE_RUNS") == "ptx" else lockstep.run
 lockstep.use_blocks(THREADS)
 # Nor is this device's clock disturbed by anything.
 cuda_timing.ROUNDS, cuda_timing.IN_A_ROW = 3, 1
@@ -263,6 +267,7 @@ class Launches:
         self.cupy = cupy
         self.programs: Counter[Program] = Counter()
         self.backwards = False
+        self.run: Callable[..., None] = RUN
 
     def __call__(self, program: Program, blocks: int, *arguments: Any) -> None:
         self.programs[program] += 1
@@ -284,7 +289,8 @@ class _Run:
         self.program, self.blocks, self.launches = program, blocks, launches
 
     def __call__(self, *hosts: Any) -> None:
-        lockstep.run(self.program, self.blocks, hosts, backwards=self.launches.backwards)
+        launches = self.launches
+        launches.run(self.program, self.blocks, hosts, backwards=launches.backwards)
 
 
 class FakeCuda(CudaBackend):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,28 +88,30 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 EVERY = bool(os.environ.get("GRADNET_COMPILE_EVERY_KERNEL"))
 
 
-def steps(cuda: CudaBackend) -> None:
-    """The training steps whose kernels are compiled."""
-    for precision in PRECISIONS:
-        whole = EVERY or precision == "float32"
-        for activation in ACTIVATIONS if whole else ("gelu",):
-            trained(cuda, precision, activation=activation)
-        for optimizer in OPTIMIZERS if whole else ("adam",):
-            trained(cuda, precision, optimizer, dropout=0.5)
-        for output in ("linear", "sigmoid", "gaussian") if whole else ("linear",):
-            trained(cuda, precision, output=output)
-        for loss in LOSSES if whole else ():
-            trained(cuda, precision, loss=loss)
-        for norm in ("batch", "layer") if whole else ():
-            trained(cuda, precision, norm=norm)
-    for products in ("tf32", "bfloat16", "float16"):
-        for norm in (
-            ("batch", "layer", None) if EVERY or products == "bfloat16" else ("batch", None)
-        ):
-            mixed(cuda, products, norm)
+def in_precision(precision: str, cuda: CudaBackend) -> None:
+    """Steps in one dtype: each activation, optimizer, output, loss and norm."""
+    whole = EVERY or precision == "float32"
+    for activation in ACTIVATIONS if whole else ("gelu",):
+        trained(cuda, precision, activation=activation)
+    for optimizer in OPTIMIZERS if whole else ("adam",):
+        trained(cuda, precision, optimizer, dropout=0.5)
+    for output in ("linear", "sigmoid", "gaussian") if whole else ("linear",):
+        trained(cuda, precision, output=output)
+    for loss in LOSSES if whole else ():
+        trained(cuda, precision, loss=loss)
+    for norm in ("batch", "layer") if whole else ():
+        trained(cuda, precision, norm=norm)
+
+
+def of_factors(products: str, cuda: CudaBackend) -> None:
+    """Steps whose products have factors of fewer bits."""
+    for norm in ("batch", "layer", None) if EVERY or products == "bfloat16" else ("batch", None):
+        mixed(cuda, products, norm)
+
+
+def with_norms(cuda: CudaBackend) -> None:
     for dtype in PRECISIONS if EVERY else ("float32",):
         normalised(cuda, dtype)
-    replayed(cuda)
 
 
 def normalised(cuda: CudaBackend, dtype: str) -> None:
@@ -155,6 +159,15 @@ def replayed(cuda: CudaBackend) -> None:
         gn.capture(step).each(x, y, rows=8)
 
 
+# The training steps whose kernels are compiled, by name.
+STEPS: dict[str, Callable[[CudaBackend], None]] = {
+    **{precision: partial(in_precision, precision) for precision in PRECISIONS},
+    **{f"factors of {x}": partial(of_factors, x) for x in ("tf32", "bfloat16", "float16")},
+    "norms": with_norms,
+    "replayed": replayed,
+}
+
+
 def programs(threads: int) -> list[Program]:
     """The programs of all these steps, with blocks of so many threads."""
     recorder = Recorder()
@@ -162,7 +175,8 @@ def programs(threads: int) -> list[Program]:
     try:
         cuda = CudaBackend(Device(Cupy(), 0, recorder))
         attach(cuda)
-        steps(cuda)
+        for step in STEPS.values():
+            step(cuda)
     finally:
         lockstep.use_blocks(THREADS)
     return sorted(recorder.programs, key=lambda one: one.key)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 
 import pytest
 from fakes import compare
 from fakes.cublaslt_over_numpy import attach
 from fakes.cupy_over_numpy import fake_backend
-from gradnet.kernels import cuda_graph
+from gradnet.kernels import cuda_graph, launch
 from gradnet.kernels.cuda_backend import CudaBackend
+from gradnet.kernels.cuda_templates import reductions
 
 from gradnet import backends
+from gradnet.errors import DeviceError
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,14 @@ def graphs(cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaB
     attach(cuda)
     with backends.use(cuda):
         yield cuda
+
+
+@pytest.fixture(scope="session")
+def numba_cuda() -> None:
+    """Skip where there is no compiler for CUDA."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        pytest.skip("numba-cuda is not installed")
+    try:
+        launch.compiled(reductions.rows("sum", 32, "f4", "f4", 32), (9, 0))
+    except DeviceError as error:
+        pytest.skip(str(error))
