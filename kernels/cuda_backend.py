@@ -57,6 +57,7 @@ class CudaBackend(FullyFused):
     ) -> Array:
         return self._device.cupy.ndarray(shape, dtype, memptr=base.data + offset, strides=strides)
 
+    @on_device
     def compile(self, program: Program) -> Replay | None:
         return compiled(self, program)
 

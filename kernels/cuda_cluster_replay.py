@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # An estimate: the steps that graphs make in the time in which a kernel is compiled.
 AFTER = 1 << 16
 # Attributes of a device, as the runtime numbers them.
-_PROCESSORS, _MAJOR, _COOPERATIVE = 16, 75, 95
+_PROCESSORS, _COOPERATIVE = 16, 95
 
 _numbers = cache(staging.copies)
 _log = logging.getLogger("gradnet")
@@ -44,7 +44,7 @@ def able(backend: CudaBackend, step: Step) -> bool:
         return int(device.cupy.cuda.runtime.deviceGetAttribute(number, device.index))
 
     return (
-        attribute(_MAJOR) >= cluster_split.MAJOR
+        device.capability >= cluster_split.MAJOR
         and attribute(_COOPERATIVE) == 1
         and attribute(_PROCESSORS) >= cluster_split.cluster_of(training)
         and device.shared >= cluster_split.shared_bytes(training)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,13 @@ from .launch import Launcher
 
 # The ops of indices by the numbers that kernels know them by.
 _OPS = ("getitem", "setitem")
-# An attribute of a device, as the runtime numbers it: what a block can be given if it asks.
-_SHARED_MEMORY = 97
+# Attributes of a device, as the runtime numbers them: what a block can be given if it asks, and the
+# first number of the compute capability.
+_SHARED_MEMORY, _CAPABILITY = 97, 75
+# How CuPy's pool says what it was asked for; and how the runtime and the driver say that they lack
+# memory.
+_ASKED = re.compile(r"allocating ([\d,]+) bytes")
+_NO_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
@@ -59,6 +65,11 @@ class Device:
     def shared(self) -> int:
         """The bytes of shared memory that a block can have."""
         return int(self.cupy.cuda.runtime.deviceGetAttribute(_SHARED_MEMORY, self.index))
+
+    @property
+    def capability(self) -> int:
+        """The first number of the compute capability: 9 for 9.0."""
+        return int(self.cupy.cuda.runtime.deviceGetAttribute(_CAPABILITY, self.index))
 
     def empty(self, shape: Shape, dtype: DType) -> Array:
         """An uninitialised contiguous array."""
@@ -139,6 +150,13 @@ def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
                     return method(self, *arguments, **options)
             return method(self, *arguments, **options)
         except device.cupy.cuda.memory.OutOfMemoryError as error:
+            asked = _ASKED.search(str(error))
+            wanted = int(asked[1].replace(",", "")) if asked else None
+            raise device.out_of_memory(wanted) from error
+        except RuntimeError as error:
+            # What the driver needs beside the pool: for kernels, graphs and libraries.
+            if not any(name in str(error) for name in _NO_MEMORY):
+                raise
             raise device.out_of_memory(None) from error
 
     return call

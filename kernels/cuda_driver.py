@@ -14,6 +14,11 @@ from gradnet.errors import DeviceError
 INSTALL = 'run pip install ".[cuda13]" in the checkout of gradnet'
 
 
+def line_of(error: Exception, number: int = 0) -> str:
+    """The first line of what an error says, or another one."""
+    return (str(error).strip() or repr(error)).splitlines()[number].strip()
+
+
 def cupy_packages() -> list[str]:
     """The installed distributions that bring a `cupy` module, with their versions."""
     found = importlib.metadata.packages_distributions().get("cupy", [])
@@ -38,9 +43,9 @@ def load_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise DeviceError(
-            f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: {reason}; it "
+            f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: "
+            f"{line_of(error, -1)}; it "
             "must be the one for this machine's CUDA version"
         ) from error
     return cupy

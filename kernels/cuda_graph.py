@@ -38,6 +38,7 @@ from .cuda_graph_capture import Room, nodes
 from .cuda_graph_numbers import Numbers
 from .cuda_templates import staging
 from .cuda_templates.program import blocks_for
+from .fused_mlp import CAPABILITY
 
 if TYPE_CHECKING:
     from .cuda_backend import CudaBackend
@@ -69,9 +70,10 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     step = whole_step(program) if switched() != NEVER else None
     if step is not None and able(backend, step):
         return Clustered(backend, lowered(program), step)
-    stacked = fused_stacks(program)
-    if stacked is not program:
-        return either(backend, program, stacked)
+    if backend._device.capability >= CAPABILITY:
+        stacked = fused_stacks(program)
+        if stacked is not program:
+            return either(backend, program, stacked)
     return Graphs(backend, lowered(program))
 
 

@@ -28,6 +28,8 @@ class FullyFused(Products):
     @on_device
     def perceptron(self, x: Array, layers: Sequence[Layer], dtype: DType) -> Array | None:
         network = network_of(x, layers, dtype)
+        if self._device.capability < fused_mlp.CAPABILITY:
+            return None
         if network is None or not fused_mlp.worthwhile(network, x.shape[0]):
             return None
         float32 = np.dtype(np.float32)

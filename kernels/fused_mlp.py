@@ -32,6 +32,8 @@ from gradnet.formulas.rows import Row
 from . import c_formulas
 from .nvrtc import CudaProgram
 
+# The first compute capability whose tensor cores take bfloat16, as 8 for 8.0.
+CAPABILITY = 8
 WIDTHS = (16, 32, 64, 128)
 DEPTHS = range(1, 9)
 # Warps of a block; more where there are rows for them, and registers.

@@ -29,7 +29,7 @@ from gradnet.errors import DeviceError
 
 from . import cuda_names, nvrtc
 from .cache import cache_directory
-from .cuda_driver import INSTALL
+from .cuda_driver import INSTALL, line_of
 from .cuda_templates.program import Program
 
 # What a program's parameters are: NumPy's types of the numbers. Pointers are arrays.
@@ -46,6 +46,9 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
 
 # The environment variable that names a folder of kernels that were compiled elsewhere.
 FOLDER = "GRADNET_KERNELS"
+
+# What Numba compiles with, by the names of the libraries.
+_LIBRARIES = ("nvrtc", "nvvm")
 
 _ENTRY = re.compile(rb"\.visible \.entry (\w+)\(")
 _lock = threading.RLock()
@@ -102,12 +105,15 @@ def compiled(program: Program, architecture: tuple[int, int]) -> bytes:
             output="ptx",
             launch_bounds=program.threads,
         )
-    except (OSError, RuntimeError, FileNotFoundError, ImportError) as error:
-        if type(error).__module__.startswith("numba") and "nvvm" not in str(error).lower():
+    except (OSError, RuntimeError, ImportError) as error:
+        reason = line_of(error)
+        missing = next((name for name in _LIBRARIES if name in reason.lower()), "")
+        if not missing and type(error).__module__.startswith("numba"):
             raise
+        what = f"NVIDIA's compiler library lib{missing} is missing" if missing else "Numba fails"
         raise DeviceError(
-            f"NVIDIA's compiler library libNVVM is missing ({str(error).strip().splitlines()[0]}); "
-            f"{INSTALL}, or set CUDA_HOME to a CUDA toolkit"
+            f"CUDA kernels cannot be compiled: {what} ({reason}); {INSTALL}, or set CUDA_HOME to a "
+            "CUDA toolkit"
         ) from error
     ptx: bytes = text.encode() if isinstance(text, str) else text
     return ptx

@@ -12,7 +12,7 @@ from typing import Any
 
 from gradnet.errors import DeviceError
 
-from .cuda_driver import INSTALL
+from .cuda_driver import INSTALL, line_of
 from .cuda_templates.program import Program
 
 # One of each package of headers that kernels include, as they do or as those do.
@@ -66,6 +66,16 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
             kernel = module.get_function(program.entry)
         except cupy.cuda.compiler.CompileException as error:
             raise DeviceError(f"NVRTC cannot compile {program.entry}: {error}"[:2000]) from error
+        except RuntimeError as error:
+            if isinstance(
+                error, (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+            ):
+                raise
+            # Without libnvrtc, or CUDA's headers.
+            raise DeviceError(
+                f"{program.entry} cannot be compiled: {line_of(error)}; {INSTALL}, or set "
+                "CUDA_HOME to a CUDA toolkit"
+            ) from error
     # Above 48 KB it must be asked for.
     kernel.max_dynamic_shared_size_bytes = program.shared
     return partial(kernel, shared_mem=program.shared)

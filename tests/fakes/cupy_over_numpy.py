@@ -62,18 +62,19 @@ class Cupy:
         self.recorded: list[streams.Work] | None = None
         # What changes numbers of the host between the runs of the program that is compiled.
         self.actions: Sequence[Action] = ()
+        # How many there are, and the one that work goes to.
+        self.devices, self.current = devices, 0
         self.streams = [streams.Stream(self)]
         self.ordered: list[tuple[streams.Stream, streams.Stream]] = []
-        self.devices = devices
         self.driver, self.runtime_version = 13000, 13000
+        self.attributes = dict(ATTRIBUTES)
         self.ndarray = type("ndarray", (Ndarray,), {"cupy": self})
         runtime = SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             driverGetVersion=lambda: self.driver,
             runtimeGetVersion=lambda: self.runtime_version,
             getDeviceCount=lambda: self.devices,
-            # As a large device has them.
-            deviceGetAttribute=lambda attribute, index: ATTRIBUTES[attribute],
+            deviceGetAttribute=lambda attribute, index: self.attributes[attribute],
             getDeviceProperties=lambda index: {"name": b"NumPy"},
             memGetInfo=lambda: (self.memory.limit - self.memory.used, self.memory.limit),
         )
@@ -112,7 +113,11 @@ class Cupy:
     @contextmanager
     def _device(self, index: int) -> Iterator[None]:
         self.done.append(f"device {index}")
-        yield
+        before, self.current = self.current, index
+        try:
+            yield
+        finally:
+            self.current = before
 
     def note(self, what: str) -> None:
         """Remember something done, and refuse what a step under capture must not do."""

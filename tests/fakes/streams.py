@@ -65,6 +65,7 @@ class Stream:
     def __init__(self, cupy: Cupy, non_blocking: bool = False) -> None:
         self.cupy = cupy
         self.non_blocking = non_blocking
+        self.device = cupy.current
         self.tape = repeats.Tape()
         self.numbers = repeats.Others(cupy.actions)
 
@@ -73,6 +74,8 @@ class Stream:
         return id(self)
 
     def __enter__(self) -> Stream:
+        if self.device != self.cupy.current:
+            raise RuntimeError("the stream was created on another device than the current one")
         self.cupy.streams.append(self)
         return self
 

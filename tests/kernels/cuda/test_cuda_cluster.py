@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes.cupy_over_numpy import ATTRIBUTES
 from fakes.steps import CLASSES, FEATURES, ROWS, batch, cupy, replay_of, training
 from gradnet.kernels import cluster_step, cuda_cluster, cuda_cluster_replay
 from gradnet.kernels.cluster_step import Training
@@ -219,16 +217,9 @@ def test_a_cluster_that_cannot_be_launched(
     ids=["processors", "capability", "cooperative", "memory"],
 )
 def test_a_device_that_lacks_something(
-    graphs: CudaBackend,
-    at_once: None,
-    monkeypatch: pytest.MonkeyPatch,
-    attribute: int,
-    found: int,
+    graphs: CudaBackend, at_once: None, attribute: int, found: int
 ) -> None:
-    known = {**ATTRIBUTES, attribute: found}
-    runtime = SimpleNamespace(**vars(cupy(graphs).cuda.runtime))
-    runtime.deviceGetAttribute = lambda which, index: known[which]
-    monkeypatch.setattr(cupy(graphs).cuda, "runtime", runtime)
+    cupy(graphs).attributes[attribute] = found
     captured = gn.capture(training()[2])
     assert used(graphs, captured, 2) == [False, False]
 

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes.cupy_over_numpy import CUDARuntimeError, Cupy, fake_backend
-from gradnet.kernels import cuda_device
+from gradnet.kernels import cuda_device, fused_mlp, launch, nvrtc
 from gradnet.kernels.cuda_backend import CudaBackend
+from gradnet.kernels.cuda_templates.program import Program
 
 import gradnet as gn
 from gradnet import backends
 from gradnet.errors import DeviceError
 
 F32 = gn.float32
+TYPES = [
+    *("float16", "float32", "float64", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+]
 
 
 @pytest.fixture
@@ -129,8 +134,33 @@ def test_out_of_memory() -> None:
     # What CuPy's own functions ask for is told as well.
     line = cuda.view(held, (0,))
     many = cuda.broadcast(line, (900, 1000))
-    with pytest.raises(cuda_device.DeviceMemoryError, match="out of memory: a work area"):
+    with pytest.raises(cuda_device.DeviceMemoryError, match=r"of memory: \d.* was asked for, with"):
         cuda.searchsorted(line, many, "left")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cudaErrorMemoryAllocation: out of memory",
+        "CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+    ],
+)
+def test_what_the_driver_lacks_memory_for(
+    cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """As for the code of kernels."""
+
+    def fail(*_: Any) -> None:
+        raise CUDARuntimeError(text)
+
+    monkeypatch.setattr(cuda._device, "launch", fail)
+    x = cuda.empty((3,), F32)
+    with pytest.raises(cuda_device.DeviceMemoryError, match="out of memory: a work area") as told:
+        cuda.cast(x, gn.float64)
+    assert str(told.value.__cause__) == text
+    text = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+    with pytest.raises(CUDARuntimeError, match="cudaErrorIllegalAddress"):
+        cuda.cast(x, gn.float64)
 
 
 def test_sizes_for_people() -> None:
@@ -145,6 +175,14 @@ def test_the_device_is_made_current_where_there_are_several() -> None:
     assert cuda._device.cupy.done == ["device 1", "allocate"]
 
 
+def test_graphs_of_a_device_that_is_not_the_current_one() -> None:
+    """Streams and memory are that device's, as everything that is made with them."""
+    with backends.use(fake_backend(1, devices=2)):
+        x = gn.ones((3,))
+        step = gn.capture(lambda x: gn.tanh(x) + 1.0)
+        assert [step(x).device for _ in range(3)] == ["cuda:1"] * 3
+
+
 def test_tensors_on_two_devices(cuda: CudaBackend) -> None:
     with backends.use(cuda):
         x = gn.ones((3,))
@@ -152,6 +190,60 @@ def test_tensors_on_two_devices(cuda: CudaBackend) -> None:
         y = gn.ones((3,))
     with pytest.raises(DeviceError, match=r"different devices.*cuda:0.*cuda:1"):
         x + y
+
+
+# Compilers that are not there
+
+
+class Missing(RuntimeError):
+    """What cuda-pathfinder raises."""
+
+
+@pytest.mark.parametrize("library", ["nvrtc", "nvvm"])
+def test_a_compilers_library_that_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise Missing(f'Failure finding "lib{library}.so"\n listdir:\n libnvvm.so libnvrtc.so')
+
+    cuda: Any = SimpleNamespace(compile=fail)
+    types: Any = SimpleNamespace(CPointer=str, void=str, **dict.fromkeys(TYPES, ""))
+    monkeypatch.setitem(sys.modules, "numba", SimpleNamespace(cuda=cuda, types=types))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(launch, "function", lambda *_: None)
+    monkeypatch.setattr(launch.cuda_names, "device_names", lambda bits: {})
+    with pytest.raises(DeviceError) as caught:
+        launch.compiled(Program("nothing", "", (), 32), (9, 0))
+    assert f"compiler library lib{library} is missing" in str(caught.value)
+    assert "set CUDA_HOME to a CUDA toolkit" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_cupy_without_its_compiler(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CompileError(Exception):
+        """CuPy's own: no RuntimeError."""
+
+    class DriverError(RuntimeError):
+        """CuPy's as well."""
+
+    raised: list[Exception] = []
+
+    def fail(name: str) -> None:
+        raise raised[-1]
+
+    monkeypatch.setattr(nvrtc, "headers", list)
+    named = SimpleNamespace(get_function=fail)
+    cupy.RawModule = lambda **_: named
+    cupy.cuda.compiler = SimpleNamespace(CompileException=CompileError)
+    cupy.cuda.driver = SimpleNamespace(CUDADriverError=DriverError)
+    program = fused_mlp.Kernels(fused_mlp.Network(5, 16, 3, 1)).forward
+    raised.append(Missing('Failure finding "libnvrtc.so.13"\n listdir: libnvvm.so'))
+    with pytest.raises(DeviceError, match=r"forward cannot be compiled: .*libnvrtc.*; run pip"):
+        nvrtc.loaded(cupy, program)
+    raised.append(CompileError("error: no such instruction"))
+    with pytest.raises(DeviceError, match="NVRTC cannot compile fused_mlp_forward: error: no such"):
+        nvrtc.loaded(cupy, program)
+    raised.append(DriverError("CUDA_ERROR_ILLEGAL_ADDRESS"))
+    with pytest.raises(DriverError):
+        nvrtc.loaded(cupy, program)
 
 
 # An index out of range is told when the host waits for the device

@@ -285,6 +285,20 @@ def test_a_kernel_that_cannot_be_compiled(
     assert not answers(folder)
 
 
+@pytest.mark.parametrize("switch", ["", "1"])
+def test_a_device_before_bfloat16(
+    graphs: CudaBackend,
+    switched: dict[bool, list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    switch: str,
+) -> None:
+    monkeypatch.setenv(fused_mlp.SWITCH, switch)
+    cupy(graphs).attributes[75] = 7
+    found, _, captured = trained()
+    assert found == switched[False]
+    assert not timed(captured)
+
+
 def failing(function: Callable[..., Any], error: Exception, at: int) -> Callable[..., Any]:
     """A function that raises at one of its calls."""
     calls = iter(range(1 << 30))

@@ -85,6 +85,11 @@ def test_others_are_computed_layer_by_layer(name: str, backend: CudaBackend) -> 
     assert "launch fused_mlp_forward" not in launches(backend, OTHERS[name](), gn.asarray(X))[1]
 
 
+def test_a_device_before_bfloat16(backend: CudaBackend) -> None:
+    cupy(backend).attributes[75] = 7
+    assert "launch fused_mlp_forward" not in launches(backend, model_of(), gn.asarray(X))[1]
+
+
 def test_what_gradients_need_is_kept(backend: CudaBackend) -> None:
     model, x = model_of(), gn.asarray(X)
     cupy(backend).done.clear()
