@@ -1,11 +1,10 @@
 """Everything there is to know of the CUDA backend on a real GPU, in nine minutes at most.
 
-    python -m benchmarks.gpu_check --out DIR [--dry] [--stages LIST] [--wheels FOLDER]
-                                   [--kernels FOLDER] [--commit TEXT]
+    python -m benchmarks.gpu_check --out DIR [--dry] [--brought FOLDER] [--stages LIST]
 
-Runs from a bare checkout with the Python packages that the machine has; what is missing there can
-be brought as wheels, and kernels as `python -m benchmarks.gpu.prebuilt` compiles them. DIR has then
-gpu.json, gpu.md and details.zip, with what the stages wrote and said, anew every few seconds.
+Runs from a bare checkout with the Python packages that the machine has; what is missing there, and
+compiled kernels, can be brought in a folder as `python -m benchmarks.gpu.carry` makes one. DIR has
+then gpu.json, gpu.md and details.zip, with what the stages wrote and said, anew every few seconds.
 With --dry it needs no GPU: the same code runs on the device made of NumPy under tests/,
 and no figure is taken.
 
@@ -133,6 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="without a GPU, and without figures")
     parser.add_argument("--stages", default=",".join(names), metavar="LIST", help=", ".join(names))
     parser.add_argument("--parts", default="", metavar="LIST", help="of stages; all, if empty: a;b")
+    parser.add_argument(
+        "--brought", type=Path, metavar="FOLDER", help="with wheels/ and kernels/, one or both"
+    )
     parser.add_argument("--wheels", default="", metavar="FOLDER", help="packages to bring along")
     parser.add_argument("--kernels", default="", metavar="FOLDER", help="compiled elsewhere")
     parser.add_argument("--commit", default="", metavar="TEXT", help="where git cannot tell")
@@ -140,6 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seconds", type=float, default=TOTAL_SECONDS, help="in all; %(default)g if not said"
     )
     options = parser.parse_args(arguments)
+    if options.brought:
+        known = [n for n in ("wheels", "kernels") if any((options.brought / n).glob("*"))]
+        if not known:
+            parser.error(f"there are neither wheels nor kernels in {options.brought}")
+        for name in known:
+            setattr(options, name, getattr(options, name) or str(options.brought / name))
     wanted = options.stages.split(",")
     if unknown := [name for name in wanted if name not in names]:
         parser.error(f"there is no stage {unknown[0]!r}; there are {', '.join(names)}")

@@ -36,11 +36,16 @@ class Jit(with_jax.Jit):
             return "float16 needs a loss scale, which makes another step of it"
         return cls.unfit(race.workload, "cpu" if dry else "cuda")
 
+    @staticmethod
+    def configure(precision: str, dry: bool) -> None:
+        """Set what JAX knows of precision for the whole process."""
+        jax.config.update("jax_enable_x64", precision == "float64")
+        products = "highest" if dry else PRODUCTS.get(precision, "highest")
+        jax.config.update("jax_default_matmul_precision", products)
+
     @classmethod
     def racing(cls, race: Race, dry: bool) -> Jit:
-        jax.config.update("jax_enable_x64", race.precision == "float64")
-        precision = "highest" if dry else PRODUCTS.get(race.precision, "highest")
-        jax.config.update("jax_default_matmul_precision", precision)
+        cls.configure(race.precision, dry)
         found = cls(race.workload, "cpu" if dry else "cuda")
         found.precision = race.precision
         return found

@@ -93,8 +93,9 @@ class Captured(Eager):
 
     @property
     def replay(self) -> Any:
-        """What replays the step, if it has been captured."""
-        return self.captured._last._replay if self.captured._last is not None else None
+        """What replays the step, if it has been captured; the way that it takes, of two."""
+        found = self.captured._last._replay if self.captured._last is not None else None
+        return getattr(found, "taken", None) or found
 
     def peak_memory(self) -> int | None:
         """Graphs have a pool of their own."""

@@ -62,7 +62,7 @@ def environment(
 
     wheels   the folder of packages that come before those of the machine
     kernels  the folder of kernels that were compiled elsewhere
-    kept     the folder of what the peers' compilers keep from one process to the next
+    kept     the folder of what compilers, ours and the peers', keep from one process to the next
     """
     places = [str(SITE), str(ROOT), wheels, os.environ.get("PYTHONPATH", "")]
     found = {
@@ -75,6 +75,7 @@ def environment(
     if kernels:
         found["GRADNET_KERNELS"] = kernels
     if kept:
+        found["GRADNET_CACHE_DIR"] = str(Path(kept) / "gradnet")
         found["TORCHINDUCTOR_CACHE_DIR"] = str(Path(kept) / "torch")
         found["TRITON_CACHE_DIR"] = str(Path(kept) / "triton")
         found["JAX_COMPILATION_CACHE_DIR"] = str(Path(kept) / "jax")

@@ -35,6 +35,8 @@ def run(options: Options, seconds: float) -> dict[str, Any]:
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.suite", "-p"),
         *("no:cacheprovider", "--continue-on-collection-errors", f"--junitxml={out / 'tests.xml'}"),
+        # What this machine's versions of other packages will not have for long says nothing here.
+        *("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
         *(f"--ignore=tests/{name}" for name in IGNORED),
         *tests,
     ]

@@ -101,6 +101,19 @@ def test_the_first_steps_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert set(json.loads(notes.path.read_text())["parts"]) == {"gradnet", "torch", "jax"}
 
 
+def test_answers_that_were_found_beside_other_stages_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gradnet_fused_1.txt", "gradnet_cuda_map_1.ptx"):
+        (tmp_path / name).touch()
+    monkeypatch.delenv("GRADNET_CACHE_DIR", raising=False)
+    speed.forget()
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setenv("GRADNET_CACHE_DIR", str(tmp_path))
+    speed.forget()
+    assert [path.name for path in tmp_path.iterdir()] == ["gradnet_cuda_map_1.ptx"]
+
+
 def test_no_time(tmp_path: Path) -> None:
     notes = Notebook("speed", Options(str(tmp_path), dry=False, limit=1.0))
     speed.run(notes)

@@ -12,7 +12,8 @@ from gradnet.kernels.cuda_templates import reductions
 from gradnet.kernels.fused_mlp import Kernels, Network
 
 import gradnet as gn
-from benchmarks.gpu import prebuilt, programs, races
+from benchmarks import gpu_check
+from benchmarks.gpu import carry, prebuilt, programs, races
 from gradnet import backends
 
 PTX = b".visible .entry some_kernel(\n)\n{ ret; }\n"
@@ -140,3 +141,57 @@ def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         there("nvidia", "cuda_nvcc", "include", "nv", "target").parents[1],
     ]
     assert nvrtc.headers() == [str(place) for place in (wheel, *others)]
+
+
+def test_a_folder_to_carry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def pip(command: list[str], check: bool) -> Done:
+        asked.append(command)
+        return Done()
+
+    def compile_all(arguments: list[str]) -> None:
+        (Path(arguments[0]) / "gradnet_cuda_map_1_sm90_2.ptx").write_bytes(PTX)
+        asked.append(arguments[1:])
+
+    monkeypatch.setattr(carry.subprocess, "run", pip)
+    monkeypatch.setattr(prebuilt, "main", compile_all)
+    folder = tmp_path / "brought"
+    assert carry.main([str(folder), "--package", "numba-cuda==0.30.4", "--all"]) == 0
+    (download, compiled) = asked
+    assert download[-2:] == ["nvmath-python", "numba-cuda==0.30.4"]
+    assert download[download.index("--dest") + 1] == str(folder / "wheels")
+    assert "manylinux_2_28_x86_64" in download
+    assert compiled == ["--architecture", "9.0", "--all"]
+    assert f"--brought {folder}" in capsys.readouterr().out
+    Done.returncode = 1
+    assert carry.main([str(folder)]) == 1
+    assert "pip cannot bring nvmath-python" in capsys.readouterr().err
+
+
+def test_what_was_brought_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "brought"
+    (folder / "kernels").mkdir(parents=True)
+    (folder / "kernels" / "gradnet_cuda_map_1_sm90_2.ptx").write_bytes(PTX)
+    taken: list[Any] = []
+
+    def check(chosen: Any, out: Path, **options: Any) -> dict[str, Any]:
+        taken.append(options)
+        return {"dry": True, "date": "", "stages": {}, "bars": []}
+
+    monkeypatch.setattr(gpu_check, "check", check)
+    told = ["--out", str(tmp_path), "--dry", "--parts", "mnist, float32;chains"]
+    assert gpu_check.main([*told, "--brought", str(folder)]) == 0
+    assert taken[0]["kernels"] == str(folder / "kernels")
+    assert taken[0]["wheels"] == ""
+    assert taken[0]["only"] == ("mnist, float32", "chains")
+    with pytest.raises(SystemExit):
+        gpu_check.main([*told, "--brought", str(tmp_path)])
+    assert "neither wheels nor kernels" in capsys.readouterr().err
