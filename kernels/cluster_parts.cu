@@ -1,6 +1,10 @@
 // What training steps by several blocks are made of: exchanges, products, what is read and written
 // in global memory. The text comes after that of cluster_layout.cu.
 
+// How often a block looks for what another gives, which is many seconds, before it takes the other
+// for lost: an error is better than to wait for ever.
+constexpr unsigned PATIENCE = 1u << 27;
+
 // A step of training: its number, where words are, and what else it needs.
 struct Step {
     Word* room;
@@ -17,7 +21,8 @@ struct Step {
     }
     // A word that has been looked at already, once it is there.
     __device__ float wait(const Word* at, Word word, unsigned number) const {
-        while ((unsigned)(word >> 32) != number) word = look(at);
+        for (unsigned looks = 0; (unsigned)(word >> 32) != number; word = look(at))
+            if (++looks == PATIENCE) __trap();
         return __uint_as_float((unsigned)word);
     }
 };
@@ -60,8 +65,8 @@ static __device__ void everybody(Word* room) {
     __syncthreads();
     if (BLOCKS > 1 && threadIdx.x == 0) {
         const Word all = (arrive(room + 1) / BLOCKS + 1) * BLOCKS;
-        while (look_after(room + 1) < all) {
-        }
+        for (unsigned looks = 0; look_after(room + 1) < all;)
+            if (++looks == PATIENCE) __trap();
     }
     __syncthreads();
 }

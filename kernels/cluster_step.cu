@@ -211,6 +211,8 @@ static __device__ void update_first(const Step& step, int t) {
     }
     __syncthreads();  // PARTS
     const int inputs = own(0), outs = own_outs(0);
+    float numbers[SCALARS];
+    for (int i = 0; i < SCALARS; ++i) numbers[i] = Batches::numbers(t)[i];
     for (int e = threadIdx.x; e < OUTS * QUADS; e += THREADS) {
         const int j = e / QUADS, k = e % QUADS * 4;
         Quad sum = quad(memory(PARTS) + 4 * e);
@@ -221,13 +223,21 @@ static __device__ void update_first(const Step& step, int t) {
             for (int u = 0; u < 4; ++u) sum.at[u] += more.at[u];
         }
         if (j >= outs) continue;
+        float* p = memory(AT.weights) + j * LONG + k;
+        Quad all[1 + STATES];
+#pragma unroll
+        for (int s = 0; s <= STATES; ++s) all[s] = quad(p + s * OUTS * LONG);
 #pragma unroll
         for (int u = 0; u < 4; ++u) {
             if (k + u >= inputs) continue;
             if (step.gradient) step.gradient[home_of_first(k + u, j)] = sum.at[u];
-            update(memory(AT.weights) + j * LONG + k + u, OUTS * LONG, sum.at[u],
-                   Batches::numbers(t));
+            float before[1 + STATES], after[1 + STATES];
+            for (int s = 0; s <= STATES; ++s) before[s] = all[s].at[u];
+            updated(after, before, 1, sum.at[u], numbers);
+            for (int s = 0; s <= STATES; ++s) all[s].at[u] = after[s];
         }
+#pragma unroll
+        for (int s = 0; s <= STATES; ++s) quad(p + s * OUTS * LONG) = all[s];
     }
 }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from fakes.shim import Shim, altered, built, poisoned
 from gradnet.kernels import cluster_split, cluster_step, nvrtc
 from gradnet.kernels.cluster_split import Split, Training
 from gradnet.kernels.cluster_step import Apart, Places
+from gradnet.kernels.nvrtc import CudaProgram
 
 import gradnet as gn
 from gradnet import backends, formulas, optim
@@ -28,7 +31,7 @@ CASES = (
     Training((6, 17, 2, 4), 9, "gelu", "adam", threads=64, split=(2, 1, False)),
     Training((12, 5, 4, 2, 3), 2, "tanh", "rmsprop", threads=32, split=(2, 3, False)),
     Training((8, 3), 5, "relu", "adam", threads=32, split=(3, 1, True)),
-    Training((18, 7, 5, 2), 11, "tanh", "adam", threads=32, split=(4, 2, True)),
+    Training((18, 7, 5, 2), 5, "tanh", "adam", threads=32, split=(4, 2, True)),
 )
 SCALARS = {
     "adam": (0.01, 0.1, 0.001, 1.5, 1e-3, 1e-3),
@@ -48,12 +51,27 @@ def compiler() -> None:
 
 
 @pytest.fixture(scope="module")
-def device(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shim]:
+def programs() -> list[CudaProgram]:
+    """Those of all cases; the last one's block in the corner gives others a number too few."""
+    found = [cluster_step.program(training) for training in CASES]
+    text = found[0].text.replace("PATIENCE = 1u << 27", "PATIENCE = 1u << 12")
+    given = "step.give(P + i * OUTS + j, sum);"
+    assert given in text
+    lost = altered(found[0], text.replace(given, f"if (blockIdx.x + i + j) {given}"))
+    return [*found, lost]
+
+
+@pytest.fixture(scope="module")
+def executable(
+    compiler: None, programs: list[CudaProgram], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The kernels under AddressSanitizer."""
-    programs = [cluster_step.program(training) for training in CASES]
-    executable = built(
-        tmp_path_factory.mktemp("cluster"), "address", programs, "-O0", "-fsanitize=address"
-    )
+    folder = tmp_path_factory.mktemp("cluster")
+    return built(folder, "address", programs, "-O0", "-fsanitize=address")
+
+
+@pytest.fixture(scope="module")
+def device(executable: Path, programs: list[CudaProgram]) -> Iterator[Shim]:
     made = Shim(executable, programs)
     yield made
     assert made.close() == (0, "")
@@ -142,6 +160,19 @@ def test_rows_and_classes_out_of_range(device: Shim) -> None:
         places[arguments["order"][0, 2] if name == "classes" else 2] = bad
         cluster_step.train(device, training, **arguments)
         assert np.isnan(arguments["losses"]).all()
+
+
+def test_a_number_that_never_comes(executable: Path, programs: list[CudaProgram]) -> None:
+    """An error, not a device that is busy for ever."""
+    device = Shim(executable, programs)
+    arguments = given(CASES[0], steps=1)
+
+    def launch(program: CudaProgram, *rest: Any) -> None:
+        device(programs[-1], *rest)
+
+    with pytest.raises(AssertionError, match="the kernel's process ended"):
+        cluster_step.train(launch, CASES[0], **arguments)
+    assert device.close() == (-signal.SIGABRT, "")
 
 
 def test_no_steps() -> None:

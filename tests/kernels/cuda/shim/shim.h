@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
@@ -101,6 +102,7 @@ inline uint64_t look_after(const unsigned long long* at) {
     std::this_thread::yield();
     return __atomic_load_n(at, __ATOMIC_ACQUIRE);
 }
+[[noreturn]] inline void __trap() { std::abort(); }
 inline uint64_t arrive(unsigned long long* at) { return __atomic_fetch_add(at, 1, __ATOMIC_ACQ_REL); }
 template <int BYTES> void copy(void* to, const void* from) { std::memcpy(to, from, BYTES); }
 inline void copied() {}
