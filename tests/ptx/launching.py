@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from gradnet.kernels import launch
+from gradnet.kernels import launch, nvrtc
+from gradnet.kernels.cache import cache_directory
 from gradnet.kernels.cuda_templates.program import Program
+from gradnet.kernels.nvrtc import CudaProgram
 
 from .blocks import Compiled, compiled
 from .machine import Machine, granule_of
 from .memory import Fault, GlobalMemory
 from .text import Kernel, Module, parsed
 
-ARCHITECTURE = (8, 0)
+# Of the PTX that is run, and of that which needs clusters of blocks.
+ARCHITECTURE, CLUSTERS = (8, 0), (9, 0)
 # So many threads run at the same time at most, where their blocks have nothing to do with others.
 _AT_ONCE = 1 << 14
+
+
+# A text in CUDA C++ has several kernels, one needed after the other.
+_parsed = lru_cache(2)(parsed)
 
 
 class Loaded:
@@ -27,7 +35,7 @@ class Loaded:
     """
 
     def __init__(self, text: str, entry: str = "", units: int = 0) -> None:
-        self.module: Module = parsed(text)
+        self.module: Module = _parsed(text)
         kernels = self.module.kernels
         self.kernel: Kernel = kernels[entry] if entry else next(iter(kernels.values()))
         self.compiled: Compiled = compiled(self.kernel)
@@ -102,11 +110,58 @@ def packed(kernel: Kernel, arguments: Sequence[Any], memory: GlobalMemory) -> li
 @cache
 def loaded(program: Program, units: int = 0) -> Loaded:
     """A program's PTX, from the cache of compiled kernels or made for it."""
+    if isinstance(program, CudaProgram):
+        architecture = CLUSTERS if program.cluster > 1 else ARCHITECTURE
+        return Loaded(of_cuda(program.text, architecture), program.entry, units)
     path = launch.kept(program, ARCHITECTURE)
     text = path.read_bytes()
     return Loaded(text.decode(), launch.entry(text), units)
 
 
+@cache
+def of_cuda(text: str, architecture: tuple[int, int]) -> str:
+    """The PTX that NVRTC makes of CUDA C++, kept beside that of other kernels."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    path = (
+        cache_directory() / f"gradnet_cuda_text_{digest}_sm{architecture[0]}{architecture[1]}.ptx"
+    )
+    if not launch.whole(path):
+        return launch.written(_compiled(text, architecture), path).read_text()
+    return path.read_text()
+
+
+def _compiled(text: str, architecture: tuple[int, int]) -> bytes:
+    from cuda.bindings import nvrtc as compiler
+
+    def checked(result: Any) -> Any:
+        status, *values = result
+        if int(status):
+            raise RuntimeError(f"{status}: {log()}")
+        return values[0] if values else None
+
+    def log() -> str:
+        said = b" " * compiler.nvrtcGetProgramLogSize(made)[1]
+        compiler.nvrtcGetProgramLog(made, said)
+        return said.decode()
+
+    made = compiler.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], [])[1]
+    options = ["--std=c++17", f"-arch=sm_{architecture[0]}{architecture[1]}"]
+    options += [f"-I{folder}" for folder in nvrtc.headers()]
+    checked(compiler.nvrtcCompileProgram(made, len(options), [x.encode() for x in options]))
+    ptx = b" " * checked(compiler.nvrtcGetPTXSize(made))
+    checked(compiler.nvrtcGetPTX(made, ptx))
+    return ptx.rstrip(b"\0")
+
+
 def run(program: Program, blocks: int, arguments: Sequence[Any], **options: Any) -> None:
     """Run a launch on NumPy's arrays, in the place of `fakes.lockstep.run`."""
-    loaded(program)(blocks, program.threads, launch.numbers(program, arguments))
+    shared, cluster = 0, 1
+    if isinstance(program, CudaProgram):
+        shared, cluster = program.shared, program.cluster
+    typed = launch.numbers(program, arguments)
+    loaded(program)(blocks, program.threads, typed, shared, cluster)
+
+
+def give(program: Program, blocks: int, *arguments: Any) -> None:
+    """A launch as the launcher's own call makes it."""
+    run(program, blocks, arguments)
