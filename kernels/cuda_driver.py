@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import re
 from typing import Any
 
 from gradnet.errors import DeviceError
@@ -15,8 +17,9 @@ INSTALL = 'run pip install ".[cuda13]" in the checkout of gradnet'
 
 
 def line_of(error: Exception, number: int = 0) -> str:
-    """The first line of what an error says, or another one."""
-    return (str(error).strip() or repr(error)).splitlines()[number].strip()
+    """The first line of what an error says, or another one; lines without a word do not count."""
+    lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
+    return lines[number] if lines else repr(error)
 
 
 def cupy_packages() -> list[str]:
@@ -45,8 +48,7 @@ def load_cupy() -> Any:
     except ImportError as error:
         raise DeviceError(
             f"CuPy ({', '.join(packages) or 'unknown version'}) cannot be imported: "
-            f"{line_of(error, -1)}; it "
-            "must be the one for this machine's CUDA version"
+            f"{line_of(error, -1)}; {INSTALL}, or [cuda12]: the one for this machine's CUDA version"
         ) from error
     return cupy
 
@@ -62,23 +64,34 @@ def check(cupy: Any, index: int) -> None:
             )
         built = runtime.runtimeGetVersion()
         if built // 1000 > driver // 1000:
+            here = " ".join(name.partition(" ")[0] for name in cupy_packages()) or "this CuPy"
             raise DeviceError(
                 f"CuPy is for CUDA {_version(built)}, and the driver supports CUDA "
-                f"{_version(driver)} at most; install cupy-cuda{driver // 1000}x, or a newer driver"
+                f"{_version(driver)} at most; replace {here} by cupy-cuda{driver // 1000}x, or "
+                "install a newer driver"
             )
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
+        if "cudaErrorNoDevice" in str(error):
+            raise _no_device() from error
         raise DeviceError(
             f"the CUDA driver does not answer ({error}); check that nvidia-smi lists a GPU, and "
             "CUDA_VISIBLE_DEVICES"
         ) from error
     if count == 0:
-        raise DeviceError(
-            "there is no CUDA device; check that nvidia-smi lists a GPU, and CUDA_VISIBLE_DEVICES"
-        )
+        raise _no_device()
     if not 0 <= index < count:
         there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise DeviceError(f"there is no device cuda:{index}; this machine has {there}")
+
+
+def _no_device() -> DeviceError:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    among = "" if visible is None else f" among CUDA_VISIBLE_DEVICES={visible!r}"
+    return DeviceError(
+        f"there is no CUDA device{among}; check that nvidia-smi lists a GPU, and "
+        "CUDA_VISIBLE_DEVICES"
+    )
 
 
 def _version(number: int) -> str:

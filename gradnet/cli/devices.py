@@ -26,7 +26,9 @@ def run(options: argparse.Namespace, started: float) -> int:
         if not reason:
             seconds, reason = attempt(info.name)
         if reason:
-            remedy = info.remedy or "report it with this line; another backend can be used"
+            # Errors of devices say what is wrong, and after a semicolon what to do.
+            reason, _, remedy = reason.partition("; ")
+            remedy = remedy or info.remedy or "report it with this line, or use another backend"
             failures[info.name] = f"{reason}; remedy: {remedy}"
         versions = ", ".join(f"{package} {version}" for package, version in info.versions.items())
         took = "" if reason else f"{seconds:.2f} s"
@@ -59,6 +61,14 @@ def attempt(name: str) -> tuple[float, str]:
     except subprocess.TimeoutExpired:
         return 0.0, f"no result after {MOST_SECONDS:.0f} s"
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return 0.0, lines[-1].partition(": ")[2] or lines[-1]
+        return 0.0, _told(done.stderr) or f"exit status {done.returncode}"
     return float(done.stdout), ""
+
+
+def _told(text: str) -> str:
+    """What the last exception of a traceback says, in one line; else the text's last line."""
+    lines = text.strip().splitlines()
+    places = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[places[-1] + 1 :] if places else lines[-1:]
+    told = next((line for line in after if line and not line.startswith(" ")), "")
+    return told.partition(": ")[2] or told

@@ -37,6 +37,23 @@ def test_a_failure_comes_with_reason_and_remedy(
     assert "numpy FAIL  it is broken; remedy: report it" in told
 
 
+def test_a_trial_that_fails_tells_its_reason_and_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error's first line, however long it is: that of the last of several."""
+    first = (
+        'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nKeyError: 1\n'
+    )
+    last = 'Traceback (most recent call last):\n  File "b.py", line 2, in h\n    raise\n    ^^^^\n'
+    error = "gradnet.errors.DeviceError: libnvrtc is missing; run pip install it\n  listdir: b\n"
+    ended = subprocess.CompletedProcess([], 1, "", f"{first}\n{last}{error}")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(backends, "_MODULES", {"numpy": "gradnet.numpy_backend"})
+    assert main(["devices"]) == 0
+    told = capsys.readouterr().out
+    assert "numpy FAIL  libnvrtc is missing; remedy: run pip install it\n" in told
+
+
 def test_trial_measures_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trial.trial("numpy") > 0.0
     sound = backends.get("numpy")

@@ -88,6 +88,25 @@ def test_a_cupy_that_cannot_be_imported(cupy: Cupy, monkeypatch: pytest.MonkeyPa
     assert "this machine's CUDA version" in text
 
 
+def test_the_reason_among_the_lines_of_cupys_error(
+    cupy: Cupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CuPy 14 writes them."""
+
+    class Broken:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "cupy":
+                raise ImportError(
+                    "\n====\nFailed to import CuPy.\n\nOriginal error:\n"
+                    "  ImportError: libcublas.so.13: cannot open\n====\n"
+                )
+
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    text = refused()
+    assert "cannot be imported: ImportError: libcublas.so.13: cannot open; run pip" in text
+
+
 def test_no_driver(cupy: Cupy) -> None:
     cupy.driver = 0
     assert "there is no NVIDIA driver on this machine" in refused()
@@ -97,12 +116,22 @@ def test_cupy_for_another_cuda(cupy: Cupy) -> None:
     cupy.driver = 12040
     text = refused()
     assert "CuPy is for CUDA 13.0, and the driver supports CUDA 12.4 at most" in text
-    assert "cupy-cuda12x" in text
+    assert "replace cupy-cuda13x by cupy-cuda12x, or install a newer driver" in text
 
 
-def test_no_device(cupy: Cupy) -> None:
+def test_no_device(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     cupy.devices = 0
     assert "there is no CUDA device; check that nvidia-smi lists a GPU" in refused()
+
+    # As CuPy counts none.
+    def fail() -> int:
+        raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    cupy.cuda.runtime.getDeviceCount = fail
+    assert "there is no CUDA device; check" in refused()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert "there is no CUDA device among CUDA_VISIBLE_DEVICES='7'; check" in refused()
 
 
 def test_a_driver_that_fails(cupy: Cupy) -> None:
