@@ -12,10 +12,9 @@ from time import perf_counter_ns as clock
 
 import numpy as np
 
-# Calls until the other way is tried for the first time, and at most: twice as many each time that
-# it is still no better, and four times where it takes much longer. What takes nearly as long may
-# soon be better: it waits for no more than a part of the most.
-_SOON, _OFTEN, _SELDOM, _MUCH = 4, 32, 256, 1.25
+# Calls until the other way is tried for the first time; later at least and at most, and between for
+# each part that it takes longer: so many that what was lost by trying is 1/80 of what they take.
+_SOON, _OFTEN, _SELDOM, _LOST = 4, 24, 256, 160
 # Calls of a trial. Only the last one counts: the first wakes the other threads.
 _TRIAL = 2
 # What counts as better.
@@ -32,13 +31,13 @@ class Habit:
     Each call asks `choose` before its work, and then says of how many elements it was: `note`.
     """
 
-    __slots__ = ("_interval", "_left", "_start", "_took", "shared")
+    __slots__ = ("_left", "_start", "_took", "shared")
 
     def __init__(self) -> None:
         # It begins with a trial of sharing.
         self.shared = False
         self._took = {True: math.inf, False: math.inf}
-        self._interval, self._left = _SOON, 0
+        self._left = 0
 
     def choose(self) -> bool:
         """Whether to share this time."""
@@ -61,14 +60,13 @@ class Habit:
             if took < _BETTER * self._took[not shared]:
                 self._change()
             else:
-                far = took > _MUCH * self._took[not shared]
-                times, most = (4, _SELDOM) if far else (2, _OFTEN)
-                self._interval = min(self._interval * times, most)
-            self._left = self._interval
+                known = self._took[not shared]
+                longer = (took - known) / (known or 1.0)  # a coarse clock may have seen nothing
+                self._left = min(max(round(_LOST * min(longer, 2)), _OFTEN), _SELDOM)
 
     def _change(self) -> None:
         self.shared = not self.shared
-        self._interval = self._left = _SOON
+        self._left = _SOON
 
     def freed(self) -> int:
         """How many calls, none of which is to be told of, one thread makes from now on."""

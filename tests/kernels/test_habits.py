@@ -72,6 +72,21 @@ def test_what_takes_as_long_either_way_is_not_changed_to_and_fro(machine: Machin
     assert machine.run(habits.Habits(), 400) > 0.9
 
 
+def test_what_is_much_slower_is_tried_less_often(machine: Machine) -> None:
+    found = []
+    for machine.takes[True] in (330_000, 400_000, 900_000, 10**9):
+        known = habits.Habits()
+        machine.run(known, 400)
+        found.append(machine.run(known, 4000))
+    assert found == sorted(found, reverse=True)
+    assert 0 < found[-1] < 0.01 < found[1] < 0.05 < found[0] < 0.1
+
+
+def test_a_clock_that_stands_still_is_borne(machine: Machine) -> None:
+    machine.takes = {False: 0, True: 0}
+    assert 0 < machine.run(habits.Habits(), 400) <= 1
+
+
 def test_one_slow_call_changes_little(machine: Machine) -> None:
     known = habits.Habits()
     machine.run(known, 100)
