@@ -217,7 +217,13 @@ def value_and_grad(
     argument that is not of floats, and ShapeError for `argnums` beyond the arguments.
     """
 
-    @functools.wraps(f)
+    evaluate: Callable[..., Any] = functools.wraps(f)(_evaluating(f, argnums, has_aux))
+    return evaluate
+
+
+def _evaluating(f: Function, argnums: Argnums, has_aux: bool) -> Callable[..., Any]:
+    """As `value_and_grad`, without the name and the text of the function."""
+
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         picked = _indices(argnums, len(args), "grad")
         handles = [_handle(args[i], "grad") for i in picked]
@@ -251,7 +257,7 @@ def grad(f: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Callabl
     With `has_aux`, `f` returns (value, anything else) and the result is (gradient, anything else).
     Raises as `value_and_grad` does.
     """
-    evaluate = value_and_grad(f, argnums, has_aux=has_aux)
+    evaluate = _evaluating(f, argnums, has_aux)
 
     @functools.wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:

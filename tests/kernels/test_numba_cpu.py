@@ -293,3 +293,19 @@ def test_rows_have_the_same_bits_wherever_they_are(k: int, dtype: str) -> None:
     for one in found[1:]:
         for y, expected in zip(one, found[0], strict=True):
             np.testing.assert_array_equal(y, expected)
+
+
+def test_a_class_out_of_range_is_named_wherever_it_is() -> None:
+    def error(i: int, value: Any) -> Exception:
+        return LookupError(f"{value} at {i}")
+
+    for n in (1, 7, 8, 200):
+        x = np.arange(n)
+        NUMBA.flag(x, 0, n - 1, error, ())
+        for place, bad in ((0, -1), (n // 2, n), (n - 1, 2**62)):
+            y = x.copy()
+            y[place] = bad
+            with pytest.raises(LookupError, match=rf"^{bad} at {place}$"):
+                NUMBA.flag(y, 0, n - 1, error, ())
+    with pytest.raises(LookupError, match=r"^8 at 4$"):
+        NUMBA.flag(np.arange(10)[::2], 0, 7, error, ())
