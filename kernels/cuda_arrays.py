@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradnet import philox
+from gradnet import binding, philox
 from gradnet.backends import Array, Index, Scalar, Shape
 from gradnet.dtypes import DType, bool_, compute_dtype, int64, is_floating, is_half
 
+from .cuda_computed import Made
 from .cuda_device import on_device
+from .cuda_elementwise import floats
 from .cuda_layout import BITS, code_of
 from .cuda_norms import Norms
 from .cuda_templates import gather
@@ -108,12 +110,12 @@ class Arrays(Norms):
         y = out if whole else self._device.empty(shape, x.dtype)
         assert y is not None
         if y.size:
-            code, wide = _moved(x.dtype)
+            code, wide = moved_as(x.dtype)
             m = math.prod(x.shape[1:]) * wide
             arrays = (self._dense(x), self._dense(rows), y, self._device.faults())
             n = math.prod(rows.shape)
             program = _take_rows(code)
-            self._launch(program, blocks_for(n * m), *arrays, n, x.shape[0], m, _fill(x.dtype))
+            self._launch(program, blocks_for(n * m), *arrays, n, x.shape[0], m, fill_of(x.dtype))
         return y if out is None or y is out else self._copied(y, out)
 
     def _here(self, index: Index) -> Index:
@@ -199,7 +201,7 @@ class Arrays(Norms):
     def _placed(
         self, x: Array, places: Array, order: Array, values: Array, m: int, add: bool
     ) -> None:
-        code, wide = _moved(x.dtype)
+        code, wide = moved_as(x.dtype)
         bits = 32
         if add:
             code, wide = code_of(x.dtype), 1
@@ -314,6 +316,36 @@ class Arrays(Norms):
             self._launch(program, blocks_for(-(-y.size * bits // 128)), y, y.size, *numbers)
         return y if out is None or y is out else self._copied(y, out)
 
+    def _drawn(
+        self,
+        numbers: tuple[Any, ...],
+        dtype: DType,
+        made: tuple[Made, ...],
+        outs: tuple[Array, ...],
+    ) -> None:
+        """What is made of uniform numbers, of that dtype, in contiguous arrays; see `Draws`."""
+        first, *rest = made
+        results = binding.source(first.formula), code_of(first.dtype)
+        arguments, arrays, second = [*first.operands], [outs[0]], None
+        for then in rest:
+            operands = []
+            for x in then.operands:
+                operands.append("v" if x is None else "s" if _plain(x) else code_of(x.dtype))
+            arrays += [x for x in then.operands if not (x is None or _plain(x))]
+            arrays.append(outs[1])
+            arguments += [x for x in then.operands if _plain(x)]
+            second = binding.source(then.formula), tuple(operands), code_of(then.dtype)
+        n, bits = outs[0].size, 64 if dtype.itemsize == 8 else 32
+        used = philox.UNIFORM_BITS[dtype.name]
+        made_ = philox_programs.Drawn(results, second)
+        program = _random("uniform", bits, used, code_of(dtype), True, made_)
+        blocks = blocks_for(-(-n * bits // 128))
+        self._launch(program, blocks, *arrays, n, *floats(arguments), *numbers)
+
+
+def _plain(x: Any) -> bool:
+    return isinstance(x, bool | int | float)
+
 
 def _beyond(op: str, shape: Shape, axis: int, i: int, value: Any) -> IndexError:
     return IndexError(
@@ -322,14 +354,14 @@ def _beyond(op: str, shape: Shape, axis: int, i: int, value: Any) -> IndexError:
     )
 
 
-def _moved(dtype: DType) -> tuple[str, int]:
+def moved_as(dtype: DType) -> tuple[str, int]:
     """The code of an integer as wide as an element, or half an element, and how many it takes."""
     if dtype.itemsize == 16:
         return "u8", 2
     return f"u{dtype.itemsize}", 1
 
 
-def _fill(dtype: DType) -> int:
+def fill_of(dtype: DType) -> int:
     """What a row gets that an index out of range asked for: NaN, or 0 for integers, as bits."""
     if dtype.kind == "c":
         dtype = np.dtype(f"f{dtype.itemsize // 2}")

@@ -127,7 +127,8 @@ def rounded_losses(program: Program) -> Program:
         fits = maker.method == "softmax_cross_entropy" and made not in instead
         if fits and maker.outs[1] == x and all(y and y.contiguous for y in maker.outs):
             writes = (*maker.writes, out)
-            instead[made] = Call(maker.method, maker.args, {"rounded": out}, maker.outs, writes)
+            options = {**maker.kwargs, "rounded": out}
+            instead[made] = Call(maker.method, maker.args, options, maker.outs, writes)
             instead[i] = None
     return program.with_calls(_replaced(calls, instead))
 

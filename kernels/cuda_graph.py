@@ -27,6 +27,7 @@ from gradnet.backends import Array, Replay
 from gradnet.program.calls import Call, Program
 from gradnet.program.replay import Interpreted
 
+from .cuda_absorbed import scaled_losses, summed_losses
 from .cuda_casts import rounded_losses, together, within_maps
 from .cuda_checks import by_losses
 from .cuda_device import on_device
@@ -36,6 +37,8 @@ from .cuda_fused import fused_stacks
 from .cuda_graph_calls import Calls, Frame, capturable, changes, passages
 from .cuda_graph_capture import Room, nodes
 from .cuda_graph_numbers import Numbers
+from .cuda_joined import in_one
+from .cuda_moves import gathered
 from .cuda_templates import staging
 from .cuda_templates.program import blocks_for
 from .fused_mlp import CAPABILITY
@@ -79,10 +82,11 @@ def compiled(backend: CudaBackend, program: Program) -> Replay | None:
 
 def lowered(program: Program) -> Program:
     """The program with as few calls as the backend's kernels can do it with."""
-    from .fusion import fused
+    from .fusion import fused, sparing, without_bias
 
     program = together(paired(program))
-    return within_maps(program.with_calls(fused(program.calls, compiles)))
+    calls = sparing(without_bias(program.calls, compiles), compiles)
+    return within_maps(program.with_calls(fused(calls, compiles)))
 
 
 class Graphs:
@@ -96,14 +100,15 @@ class Graphs:
         self._backend = backend
         self._device = backend._device
         self._given = program
-        calls, checked = by_losses(rounded_losses(program).calls)
+        program = in_one(summed_losses(rounded_losses(scaled_losses(program))))
+        calls, checked = by_losses(gathered(program, capturable).calls)
         self._program = program = program.with_calls(calls)
         self._numbers = Numbers(program.calls)
         self._calls = Calls(backend, program, self._numbers, checked)
         self._ins, self._outs = passages(program)
         self._room = Room(self._device.cupy)
         self._alone = {call for call in program.calls if not capturable(call)}
-        self._takes = any(call.method == "take" for call in program.calls)
+        self._takes = any(call.method == "take" for call in self._given.calls)
         if self._takes:
             self._device.faults()
         self._frames: dict[int, Frame] = {}

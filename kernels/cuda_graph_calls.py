@@ -16,7 +16,9 @@ from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
 from gradnet.program.plan import extent
 from gradnet.program.replay import Memory
 
+from . import cuda_moves
 from .cuda_checks import flags
+from .cuda_computed import Made
 from .cuda_elementwise import compiles
 from .cuda_graph_numbers import Numbers, code_held
 from .cuda_layout import BITS, code_of
@@ -184,10 +186,14 @@ class Calls:
         elif call.method == "softmax_cross_entropy" and _contiguous(call):
             notes = flag.notes if (flag := self.flags.get(call)) else None
             backend._losses(*args, *outs, notes=notes, **kwargs)
+        elif call.method == "moves":
+            cuda_moves.make(backend, args, outs)
         elif call.method == "finite" and _contiguous(call):
             backend._are_finite(*args, *outs)
         elif call.method == "bias_activation_backward" and _slopes(call):
             backend._slope(*args, *outs)
+        elif call.method == "reduce" and isinstance(call.args[1], Made):
+            backend._reduced(args[1], args[2], outs[0])
         elif call.method == "normalize" and _contiguous(call):
             backend._normalized(*args, *outs, **kwargs)
         elif call.method == "normalize_backward" and _contiguous(call):
@@ -207,6 +213,8 @@ class Calls:
             formula, advance, arrays, finite, before, _ = args
             given = (formula, advance, arrays, finite, before, (held,), kwargs["out"])
             backend._scaled(*given, held=True)
+        elif call.method == "drawn":
+            backend._drawn((held,), args[4], args[5], outs)
         elif call.method == "random":
             kind, _, _, shape, dtype = args
             backend._random(kind, (held,), shape, dtype, outs[0], held=True)
@@ -240,7 +248,8 @@ def _contiguous(call: Call) -> bool:
 def _slopes(call: Call) -> bool:
     """Whether one kernel gives both results of `bias_activation_backward`."""
     g, _, derivative, _ = call.args
-    both = call.kwargs["with_bias"] and g.size and _contiguous(call)
+    dz = call.outs[0]
+    both = call.kwargs["with_bias"] and _contiguous(call) and dz and dz.size
     return bool(both and code_of(g.dtype) in BITS and compiles(binding.vjp(derivative)))
 
 

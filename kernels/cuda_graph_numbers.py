@@ -22,6 +22,8 @@ from .cuda_layout import BITS, code_of
 _WORD = (1 << 64) - 1
 # The methods whose last argument is scalars, and the place of the arrays.
 _UPDATES = {"update": 1, "scaled_update": 2}
+# Those with a generator's key and counter as their second and third.
+_RANDOM = ("random", "drawn")
 _ALIGNMENT = 8
 
 Number = Callable[[], Any]
@@ -48,7 +50,7 @@ def _number(x: Any) -> Number:
 
 def code_held(call: Call) -> str:
     """The type, as `struct` has it, of the numbers that a call takes from memory; else nothing."""
-    if call.method == "random":
+    if call.method in _RANDOM:
         return "Q"
     if call.method in _UPDATES:
         return "d" if BITS.get(code_of(call.args[_UPDATES[call.method]][0].dtype)) == 64 else "f"
@@ -65,7 +67,7 @@ def _numbers(call: Call) -> list[Number]:
     """What a call takes from memory, in that order."""
     if call.method in _UPDATES:
         return [_number(x) for x in call.args[-1]]
-    if call.method != "random":
+    if call.method not in _RANDOM:
         return [_number(x) for x in call.args if isinstance(x, Live)]
     key, counter = _number(call.args[1]), _number(call.args[2])
     return [lambda: key() & _WORD, lambda: counter() & _WORD, lambda: counter() >> 64 & _WORD]

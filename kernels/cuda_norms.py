@@ -5,13 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from gradnet import binding
 from gradnet.backends import Array
 from gradnet.dtypes import compute_dtype
 
+from .cuda_computed import Following, Made, given
 from .cuda_device import on_device
+from .cuda_elementwise import floats
 from .cuda_layout import BITS, code_of
 from .cuda_rows import Rows, blocks_of, column_lanes, tiles_of
 from .cuda_templates import norms, reductions
+from .cuda_templates.computed import Activation
 from .cuda_templates.program import BLOCKS, THREADS
 
 _moments = cache(norms.moments)
@@ -61,18 +65,26 @@ class Norms(Rows):
         factor: Array,
         running: tuple[Array, Array] | None = None,
         momentum: Any = 0.0,
+        following: Following | None = None,
     ) -> None:
-        """As `normalize`, into contiguous arrays."""
+        """As `normalize`, into contiguous arrays; `following` what is done to y's elements."""
         if not y.size:
             return
         x, (n, m), code = self._dense(x), x.shape, code_of(x.dtype)
         affine = "" if weight is None else code_of(weight.dtype)
-        given = () if weight is None else (self._dense(weight), self._dense(bias))
-        arrays = (x, *given, y, mean, factor)
+        own = () if weight is None else (self._dense(weight), self._dense(bias))
+        activation: Activation | None = None
+        after: list[float] = []
+        more: tuple[Array, ...] = ()
+        if following is not None:
+            formula, after = binding.source(following.formula), floats(following.numbers)
+            more = () if following.out is None else (following.out,)
+            activation = Activation(formula, bool(more))
+        arrays = (x, *own, y, *more, mean, factor)
         if axis == 1:
             lanes = reductions.lanes_for(m)
-            program = _rows(BITS[code], code, lanes, affine)
-            self._launch(program, blocks_of(n, lanes), *arrays, n, m, float(eps))
+            program = _rows(BITS[code], code, lanes, affine, activation)
+            self._launch(program, blocks_of(n, lanes), *arrays, n, m, float(eps), *after)
             return
         lanes, length, parts = _cut(n, m)
         joined: tuple[Array, ...] = ()
@@ -82,15 +94,15 @@ class Norms(Rows):
             program = _moments(BITS[code], code, lanes)
             self._launch(program, blocks, x, found, n, m, parts, length)
             joined = (found,)
-        following = () if running is None else tuple(self._dense(t) for t in running)
-        kind = code_of(following[0].dtype) if following else ""
-        program = _columns(BITS[code], code, lanes, affine, kind, bool(joined))
+        moved = () if running is None else tuple(self._dense(t) for t in running)
+        kind = code_of(moved[0].dtype) if moved else ""
+        program = _columns(BITS[code], code, lanes, affine, kind, bool(joined), activation)
         numbers = [float(eps)]
-        if following:
+        if moved:
             numbers += [1 - momentum, momentum, n / (n - 1)]
         sizes = (n, m, parts, length)
-        self._launch(program, blocks, *arrays, *following, *joined, *sizes, *numbers)
-        for target, done in zip(running or (), following, strict=True):
+        self._launch(program, blocks, *arrays, *moved, *joined, *sizes, *numbers, *after)
+        for target, done in zip(running or (), moved, strict=True):
             self._copied(done, target)
 
     @on_device
@@ -112,7 +124,7 @@ class Norms(Rows):
 
     def _normalized_backward(
         self,
-        g: Array,
+        g: Array | Made,
         x: Array,
         weight: Array | None,
         mean: Array,
@@ -122,31 +134,32 @@ class Norms(Rows):
         dweight: Array | None,
         dbias: Array | None,
     ) -> None:
-        """As `normalize_backward`, into contiguous arrays."""
+        """As `normalize_backward`, into contiguous arrays; g may be computed on the way."""
         results = () if dweight is None or dbias is None else (dweight, dbias)
         if not dx.size:
             for result in results:
                 result.fill(0)
             return
-        g, x, (n, m), code = self._dense(g), self._dense(x), x.shape, code_of(x.dtype)
+        x, (n, m), code = self._dense(x), x.shape, code_of(x.dtype)
+        gradient, brought = given(g if isinstance(g, Made) else self._dense(g))
         bits, affine = BITS[code], "" if weight is None else code_of(weight.dtype)
-        given = () if weight is None else (self._dense(weight),)
+        scale = () if weight is None else (self._dense(weight),)
         statistics = self._dense(mean), self._dense(factor)
-        arrays = (g, x, *given, *statistics, dx)
+        arrays = (*brought, x, *scale, *statistics, dx)
         if axis == 0:
             lanes, length, parts = _cut(n, m)
             sizes, blocks = (n, m, parts, length), tiles_of(parts, m, lanes)
             joined: tuple[Array, ...] = ()
             if parts > 1:
                 joined = (self._device.empty((2, parts, m), mean.dtype),)
-                program = _slope_sums(bits, code, lanes)
-                self._launch(program, blocks, g, x, *statistics, *joined, *sizes)
-            program = _columns_backward(bits, code, lanes, affine, bool(joined))
+                program = _slope_sums(bits, code, lanes, gradient)
+                self._launch(program, blocks, *brought, x, *statistics, *joined, *sizes)
+            program = _columns_backward(bits, code, lanes, affine, bool(joined), gradient)
             self._launch(program, blocks, *arrays, *results, *joined, *sizes)
             return
         lanes, blocks = reductions.lanes_for(m), blocks_of(n, reductions.lanes_for(m))
         if not results:
-            program = _rows_backward(bits, code, lanes, "", 1)
+            program = _rows_backward(bits, code, lanes, "", 1, gradient)
             self._launch(program, blocks, *arrays, n, m)
             return
         wide = norms.side_by_side(m)
@@ -154,7 +167,7 @@ class Norms(Rows):
         blocks = min(blocks, _SUMMING, _MOST_SUMS // groups)
         count = blocks * groups
         found = self._device.empty((2, count, m), mean.dtype)
-        program = _rows_backward(bits, code, lanes, affine, wide)
+        program = _rows_backward(bits, code, lanes, affine, wide, gradient)
         self._launch(program, blocks, *arrays, found, n, m, count)
         lanes = column_lanes(m)
         while lanes < THREADS and lanes * reductions.TERMS < count:

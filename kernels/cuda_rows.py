@@ -11,6 +11,7 @@ from gradnet import binding
 from gradnet.backends import Array, Formula, Scalar
 from gradnet.dtypes import DType, bool_, compute_dtype
 
+from .cuda_computed import Made, given
 from .cuda_device import on_device
 from .cuda_elementwise import compiles, floats, width_of
 from .cuda_layout import BITS, code_of
@@ -52,12 +53,27 @@ def _column_width(items: int, m: int, lanes: int, *arrays: Array) -> int:
     return width
 
 
+def _arrays(arguments: tuple[Any, ...]) -> list[Array]:
+    """Those of a kernel's arguments that are no numbers."""
+    return [x for x in arguments if not isinstance(x, float)]
+
+
 def column_lanes(m: int) -> int:
     """Threads for each column: few columns leave more of a block to each."""
     lanes = 8
     while lanes < 64 and THREADS // lanes >= 2 * m:
         lanes *= 2
     return lanes
+
+
+def sums_losses(n: int, k: int) -> bool:
+    """Whether one block takes so few rows of logits that it can add up what it finds on the way.
+
+    It adds in the order of `reduce`.
+    """
+    few = n * reductions.lanes_for(k) <= 2 * softmax.ROUNDS * THREADS
+    lanes = reductions.lanes_for(n), column_lanes(k)
+    return few and all(reductions.segments(n, one) == 1 for one in lanes)
 
 
 class Rows(Scaled):
@@ -94,27 +110,35 @@ class Rows(Scaled):
         return y if out is None or y is out else self._copied(y, out)
 
     def _folded(
-        self, kind: str, bits: int, x: Array, y: Array, outer: int, count: int, inner: int
+        self, kind: str, bits: int, x: Array | Made, y: Array, outer: int, count: int, inner: int
     ) -> None:
         """Reduce the middle of three axes of `x` into `y`, in as many launches as it takes."""
+        operand, brought = given(x)
         lanes = reductions.lanes_for(count) if inner == 1 else column_lanes(inner)
         parts = reductions.segments(count, lanes)
         between = y
         if parts > 1:
             working = y.dtype if kind in ("any", "all") else compute_dtype(y.dtype)
             between = self._device.empty((outer, parts, inner), working)
-        codes = code_of(x.dtype), code_of(between.dtype)
+        code = code_of(between.dtype)
         if inner == 1:
-            rows = _rows(kind, bits, *codes, lanes)
+            rows = _rows(kind, bits, operand, code, lanes)
             items = outer * parts
-            self._launch(rows, blocks_of(items, lanes), x, between, outer, count, parts)
+            self._launch(rows, blocks_of(items, lanes), *brought, between, outer, count, parts)
         else:
-            width = _column_width(outer * parts, inner, lanes, x)
-            columns = _columns(kind, bits, *codes, lanes, None, width)
+            width = _column_width(outer * parts, inner, lanes, *_arrays(brought))
+            columns = _columns(kind, bits, operand, code, lanes, None, width)
             blocks = tiles_of(outer * parts, inner, lanes, width)
-            self._launch(columns, blocks, x, between, outer, count, inner, parts)
+            self._launch(columns, blocks, *brought, between, outer, count, inner, parts)
         if parts > 1:
             self._folded(kind, bits, between, y, outer, parts, inner)
+
+    def _reduced(self, x: Made, axes: tuple[int, ...], y: Array) -> None:
+        """The sum of what is computed, into a contiguous array."""
+        shape = next(v.shape for v in x.operands if isinstance(v, self._device.cupy.ndarray))
+        _, (outer, count, inner), _ = fold(shape, axes, False)
+        bits = 64 if BITS[code_of(y.dtype)] == 64 else 32
+        self._folded("sum", bits, x, y, outer, count, inner)
 
     def _reduced_by_cupy(
         self,
@@ -203,7 +227,7 @@ class Rows(Scaled):
 
     def _slope(
         self,
-        g: Array,
+        g: Array | Made,
         saved: Array,
         derivative: Formula,
         parameters: tuple[Scalar, ...],
@@ -211,16 +235,17 @@ class Rows(Scaled):
         dbias: Array,
     ) -> None:
         """Both results of `bias_activation_backward` by one kernel, in contiguous memory."""
-        (n, m), formula, code = g.shape, binding.vjp(derivative), code_of(g.dtype)
+        (n, m), formula, code = dz.shape, binding.vjp(derivative), code_of(dz.dtype)
         lanes, bits = column_lanes(m), BITS[code]
         parts = reductions.segments(n, lanes)
-        sums = dbias if parts == 1 else self._device.empty((1, parts, m), compute_dtype(g.dtype))
+        sums = dbias if parts == 1 else self._device.empty((1, parts, m), compute_dtype(dz.dtype))
         source = binding.source(formula)
-        given = self._dense(g), self._dense(saved), dz
-        width = _column_width(parts, m, lanes, *given)
-        program = _columns("sum", bits, code, code_of(sums.dtype), lanes, source, width)
+        operand, brought = given(g if isinstance(g, Made) else self._dense(g))
+        arrays = (*brought, self._dense(saved), dz)
+        width = _column_width(parts, m, lanes, *_arrays(arrays))
+        program = _columns("sum", bits, operand, code_of(sums.dtype), lanes, source, width)
         rest = (1, n, m, parts, *floats(parameters))
-        self._launch(program, tiles_of(parts, m, lanes, width), *given, sums, *rest)
+        self._launch(program, tiles_of(parts, m, lanes, width), *arrays, sums, *rest)
         if parts > 1:
             self._folded("sum", bits, sums, dbias, 1, parts, m)
 
@@ -256,11 +281,16 @@ class Rows(Scaled):
         *,
         notes: Array | None = None,
         rounded: Array | None = None,
+        times: Array | None = None,
+        total: Array | None = None,
+        columns: Array | None = None,
     ) -> None:
         """Both results of `softmax_cross_entropy`, in contiguous memory.
 
         A class out of range is told in `notes`, where they are given, and the gradient is written
-        in 16 bits too, to `rounded`.
+        in 16 bits too, to `rounded`. It is multiplied by the number in `times`; the sum of the
+        losses goes to `total`, and those of the gradient's columns to `columns`: where
+        `sums_losses` holds.
         """
         (n, k), code = logits.shape, code_of(logits.dtype)
         if not gradient.size:
@@ -285,9 +315,13 @@ class Rows(Scaled):
             weighted=weighted,
             noted=notes is not None,
             rounded="" if rounded is None else code_of(rounded.dtype),
+            times=times is not None,
+            total=0 if total is None else reductions.lanes_for(n),
+            columns=0 if columns is None else column_lanes(k),
         )
-        given = (self._dense(logits), self._dense(targets), scale)
-        arrays = (*given, losses, gradient, *(() if rounded is None else (rounded,)))
+        arrays = (self._dense(logits), self._dense(targets), scale, losses, gradient)
+        further = [x for x in (rounded, times, total, columns) if x is not None]
         numbers = (1.0 - smoothing, smoothing / k)
         noted = () if notes is None else (notes,)
-        self._launch(program, blocks_of(n, lanes), *arrays, n, k, *numbers, *noted)
+        blocks = 1 if program.threads > THREADS else blocks_of(n, lanes)
+        self._launch(program, blocks, *arrays, *further, n, k, *numbers, *noted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from gradnet import binding
@@ -116,3 +118,65 @@ def _merged(call: Call, place: int, inner: Call) -> Call:
         ("outer",),
     )
     return Call("map", (made, *values), call.kwargs, call.outs, call.writes)
+
+
+def without_bias(calls: list[Call], compiles: Callable[[Formula], bool]) -> list[Call]:
+    """The calls with gradients of activations that have no bias as the maps that they are."""
+    found = []
+    for call in calls:
+        if call.method == "bias_activation_backward" and not call.kwargs["with_bias"]:
+            g, saved, derivative, parameters = call.args
+            formula = binding.vjp(derivative)
+            if compiles(formula) and call.outs[0] is not None:
+                args, options = (formula, g, saved, *parameters), {"dtype": g.dtype}
+                call = Call("map", args, options, call.outs[:1], call.writes)
+        found.append(call)
+    return found
+
+
+def sparing(calls: list[Call], compiles: Callable[[Formula], bool]) -> list[Call]:
+    """The calls with numbers in place of arrays that formulas do not look at."""
+    return [_spared(x) if x.method == "map" and compiles(x.args[0]) else x for x in calls]
+
+
+def _spared(call: Call) -> Call:
+    formula, *operands = call.args
+    looked = looks_at(formula)
+    left = [
+        0.0 if isinstance(x, Value) and not used else x
+        for x, used in zip(operands, looked, strict=True)
+    ]
+    (out,) = call.outs
+    taken = [x for x in left if isinstance(x, Value)]
+    dtypes = {x.dtype for x in operands if isinstance(x, Value) and x.dtype.kind != "b"}
+    same = {x.dtype for x in taken if x.dtype.kind != "b"} == dtypes
+    if len(taken) == len([x for x in operands if isinstance(x, Value)]) or out is None:
+        return call
+    if not same or not any(x.shape == out.shape for x in taken):
+        return call
+    return Call("map", (formula, *left), call.kwargs, call.outs, call.writes)
+
+
+@cache
+def looks_at(formula: Formula) -> tuple[bool, ...]:
+    """For each argument of a formula whether its value depends on it, by its text."""
+    source = binding.source(formula)
+    known: dict[str, tuple[bool, ...]] = {}
+    for definition in ast.parse(source.text).body:
+        assert isinstance(definition, ast.FunctionDef)
+        idle = {
+            id(given)
+            for node in ast.walk(definition)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            for given, used in zip(node.args, known.get(node.func.id, ()), strict=False)
+            if not used and isinstance(given, ast.Name)
+        }
+        names = {
+            node.id
+            for node in ast.walk(definition)
+            if isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Load)
+            and id(node) not in idle
+        }
+        known[definition.name] = tuple(x.arg in names for x in definition.args.args)
+    return known[source.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gradnet import formulas
+from gradnet import binding, formulas
 from gradnet.dtypes import DType
 from gradnet.program.calls import Call, Live, Program, Storage, Value, mapped
 
@@ -13,7 +13,10 @@ _ALIGNMENT = 64
 # Methods that write a result of theirs wherever they are told to.
 _PLACEABLE = {"map", "reduce", "matmul", "take", "cast", "softmax", "bias_activation_backward"}
 _PLACEABLE |= {"normalize", "normalize_backward"}
-_IDENTITIES = {(formulas.multiply, 1.0), (formulas.divide, 1.0)}
+# Products of two operands; what gives the first operand of these back with 1 as the second.
+_PRODUCTS = {formulas.multiply}
+_PRODUCTS |= {binding.vjp(getattr(formulas, f"multiply_{x}")) for x in ("da", "db")}
+_IDENTITIES = {(formula, 1.0) for formula in (*_PRODUCTS, formulas.divide)}
 
 
 def simplified(program: Program) -> Program:
@@ -102,7 +105,7 @@ def _copied(call: Call) -> tuple[Value, Value] | None:
         source = call.args[0]
     elif call.method == "map" and len(call.args) == 3:
         formula, a, b = call.args
-        if isinstance(b, Value) and not isinstance(a, Value) and formula is formulas.multiply:
+        if isinstance(b, Value) and not isinstance(a, Value) and formula in _PRODUCTS:
             a, b = b, a
         if isinstance(a, Value) and not isinstance(b, Value) and (formula, b) in _IDENTITIES:
             source = a

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from gradnet import binding
 from gradnet.formulas import norms
 
+from . import computed
+from .computed import Activation, Operand, activated
 from .elementwise import scalar_code
-from .program import THREADS, Program, definitions, indented, loaded, stored
+from .program import THREADS, Program, indented, loaded, stored
 from .reductions import TERMS, tree
 from .softmax import closing, each, opening, sums
 
@@ -23,16 +25,38 @@ _FORMULAS = {f"f_{name}": getattr(norms, name) for name in ("factor", "standard"
 _FORMULAS |= {"f_slope": norms.slope, "f_follow": norms.follow}
 
 
-def _program(kind: str, lines: list[str], taken: dict[str, str], bits: int) -> Program:
-    """A kernel of lines, with its parameters and their codes."""
+def _program(
+    kind: str,
+    lines: list[str],
+    taken: dict[str, str],
+    bits: int,
+    *others: Operand | binding.Source | None,
+) -> Program:
+    """A kernel of lines, with its parameters and their codes, and what else its lines call."""
     body = indented(lines, 1)
     used = [binding.source(formula) for name, formula in _FORMULAS.items() if f"{name}(" in body]
-    text = definitions(*used) + f"def kernel({', '.join(taken)}):\n{body}"
+    text = (
+        computed.formulas_of(*used, *(x for x in others if x is not None))
+        + f"def kernel({', '.join(taken)}):\n{body}"
+    )
     return Program(kind, text, tuple(taken.values()), bits)
 
 
 def _pointers(code: str, names: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), f"{code}*")
+
+
+def _results(code: str, activation: Activation | None) -> dict[str, str]:
+    return _pointers(code, "y activated" if activation and activation.kept else "y")
+
+
+def _numbers(activation: Activation | None, number: str) -> dict[str, str]:
+    return dict.fromkeys(activation.scalars, number) if activation else {}
+
+
+def formulas_used() -> tuple[binding.Source, ...]:
+    """Those of norms, with which an operand's or an activation's must agree."""
+    return tuple(binding.source(formula) for formula in _FORMULAS.values())
 
 
 def part_length(n: int, lanes: int) -> int:
@@ -62,13 +86,16 @@ def _tiles(lanes: int, lines: Iterable[str]) -> list[str]:
     ]
 
 
-def _down(lanes: int, terms: dict[str, str], start: str, end: str) -> list[str]:
+def _down(
+    lanes: int, terms: dict[str, str], start: str, end: str, before: Iterable[str] = ()
+) -> list[str]:
     """Sums over i = start, start + lanes, ... of a column, by name, joined by all its threads.
 
-    A thread's terms are added in blocks of TERMS.
+    A thread's terms are added in blocks of TERMS. The lines `before` come before each term.
     """
     lines = [f"{name} = T(0)" for name in terms] + [f"{name}_part = T(0)" for name in terms]
     lines += ["taken = 0", f"i = {start}", f"while i < {end}:", "    at = i * m + j"]
+    lines += [f"    {line}" for line in before]
     lines += [f"    {name}_part = {name}_part + {term}" for name, term in terms.items()]
     lines += ["    taken = taken + 1", f"    if taken == {TERMS}:", "        taken = 0"]
     for name in terms:
@@ -109,13 +136,19 @@ def moments(bits: int, code: str, lanes: int) -> Program:
 
 
 def columns(
-    bits: int, code: str, lanes: int, affine: str, following: str, joining: bool
+    bits: int,
+    code: str,
+    lanes: int,
+    affine: str,
+    following: str,
+    joining: bool,
+    activation: Activation | None = None,
 ) -> Program:
     """Columns normalised, from their `moments` where `joining`, else with them.
 
     `affine` and `following` are the codes of weight and bias, and of running mean and variance, or
-    empty. Parameters: x, weight, bias, y, mean, factor, the running ones, found, n, m, parts,
-    length, eps, kept, rate, unbiased.
+    empty. Parameters: x, weight, bias, y, activated, mean, factor, the running ones, found, n, m,
+    parts, length, eps, kept, rate, unbiased, the activation's.
     """
     x = loaded(code, "x[at]")
     if joining:
@@ -139,55 +172,62 @@ def columns(
             new = stored(following, f"f_follow({old}, {batch}, kept, rate)")
             lines.append(f"    {name}[j] = {new}")
     lines += ["i = first + lane", "while i < end:", "    at = i * m + j"]
-    lines.append(f"    y[at] = {stored(code, f'f_scaled({x}, mean, scale, shift)')}")
+    value = f"f_scaled({x}, mean, scale, shift)"
+    lines += [f"    {line}" for line in activated(code, value, activation, "at")]
     lines.append(f"    i = i + {lanes}")
     number = scalar_code(bits)
     taken = _pointers(code, "x") | (_pointers(affine, "weight bias") if affine else {})
-    taken |= _pointers(code, "y") | _pointers(number, "means factors")
+    taken |= _results(code, activation) | _pointers(number, "means factors")
     taken |= _pointers(following, "running_mean running_var") if following else {}
     taken |= _pointers(number, "found") if joining else {}
     taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8") | {"eps": number}
     taken |= dict.fromkeys(("kept", "rate", "unbiased"), number) if following else {}
-    return _program("norm", _tiles(lanes, lines), taken, bits)
+    taken |= _numbers(activation, number)
+    used = activation.formula if activation else None
+    return _program("norm", _tiles(lanes, lines), taken, bits, used)
 
 
-def _slopes(code: str) -> tuple[list[str], dict[str, str]]:
-    """What a column's gradient begins with, and the sums that it needs."""
+def _slopes(code: str, gradient: Operand) -> tuple[list[str], dict[str, str], list[str]]:
+    """What a column's gradient begins with, the sums that it needs, and what brings their terms."""
     statistics = ["mean = T(0)", "factor = T(0)", "if j < m:", "    mean = means[j]"]
     standard = f"f_standard({loaded(code, 'x[at]')}, mean, factor)"
-    g = loaded(code, "g[at]")
-    return [*statistics, "    factor = factors[j]"], {"v": f"{g} * {standard}", "w": g}
+    brought = computed.lines("g", gradient, 1, "at")
+    return [*statistics, "    factor = factors[j]"], {"v": f"g_0 * {standard}", "w": "g_0"}, brought
 
 
-def slope_sums(bits: int, code: str, lanes: int) -> Program:
+def slope_sums(bits: int, code: str, lanes: int, gradient: Operand) -> Program:
     """The sums that the gradients of columns need, for each part of them, in `found`.
 
     Parameters: g, x, mean, factor, found, n, m, parts, length.
     """
-    begin, terms = _slopes(code)
+    begin, terms, before = _slopes(code, gradient)
     lines = [
         *begin,
-        *_down(lanes, terms, "first + lane", "end"),
+        *_down(lanes, terms, "first + lane", "end", before),
         "if j < m and lane == 0:",
         "    found[part * m + j] = v",
         "    found[(parts + part) * m + j] = w",
     ]
-    taken = _pointers(code, "g x") | _pointers(scalar_code(bits), "means factors found")
+    taken = computed.parameters("g", gradient, bits) | _pointers(code, "x")
+    taken |= _pointers(scalar_code(bits), "means factors found")
     taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
-    return _program("norm_slope_sums", _tiles(lanes, lines), taken, bits)
+    return _program("norm_slope_sums", _tiles(lanes, lines), taken, bits, gradient)
 
 
-def columns_backward(bits: int, code: str, lanes: int, affine: str, joining: bool) -> Program:
+def columns_backward(
+    bits: int, code: str, lanes: int, affine: str, joining: bool, gradient: Operand
+) -> Program:
     """The gradients of columns, from their `slope_sums` where `joining`, else with them.
 
-    Parameters: g, x, weight, mean, factor, dx, dweight, dbias, found, n, m, parts, length.
+    Parameters: g, x, weight, mean, factor, dx, dweight, dbias, found, n, m, parts, length. g may be
+    computed: `gradient` is its code, or how.
     """
-    begin, terms = _slopes(code)
+    begin, terms, before = _slopes(code, gradient)
     if joining:
         own = {"v": "found[at]", "w": "found[parts * m + at]"}
         lines = [*begin, *_down(lanes, own, "lane", "(parts if j < m else 0)")]
     else:
-        lines = [*begin, *_down(lanes, terms, "first + lane", "end")]
+        lines = [*begin, *_down(lanes, terms, "first + lane", "end", before)]
     lines += ["one = w / T(n)", "two = v / T(n)", "scale = factor"]
     if affine:
         lines += ["if j < m:", f"    scale = factor * {loaded(affine, 'weight[j]')}"]
@@ -196,25 +236,33 @@ def columns_backward(bits: int, code: str, lanes: int, affine: str, joining: boo
         lines.append(f"    dbias[j] = {stored(affine, 'w')}")
     value = f"f_slope({terms['w']}, f_standard({loaded(code, 'x[at]')}, mean, factor), scale"
     lines += ["i = first + lane", "while i < end:", "    at = i * m + j"]
+    lines += [f"    {line}" for line in before]
     lines += [f"    dx[at] = {stored(code, f'{value}, one, two)')}", f"    i = i + {lanes}"]
     number = scalar_code(bits)
-    taken = _pointers(code, "g x") | (_pointers(affine, "weight") if affine else {})
+    taken = computed.parameters("g", gradient, bits) | _pointers(code, "x")
+    taken |= _pointers(affine, "weight") if affine else {}
     taken |= _pointers(number, "means factors") | _pointers(code, "dx")
     taken |= _pointers(affine, "dweight dbias") if affine else {}
     taken |= _pointers(number, "found") if joining else {}
     taken |= dict.fromkeys(("n", "m", "parts", "length"), "i8")
-    return _program("norm_backward", _tiles(lanes, lines), taken, bits)
+    return _program("norm_backward", _tiles(lanes, lines), taken, bits, gradient)
 
 
 # Rows
 
 
-def rows(bits: int, code: str, lanes: int, affine: str) -> Program:
-    """Rows normalised; parameters: x, weight, bias, y, mean, factor, n, k, eps."""
+def rows(
+    bits: int, code: str, lanes: int, affine: str, activation: Activation | None = None
+) -> Program:
+    """Rows normalised.
+
+    Parameters: x, weight, bias, y, activated, mean, factor, n, k, eps, the activation's.
+    """
     x = loaded(code, "x[at + j]")
     scale, shift = "factor", "T(0)"
     if affine:
         scale, shift = f"factor * {loaded(affine, 'weight[j]')}", loaded(affine, "bias[j]")
+    value = f"f_scaled({x}, mean, {scale}, {shift})"
     lines = [
         *opening(lanes),
         *sums(lanes, {"v": x}, []),
@@ -224,14 +272,14 @@ def rows(bits: int, code: str, lanes: int, affine: str) -> Program:
         "    if item < n and lane == 0:",
         "        means[item] = mean",
         "        factors[item] = factor",
-        *each(lanes, [f"y[at + j] = {stored(code, f'f_scaled({x}, mean, {scale}, {shift})')}"]),
+        *each(lanes, activated(code, value, activation, "at + j")),
         *closing(lanes),
     ]
     number = scalar_code(bits)
     taken = _pointers(code, "x") | (_pointers(affine, "weight bias") if affine else {})
-    taken |= _pointers(code, "y") | _pointers(number, "means factors")
-    taken |= {"n": "i8", "k": "i8", "eps": number}
-    return _program("norm", lines, taken, bits)
+    taken |= _results(code, activation) | _pointers(number, "means factors")
+    taken |= {"n": "i8", "k": "i8", "eps": number} | _numbers(activation, number)
+    return _program("norm", lines, taken, bits, activation.formula if activation else None)
 
 
 def side_by_side(k: int) -> int:
@@ -242,13 +290,16 @@ def side_by_side(k: int) -> int:
     return wide
 
 
-def rows_backward(bits: int, code: str, lanes: int, affine: str, wide: int) -> Program:
+def rows_backward(
+    bits: int, code: str, lanes: int, affine: str, wide: int, gradient: Operand
+) -> Program:
     """The gradients of rows, and where `affine` the sums for weight and bias, in `found`.
 
     `wide` threads are next to each other in a row there: each block has THREADS / wide rows of
     sums, `count` in all. Parameters: g, x, weight, mean, factor, dx, found, n, k, count.
     """
-    g, x = loaded(code, "g[at + j]"), loaded(code, "x[at + j]")
+    g, x = "g_0", loaded(code, "x[at + j]")
+    before = computed.lines("g", gradient, 1, "at + j")
     given = f"{g} * {loaded(affine, 'weight[j]')}" if affine else g
     standard = f"f_standard({x}, mean, factor)"
     begin = [
@@ -257,7 +308,7 @@ def rows_backward(bits: int, code: str, lanes: int, affine: str, wide: int) -> P
         "    if item < n:",
         "        mean = means[item]",
         "        factor = factors[item]",
-        *sums(lanes, {"one": given, "two": f"({given}) * {standard}"}, []),
+        *sums(lanes, {"one": given, "two": f"({given}) * {standard}"}, before),
         "    one = one / T(k)",
         "    two = two / T(k)",
     ]
@@ -291,7 +342,7 @@ def rows_backward(bits: int, code: str, lanes: int, affine: str, wide: int) -> P
             f"        r = t // {wide}",
             "        while r < rows:",
             "            at = (base + r) * k",
-            *(f"            {line}" for line in statistics),
+            *(f"            {line}" for line in (*statistics, *before)),
             f"            v = v + {g} * {standard}",
             f"            w = w + {g}",
             f"            dx[at + j] = {stored(code, value)}",
@@ -302,14 +353,15 @@ def rows_backward(bits: int, code: str, lanes: int, affine: str, wide: int) -> P
             "    cuda.syncthreads()",
         ]
     else:
-        lines += [*begin, *each(lanes, [f"dx[at + j] = {stored(code, value)}"])]
+        lines += [*begin, *each(lanes, [*before, f"dx[at + j] = {stored(code, value)}"])]
     lines += closing(lanes)
     number = scalar_code(bits)
-    taken = _pointers(code, "g x") | (_pointers(affine, "weight") if affine else {})
+    taken = computed.parameters("g", gradient, bits) | _pointers(code, "x")
+    taken |= _pointers(affine, "weight") if affine else {}
     taken |= _pointers(number, "means factors") | _pointers(code, "dx")
     taken |= _pointers(number, "found") if affine else {}
     taken |= {"n": "i8", "k": "i8"} | ({"count": "i8"} if affine else {})
-    return _program("norm_backward", lines, taken, bits)
+    return _program("norm_backward", lines, taken, bits, gradient)
 
 
 def affine_sums(bits: int, affine: str, lanes: int) -> Program:

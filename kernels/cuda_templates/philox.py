@@ -7,10 +7,12 @@ contracting a * b + c, so that CPU and GPU draw the same ones.
 from __future__ import annotations
 
 import ast
+from typing import NamedTuple
 
 from gradnet import binding, philox
 
-from .program import Program, indented, stored
+from .elementwise import scalar_code
+from .program import Program, definitions, indented, loaded, stored
 
 _ROUND = """    a = U(x0) * U({m0})
     b = U(x2) * U({m1})
@@ -47,12 +49,61 @@ def _quantile() -> tuple[str, str]:
     return "".join(f"@device\n{part}\n\n\n" for part in parts), source.name
 
 
-def random(kind: str, bits: int, used: int, target: str, held: bool = False) -> Program:
+class Drawn(NamedTuple):
+    """What becomes of uniform numbers: `first(number, numbers)`, and `second` of that.
+
+    first    a formula of the drawn number and of numbers, and the code of its results
+    second   a formula, its operands, and the code of its results: "v" is what the first gives, "s"
+             a number, and the others are codes of arrays; None where there is none
+    """
+
+    first: tuple[binding.Source, str]
+    second: tuple[binding.Source, tuple[str, ...], str] | None
+
+    def lines(self, value: str, bits: int) -> tuple[list[str], dict[str, str]]:
+        """Lines that store what is made of a number, and the parameters, with their codes."""
+        formula, code = self.first
+        taken = {"y": f"{code}*"}
+        numbers = [f"s{k}" for k in range(len(formula.arguments) - 1)]
+        lines = [f"v = {formula.name}({', '.join([value, *numbers])})"]
+        lines += [f"y[at] = {stored(code, 'v')}"]
+        after = dict.fromkeys(numbers, scalar_code(bits))
+        if self.second:
+            formula, operands, result = self.second
+            # As it is read where it is stored.
+            lines.append("v = T(v)" if code == "u1" else f"v = {loaded(code, stored(code, 'v'))}")
+            given = []
+            for k, operand in enumerate(operands):
+                if operand == "v":
+                    given.append("v")
+                elif operand == "s":
+                    given.append(f"r{k}")
+                    after[f"r{k}"] = scalar_code(bits)
+                else:
+                    given.append(loaded(operand, f"given{k}[at]"))
+                    taken[f"given{k}"] = f"{operand}*"
+            taken["z"] = f"{result}*"
+            value = f"{formula.name}({', '.join(given)})"
+            lines.append(f"z[at] = {stored(result, value)}")
+        return lines, taken | {"n": "i8"} | after
+
+    @property
+    def text(self) -> str:
+        """The definitions that the lines call."""
+        return definitions(self.first[0], *(self.second[:1] if self.second else ()))
+
+
+def random(
+    kind: str, bits: int, used: int, target: str, held: bool = False, made: Drawn | None = None
+) -> Program:
     """Numbers of a kind, made of `bits` bits each, `used` of them in a uniform number.
 
     Parameters: y, n, key, low, high: element 0 comes from the block of counter low + 2**64 high.
     With `held` these three are in one array in the device's memory instead, which differs from
     replay to replay of a captured step.
+
+    With `made` what is stored is made of the uniform numbers; parameters: y, arrays, z, n, numbers
+    of the formulas, held.
     """
     each = 4 if bits == 32 else 2
     lines = ["step = cuda.gridsize(1)", "i = cuda.grid(1)"]
@@ -79,13 +130,23 @@ def random(kind: str, bits: int, used: int, target: str, held: bool = False) -> 
         words = "U(x0 if k == 0 else x2) | (U(x1 if k == 0 else x3) << U(32))"
     lines += ["    k = 0", f"    while k < {each}:", f"        at = i * {each} + k"]
     lines += ["        if at < n:", f"            w = {words}"]
-    lines += [f"            {line}" for line in _number(kind, bits, used, target)]
+    store, taken = _number(kind, bits, used, target), {"y": f"{target}*", "n": "i8"}
+    if made:
+        store, taken = made.lines(_uniform(bits, used), bits)
+    lines += [f"            {line}" for line in store]
     lines += ["        k = k + 1", "    i = i + step"]
     text, name = _quantile() if kind == "normal" else ("", "")
-    text += f"def kernel(y, n, {'held' if held else 'key, low, high'}):\n"
+    text += made.text if made else ""
+    taken |= {"held": "u8*"} if held else dict.fromkeys(("key", "low", "high"), "u8")
+    text += f"def kernel({', '.join(taken)}):\n"
     body = indented(lines, 1).replace("quantile(", f"{name}(")
-    signature = [f"{target}*", "i8", *(["u8*"] if held else ["u8", "u8", "u8"])]
-    return Program("random", text + body, signature, bits)
+    return Program("drawn" if made else "random", text + body, tuple(taken.values()), bits)
+
+
+def _uniform(bits: int, used: int) -> str:
+    """A uniform number made of the word w, which its dtype holds as it is."""
+    wide = "W" if bits == 32 else "U"
+    return f"T({wide}(w >> {wide}({bits - used}))) * T(2.0 ** -{used})"
 
 
 def _number(kind: str, bits: int, used: int, target: str) -> list[str]:
@@ -94,8 +155,7 @@ def _number(kind: str, bits: int, used: int, target: str) -> list[str]:
         return ["y[at] = w"]
     wide = "W" if bits == 32 else "U"
     if kind == "uniform":
-        value = f"T({wide}(w >> {wide}({bits - used}))) * T(2.0 ** -{used})"
-        return [f"y[at] = {stored(target, value)}"]
+        return [f"y[at] = {stored(target, _uniform(bits, used))}"]
     return [
         f"upper = w >= {wide}({1 << bits - 1})",
         f"lower = {wide}(w ^ {wide}({(1 << bits) - 1})) if upper else w",

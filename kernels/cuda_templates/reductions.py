@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from gradnet import binding, formulas
 
+from . import computed
+from .computed import Computed, Operand, parameters
 from .elementwise import brought, put, scalar_code
 from .program import THREADS, Program, definitions, indented, loaded, stored
 
@@ -86,14 +88,18 @@ def lanes_for(count: int) -> int:
     return lanes
 
 
-def rows(kind: str, bits: int, source: str, target: str, lanes: int) -> Program:
+def rows(kind: str, bits: int, source: Operand, target: str, lanes: int) -> Program:
     """The reduction of each part of each row of `x (n, count)` into `y (n, parts)`.
 
     Parameters: x, y, n, count, parts. `lanes` threads work on a part. Blocks: n * parts * lanes
-    threads. `source` and `target` are the codes of the arrays.
+    threads. `source` and `target` are the codes of the arrays; x may be computed.
     """
     name, _ = _types(kind, bits)
     own = THREADS // lanes
+    if isinstance(source, Computed):
+        term = [*source.lines("x", 1, "at"), f"v = {join(kind, 'v', 'x_0')}"]
+    else:
+        term = [f"v = {join(kind, 'v', _value(kind, source, 'x[at]'))}"]
     lines = [
         f"shared = cuda.shared.array({THREADS}, {name})",
         "t = cuda.threadIdx.x",
@@ -109,21 +115,25 @@ def rows(kind: str, bits: int, source: str, target: str, lanes: int) -> Program:
         f"        end = min(first + {lanes * TERMS}, count)",
         "        j = first + lane",
         "        while j < end:",
-        f"            v = {join(kind, 'v', _value(kind, source, 'x[row * count + j]'))}",
+        "            at = row * count + j",
+        *(f"            {line}" for line in term),
         f"            j = j + {lanes}",
         *(f"    {line}" for line in tree(kind, "v", "shared", "lane", lanes)),
         "    if item < n * parts and lane == 0:",
         f"        y[item] = {stored(target, 'v')}",
         "    base = base + step",
     ]
-    text = formulas_of(kind) + "def kernel(x, y, n, count, parts):\n" + indented(lines, 1)
-    return Program("rows", text, (f"{source}*", f"{target}*", "i8", "i8", "i8"), bits)
+    taken = {**parameters("x", source, bits), "y": f"{target}*"}
+    taken |= dict.fromkeys(("n", "count", "parts"), "i8")
+    text = formulas_of(kind) + computed.formulas_of(source)
+    text += f"def kernel({', '.join(taken)}):\n" + indented(lines, 1)
+    return Program("rows", text, tuple(taken.values()), bits)
 
 
 def columns(
     kind: str,
     bits: int,
-    source: str,
+    source: Operand,
     target: str,
     lanes: int,
     formula: binding.Source | None,
@@ -133,26 +143,31 @@ def columns(
 
     A block has THREADS / lanes threads side by side, each for `width` columns, of which m is a
     multiple, and `lanes` threads for each of those; it takes lanes * TERMS rows. A column's order
-    is the same at any width. Parameters: x, y, n, count, m, parts.
+    is the same at any width. Parameters: x, y, n, count, m, parts. x may be computed.
 
     With a formula the terms are `dz = formula(g, saved, *scalars)`, which are stored too;
-    parameters: g, saved, dz, y, n, count, m, parts, scalars.
+    parameters: g, saved, dz, y, n, count, m, parts, scalars. `source` is that of g, which may be
+    computed; saved and dz have its code.
     """
     name, _ = _types(kind, bits)
     wide = THREADS // lanes
     scalars = [f"p{k}" for k in range(len(formula.arguments) - 2)] if formula else []
+    code = source if isinstance(source, str) else source.code
     if formula:
-        term = [*brought("g", source, width, "at"), *brought("saved", source, width, "at")]
+        taken = {**parameters("g", source, bits), "saved": f"{code}*", "dz": f"{code}*"}
+        term = [*computed.lines("g", source, width, "at"), *brought("saved", code, width, "at")]
         for k in range(width):
-            taken = ", ".join([f"g_{k}", f"saved_{k}", *scalars])
-            term.append(f"term_{k} = {formula.name}({taken})")
-        term.append(put("dz", source, [f"term_{k}" for k in range(width)], "at"))
-        arrays = ["g", "saved", "dz"]
+            given = ", ".join([f"g_{k}", f"saved_{k}", *scalars])
+            term.append(f"term_{k} = {formula.name}({given})")
+        term.append(put("dz", code, [f"term_{k}" for k in range(width)], "at"))
+    elif isinstance(source, Computed):
+        taken = source.parameters("x", bits)
+        term = [*source.lines("x", width, "at"), *(f"term_{k} = x_{k}" for k in range(width))]
     else:
+        taken = {"x": f"{source}*"}
         x = [f"x_all[{k}]" for k in range(width)] if width > 1 else ["x[at]"]
         term = [f"x_all = load{width}(x, at)"] if width > 1 else []
         term += [f"term_{k} = {_value(kind, source, place)}" for k, place in enumerate(x)]
-        arrays = ["x"]
     lines = [
         f"shared = cuda.shared.array({THREADS}, {name})",
         "t = cuda.threadIdx.x",
@@ -182,12 +197,11 @@ def columns(
         *(f"        y[item * m + j + {k}] = {stored(target, f'v_{k}')}" for k in range(width)),
         "    tile = tile + cuda.gridDim.x",
     ]
-    text = formulas_of(kind) + (definitions(formula) if formula else "")
-    names = [*arrays, "y", "n", "count", "m", "parts", *scalars]
-    text += f"def kernel({', '.join(names)}):\n" + indented(lines, 1)
-    signature = [*[f"{source}*"] * len(arrays), f"{target}*", *["i8"] * 4]
-    signature += [scalar_code(bits)] * len(scalars)
-    return Program("columns" if formula is None else "backward", text, signature, bits)
+    text = formulas_of(kind) + computed.formulas_of(source, *([formula] if formula else []))
+    taken |= {"y": f"{target}*", **dict.fromkeys(("n", "count", "m", "parts"), "i8")}
+    taken |= dict.fromkeys(scalars, scalar_code(bits))
+    text += f"def kernel({', '.join(taken)}):\n" + indented(lines, 1)
+    return Program("columns" if formula is None else "backward", text, tuple(taken.values()), bits)
 
 
 # What comes first among two places of a row: the extreme, or NaN, or the earlier of equals.

@@ -13,15 +13,19 @@ from .elementwise import scalar_code
 from .program import THREADS, Program, definitions, indented, loaded, stored
 from .reductions import formulas_of, tree
 
+# How many blocks' threads the one block has that also adds up what it finds.
+ROUNDS = 4
+
 _PARTS = {"f_shifted": shifted, "f_exponential": exponential, "f_surprise": surprise}
 _PARTS |= {"f_slope": slope}
 
 
-def opening(lanes: int) -> list[str]:
+def opening(lanes: int, threads: int = 0) -> list[str]:
     """The start of a kernel, and of its loop over rows: `item` is the row, `x[at + j]` a logit."""
-    own = THREADS // lanes
+    threads = threads or THREADS
+    own = threads // lanes
     return [
-        f"shared = cuda.shared.array({THREADS}, T)",
+        f"shared = cuda.shared.array({threads}, T)",
         "t = cuda.threadIdx.x",
         f"lane = t % {lanes}",
         f"base = cuda.blockIdx.x * {own}",
@@ -32,8 +36,8 @@ def opening(lanes: int) -> list[str]:
     ]
 
 
-def closing(lanes: int) -> list[str]:
-    return [f"    base = base + cuda.gridDim.x * {THREADS // lanes}"]
+def closing(lanes: int, threads: int = 0) -> list[str]:
+    return [f"    base = base + cuda.gridDim.x * {(threads or THREADS) // lanes}"]
 
 
 def each(lanes: int, lines: list[str]) -> list[str]:
@@ -66,11 +70,13 @@ def sums(lanes: int, terms: dict[str, str], before: list[str]) -> list[str]:
     return lines
 
 
-def _program(kind: str, lines: list[str], names: str, signature: list[str], bits: int) -> Program:
+def _program(
+    kind: str, lines: list[str], names: str, signature: list[str], bits: int, threads: int = 0
+) -> Program:
     body = indented(lines, 1)
     used = [binding.source(formula) for name, formula in _PARTS.items() if f"{name}(" in body]
     text = formulas_of("max") + definitions(*used) + f"def kernel({names}):\n{body}"
-    return Program(kind, text, signature, bits)
+    return Program(kind, text, signature, bits, threads)
 
 
 def softmax(bits: int, code: str, log: bool, lanes: int) -> Program:
@@ -98,11 +104,17 @@ def cross_entropy(
     weighted: bool,
     noted: bool = False,
     rounded: str = "",
+    times: bool = False,
+    total: int = 0,
+    columns: int = 0,
 ) -> Program:
     """Each row's loss and its gradient; parameters: x, target, scale, loss, dx, n, k, kept, spread.
 
     With `rounded`, the code of 16-bit floats, the gradient is also written as those, to a parameter
-    after dx.
+    after dx. With `times` the gradient is multiplied by the first element of a parameter after
+    that. With `total` or `columns` the kernel is one block, of ROUNDS times as many threads: so
+    many of them then add up the losses, and each column of the gradient, as `reductions.rows` and
+    `reductions.columns` of so many lanes would, to parameters after that.
 
     With `noted`, a further parameter is where a row whose class is out of range is told, unless one
     has been: 1 + 2**32 row + the last 32 bits of the class.
@@ -112,7 +124,8 @@ def cross_entropy(
     the scale s, the gradient is s (mass softmax - p).
     """
     x = loaded(code, "x[at + j]")
-    lines = [*opening(lanes), *_top(code, lanes)]
+    threads = THREADS * (ROUNDS if total or columns else 1)
+    lines = [*opening(lanes, threads), *_top(code, lanes)]
     s = loaded(code, "scale[item]") if weighted else "scale"
     lines += ["    s = T(0)", "    if item < n:", f"        s = {s}"]
     terms = {"total": f"f_exponential({x}, top)"}
@@ -152,6 +165,8 @@ def cross_entropy(
     gradient = [f"d = f_slope(f_exponential({x}, top), factor, {share}, s)"]
     if hit:
         gradient += ["if j == c:", f"    d = d - {hit}"]
+    if times:
+        gradient.append(f"d = d * {loaded(code, 'times[0]')}")
     gradient.append(f"dx[at + j] = {stored(code, 'd')}")
     if rounded:
         gradient.append(f"rounded[at + j] = {stored(rounded, 'd')}")
@@ -161,13 +176,54 @@ def cross_entropy(
         *each(lanes, gradient),
         "    if item < n and lane == 0:",
         f"        loss[item] = {loss}",
-        *closing(lanes),
+        *closing(lanes, threads),
     ]
+    if total or columns:
+        lines.append("cuda.syncthreads()")
+    lines += _total(code, total) if total else []
+    lines += _columns(code, columns, threads) if columns else []
     number = scalar_code(bits)
     signature = [f"{code}*", "i8*" if classes else f"{code}*", f"{code}*" if weighted else number]
-    signature += [f"{code}*", f"{code}*", *([f"{rounded}*"] if rounded else [])]
+    further = {"rounded": rounded, "times": code if times else ""}
+    further |= {"whole": code if total else "", "sums": code if columns else ""}
+    further = {name: kind for name, kind in further.items() if kind}
+    signature += [f"{kind}*" for kind in (code, code, *further.values())]
     signature += ["i8", "i8", number, number]
-    names = f"x, target, scale, loss, dx, {'rounded, ' if rounded else ''}n, k, kept, spread"
+    names = ", ".join(("x, target, scale, loss, dx", *further, "n, k, kept, spread"))
     if noted:
         names, signature = f"{names}, notes", [*signature, "i8*"]
-    return _program("cross_entropy", lines, names, signature, bits)
+    return _program("cross_entropy", lines, names, signature, bits, threads)
+
+
+def _total(code: str, lanes: int) -> list[str]:
+    """The sum of all losses, by the block that has written them."""
+    return [
+        "v = T(0)",
+        f"j = t if t < {lanes} else n",
+        "while j < n:",
+        f"    v = v + {loaded(code, 'loss[j]')}",
+        f"    j = j + {lanes}",
+        *tree("sum", "v", "shared", "t", lanes),
+        "if t == 0:",
+        f"    whole[0] = {stored(code, 'v')}",
+    ]
+
+
+def _columns(code: str, lanes: int, threads: int) -> list[str]:
+    """The sum of each column of the gradient, by the block that has written it."""
+    wide = threads // lanes
+    return [
+        f"lane = t // {wide}",
+        "tile = 0",
+        "while tile < k:",
+        f"    j = tile + t % {wide}",
+        "    v = T(0)",
+        "    i = lane if j < k else n",
+        "    while i < n:",
+        f"        v = v + {loaded(code, 'dx[i * k + j]')}",
+        f"        i = i + {lanes}",
+        *(f"    {line}" for line in tree("sum", "v", "shared", "lane", lanes, wide)),
+        "    if j < k and lane == 0:",
+        f"        sums[j] = {stored(code, 'v')}",
+        f"    tile = tile + {wide}",
+    ]

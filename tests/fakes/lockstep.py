@@ -20,6 +20,7 @@ from gradnet.kernels import (
     cuda_checks,
     cuda_elementwise,
     cuda_graph,
+    cuda_moves,
     cuda_names,
     cuda_norms,
     cuda_rows,
@@ -197,7 +198,7 @@ _BUILDERS = (
     *(cuda_arrays._take_rows, cuda_arrays._place_rows, cuda_arrays._random, cuda_graph._copies),
     *(cuda_norms._moments, cuda_norms._columns, cuda_norms._rows, cuda_norms._slope_sums),
     *(cuda_norms._columns_backward, cuda_norms._rows_backward, cuda_norms._affine_sums),
-    *(cuda_checks._outside, cuda_scaled._finite, cuda_scaled._scaled_update),
+    *(cuda_checks._outside, cuda_scaled._finite, cuda_scaled._scaled_update, cuda_moves._moves),
 )
 
 

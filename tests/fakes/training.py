@@ -142,16 +142,28 @@ def mixed(cuda: CudaBackend, precision: str, norm: str | None) -> None:
             made.step()
 
 
-def replayed(cuda: CudaBackend) -> None:
+# Settings whose captured steps have kernels that make more than one call.
+REPLAYED: tuple[dict[str, Any], ...] = (
+    {"dropout": 0.5},
+    {"norm": "batch", "dropout": 0.5, "precision": "bfloat16"},
+    {"norm": "layer", "activation": "gelu"},
+    {"norm": "batch", "precision": "float16"},
+)
+
+
+def replayed(settings: dict[str, Any], cuda: CudaBackend) -> None:
     """Steps as CUDA graphs, one and several, whose numbers are in the device's memory."""
     with backends.use(cuda):
-        model = nn.MLP((6, 8, 4), dropout=0.5, output="softmax", seed=0)
+        model = nn.MLP((6, 8, 4), output="softmax", seed=0, **settings)
         made = optim.Adam(model.parameters(), lr=0.01)
+        scale = optim.LossScale(made) if settings.get("precision") == "float16" else None
 
         def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
             loss = nn.cross_entropy(model(x), y)
-            loss.backward()
-            made.step()
+            (scale(loss) if scale else loss).backward()
+            if scale is None:
+                optim.clip_grad_norm(made, 1.0)
+            (scale or made).step()
             made.zero_grad()
             return loss
 
@@ -164,7 +176,7 @@ STEPS: dict[str, Callable[[CudaBackend], None]] = {
     **{precision: partial(in_precision, precision) for precision in PRECISIONS},
     **{f"factors of {x}": partial(of_factors, x) for x in ("tf32", "bfloat16", "float16")},
     "norms": with_norms,
-    "replayed": replayed,
+    **{f"replayed, {k}": partial(replayed, settings) for k, settings in enumerate(REPLAYED)},
 }
 
 

@@ -20,6 +20,7 @@ from gradnet.kernels.cuda_templates import (
     staging,
 )
 from gradnet.kernels.cuda_templates import philox as philox_programs
+from gradnet.kernels.cuda_templates.computed import Activation, Computed
 
 from gradnet import backends, binding, formulas, philox
 
@@ -164,9 +165,9 @@ def normalised() -> None:
         for made, exact in zip((y, mean, factor, *followers), (*right, *followed), strict=True):
             near(made, exact)
         if joining:
-            run(norms.slope_sums(32, "f4", 4), 3, g, x, mean, factor, *found, *sizes)
+            run(norms.slope_sums(32, "f4", 4, "f4"), 3, g, x, mean, factor, *found, *sizes)
         made = empty(22, 3), empty(3), empty(3)
-        one = norms.columns_backward(32, "f4", 4, "f4", joining)
+        one = norms.columns_backward(32, "f4", 4, "f4", joining, "f4")
         run(one, 2, g, x, w, mean, factor, *made, *found, *sizes)
         for ours, exact in zip(made, slopes, strict=True):
             near(ours, exact, 1e-4)
@@ -178,13 +179,75 @@ def normalised() -> None:
     for made, exact in zip((y, mean, factor), right, strict=True):
         near(made, exact)
     dx, found, dw, db = empty(7, 5), empty(2, 2, 5), empty(5), empty(5)
-    one = norms.rows_backward(32, "f4", 4, "f4", norms.side_by_side(5))
+    one = norms.rows_backward(32, "f4", 4, "f4", norms.side_by_side(5), "f4")
     run(one, 2, g, x, w, mean, factor, dx, found, 7, 5, 2)
     run(norms.affine_sums(32, "f4", 4), 3, found, dw, db, 4, 5, 2, 2)
     for ours, exact in zip((dx, dw, db), slopes, strict=True):
         near(ours, exact, 1e-4)
-    run(norms.rows_backward(32, "f4", 4, "", 1), 2, g, x, mean, factor, dx, 7, 5)
+    run(norms.rows_backward(32, "f4", 4, "", 1, "f4"), 2, g, x, mean, factor, dx, 7, 5)
     near(dx, NUMPY.normalize_backward(g, x, None, *right[1:], 1)[0], 1e-4)
+
+
+def joined() -> None:
+    """What kernels compute on their way: operands, activations, sums, and masks."""
+    product = Computed(binding.source(formulas.multiply), ("f4", "s"), "f4")
+    x, y = normal(3, 50), empty(3)
+    run(reductions.rows("sum", 32, product, "f4", 4), 2, x, 0.5, y, 3, 50, 1)
+    near(y, x.sum(1) / 2)
+    y = empty(50)
+    run(reductions.columns("sum", 32, product, "f4", 2, None, 2), 3, x, 0.5, y, 1, 3, 50, 1)
+    near(y, x.sum(0) / 2)
+    relu = binding.source(formulas.FORMULAS["relu"])
+    x, w, b, g = normal(7, 5), normal(5), normal(5), normal(7, 5)
+    for axis in (0, 1):
+        right, *statistics = NUMPY.normalize(x, w, b, axis, 1e-3)
+        slopes = NUMPY.normalize_backward(g / 2, x, w, *statistics, axis)
+        for kept in (False, True):
+            done, y, made = Activation(relu, kept), empty(7, 5), empty(7, 5)
+            results = (made, y) if kept else (y,)
+            found, sizes = tuple(empty(len(z)) for z in statistics), (7, 5)
+            if axis:
+                one = norms.rows(32, "f4", 4, "f4", done)
+            else:
+                one, sizes = norms.columns(32, "f4", 4, "f4", "", False, done), (7, 5, 1, 7)
+            run(one, 2, x, w, b, *results, *found, *sizes, 1e-3)
+            near(y, np.maximum(right, 0))
+            near(found[0], statistics[0])
+            if kept:
+                near(made, right)
+        dx, sums, dw, db = empty(7, 5), empty(2, 2, 5), empty(5), empty(5)
+        if axis:
+            one = norms.rows_backward(32, "f4", 4, "f4", norms.side_by_side(5), product)
+            run(one, 2, g, 0.5, x, w, *statistics, dx, sums, 7, 5, 2)
+        else:
+            one = norms.columns_backward(32, "f4", 4, "f4", False, product)
+            run(one, 2, g, 0.5, x, w, *statistics, dx, dw, db, 7, 5, 1, 7)
+            near(dw, slopes[1], 1e-4)
+        near(dx, slopes[0], 1e-4)
+    logits, classes, times = normal(9, 3), RNG.integers(0, 3, 9), np.full(1, 4, F32)
+    losses, dx, total, sums = empty(9), empty(9, 3), empty(1), empty(3)
+    one = softmax.cross_entropy(
+        *(32, "f4", 2), classes=True, smooth=False, weighted=False, times=True, total=4, columns=4
+    )
+    run(one, 1, logits, classes, 0.5, losses, dx, times, total, sums, 9, 3, 1.0, 0.0)
+    right, slopes = NUMPY.softmax_cross_entropy(logits, classes, 0.5, 0.0)
+    for ours, exact in ((losses, right), (dx, slopes * 4)):
+        near(ours, exact)
+    near(total[0], right.sum())
+    near(sums, slopes.sum(0) * 4, 1e-4)
+    less, where = (binding.source(formulas.FORMULAS[name]) for name in ("less", "where"))
+    x, mask, y = normal(13), np.zeros(13, np.uint8), empty(13)
+    held, drawn = (
+        np.array([5, 6, 7], np.uint64),
+        philox.random("uniform", 5, 6 + (7 << 64), (13,), F32),
+    )
+    for second in (None, (where, ("v", "f4", "s"), "f4")):
+        made = philox_programs.Drawn((less, "u1"), second)
+        arrays, numbers = ((x, y), (0.5, 9.0)) if second else ((), (0.5,))
+        one = philox_programs.random("uniform", 32, 24, "f4", True, made)
+        run(one, 1, mask, *arrays, 13, *numbers, held)
+        assert (mask == (drawn < 0.5)).all()
+    assert (y == np.where(drawn < 0.5, x, F32.type(9))).all()
 
 
 def gathering() -> None:
@@ -251,6 +314,6 @@ def staged() -> None:
     assert not parts[7:10].any()
 
 
-for check in (elements, axes, rows, normalised, gathering, checks, numbers, staged):
+for check in (elements, axes, rows, normalised, joined, gathering, checks, numbers, staged):
     check()
 print(launches)

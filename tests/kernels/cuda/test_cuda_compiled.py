@@ -58,9 +58,10 @@ def full_blocks() -> Iterator[None]:
 def test_what_training_launches(training: list[Program]) -> None:
     kinds = {one.kind for one in training}
     assert kinds >= {"map", "bias_activation", "backward", "cross_entropy", "update", "random"}
-    assert kinds >= {"rows", "columns", "take", "softmax", "stage"}
+    assert kinds >= {"rows", "columns", "take", "softmax", "stage", "drawn"}
     assert len({one.key for one in training}) == len(training) > 150
-    assert {one.threads for one in training} == {FULL_BLOCK}
+    larger = {one.kind for one in training if one.threads != FULL_BLOCK}
+    assert larger == {"cross_entropy"}
     assert f"\nTHREADS = {FULL_BLOCK}\n" in inspect.getsource(programs)
     # One for each activation that has a slope, and one for each update, and Adam's in a graph.
     assert (
@@ -90,7 +91,7 @@ def check_ptx(one: Program, text: bytes) -> None:
     found = re.findall(r"\.param (\.\w+)", head)
     expected = [".u64" if c.endswith("*") else PARAMETERS[c] for c in one.signature]
     assert found == expected, one
-    assert f".maxntid {FULL_BLOCK}" in ptx, one
+    assert f".maxntid {one.threads}" in ptx, one
     assert "tanh.approx" not in ptx
     assert "call" not in re.sub(r"//.*", "", ptx), one
     # Normal numbers are computed in float64, so that they are the CPU's to the bit.
@@ -129,7 +130,7 @@ def check_machine_code(one: Program, ptx: bytes, architecture: tuple[int, int], 
     registers = re.search(r"Used (\d+) registers", log)
     assert registers is not None
     # Five blocks of 256 threads fit on a multiprocessor of 64 Ki registers with 48.
-    assert int(registers[1]) <= 96, (one, log)
+    assert int(registers[1]) <= min(96, (1 << 16) // one.threads), (one, log)
 
 
 @pytest.mark.parametrize("half", ["f2", "b2"])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import cublaslt_over_numpy
+from fakes import cublaslt_over_numpy, lockstep
 from fakes.cublaslt_over_numpy import attach
-from fakes.cupy_over_numpy import Cupy, fake_backend
+from fakes.cupy_over_numpy import THREADS, Cupy, fake_backend
 from fakes.steps import REPLAY, ROWS, Step, batch, bits, cupy, replay_of, training
 from gradnet.kernels.cuda_backend import CudaBackend
 from gradnet.kernels.cuda_device import Device
@@ -209,24 +209,39 @@ class Counted:
 
 
 GOLDEN: dict[str, tuple[tuple[int, ...], int, int, int]] = {
-    "tiny": ((64, 32, 10), 32, 17, 8),
-    "tabular": ((14, 64, 64, 2), 256, 23, 11),
-    "mnist": ((784, 128, 10), 128, 17, 8),
-    "mnist3": ((784, 512, 512, 10), 128, 23, 11),
-    "mnist3, bfloat16": ((784, 512, 512, 10), 128, 32, 14),
-    "big": ((784, 1024, 1024, 10), 256, 23, 11),
+    "tiny": ((64, 32, 10), 32, 17, 7),
+    "tiny, float16": ((64, 32, 10), 32, 26, 6),
+    "tabular": ((14, 64, 64, 2), 256, 23, 10),
+    "tabular, bfloat16": ((14, 64, 64, 2), 256, 32, 5),
+    "mnist": ((784, 128, 10), 128, 17, 7),
+    "mnist, clipped": ((784, 128, 10), 128, 26, 11),
+    "mnist3": ((784, 512, 512, 10), 128, 23, 10),
+    "mnist3, dropout": ((784, 512, 512, 10), 128, 37, 14),
+    "mnist3, dropout, bfloat16": ((784, 512, 512, 10), 128, 46, 15),
+    "mnist3, bfloat16": ((784, 512, 512, 10), 128, 32, 11),
+    "mnist3, float16": ((784, 512, 512, 10), 128, 35, 12),
+    "big": ((784, 1024, 1024, 10), 256, 23, 10),
     "wide": ((2048, 2048, 2048, 10), 1024, 26, 11),
-    "mnist3, batch norm": ((784, 512, 512, 10), 128, 29, 19),
-    "mnist3, batch norm, bfloat16": ((784, 512, 512, 10), 128, 34, 22),
-    "mnist3, layer norm": ((784, 512, 512, 10), 128, 37, 21),
-    "wide, batch norm": ((2048, 2048, 2048, 10), 1024, 34, 23),
-    "wide, layer norm": ((2048, 2048, 2048, 10), 1024, 40, 21),
-    "lecture": ((1000, 100, 10), 64, 14, 13),
+    "mnist3, batch norm": ((784, 512, 512, 10), 128, 29, 14),
+    "mnist3, batch norm, dropout": ((784, 512, 512, 10), 128, 43, 16),
+    "mnist3, batch norm, bfloat16": ((784, 512, 512, 10), 128, 34, 15),
+    "mnist3, layer norm": ((784, 512, 512, 10), 128, 37, 16),
+    "wide, batch norm": ((2048, 2048, 2048, 10), 1024, 34, 19),
+    "wide, layer norm": ((2048, 2048, 2048, 10), 1024, 40, 17),
+    "lecture": ((1000, 100, 10), 64, 14, 12),
 }
 
 
+@pytest.fixture
+def full_blocks() -> Iterator[None]:
+    """Programs with blocks of the size that a GPU is given."""
+    lockstep.use_blocks(256)
+    yield
+    lockstep.use_blocks(THREADS)
+
+
 @pytest.mark.parametrize("name", GOLDEN)
-def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch, full_blocks: None) -> None:
     monkeypatch.setattr(cublaslt_over_numpy, "_work", lambda *_: lambda *_: None)
     device = Cupy()
     cuda = CudaBackend(Device(device, 0, Counted(device)))
@@ -235,6 +250,7 @@ def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lecture = name == "lecture"
     settings = name.split(", ")
     norms = [word.partition(" ")[0] for word in settings if word.endswith(" norm")]
+    precisions = [word for word in settings if word.endswith("float16")]
     with backends.use(cuda):
         model = nn.MLP(
             sizes,
@@ -242,7 +258,8 @@ def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             output="linear" if lecture else "softmax",
             bias=not lecture,
             norm=norms[0] if norms else None,
-            precision="bfloat16" if "bfloat16" in settings else None,
+            dropout=0.2 if "dropout" in settings else 0.0,
+            precision=precisions[0] if precisions else None,
         )
         x = gn.zeros((rows, sizes[0]))
         y = gn.zeros((rows, sizes[-1])) if lecture else gn.zeros((rows,), dtype=gn.int64)
@@ -250,12 +267,15 @@ def test_pieces_of_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             model.to(gn.float64)
             x, y = gn.astype(x, gn.float64), gn.astype(y, gn.float64)
         made = (optim.SGD if lecture else optim.Adam)(model.parameters(), lr=0.1)
+        scale = optim.LossScale(made) if "float16" in precisions else None
 
         def step(x: gn.Tensor, y: gn.Tensor) -> gn.Tensor:
             z = model(x)
             loss = nn.mse(z, y, reduction="sum") if lecture else nn.cross_entropy(z, y)
-            loss.backward()
-            made.step()
+            (scale(loss) if scale else loss).backward()
+            if "clipped" in settings:
+                optim.clip_grad_norm(made, 1.0)
+            (scale or made).step()
             made.zero_grad()
             return loss
 
