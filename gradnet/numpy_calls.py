@@ -261,7 +261,9 @@ def windowed(
     if base.flags.c_contiguous:
         return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)
     address, read_only = base.__array_interface__["data"]
-    return np.asarray(_Window(base, address + offset, read_only, shape, strides, dtype))
+    window = np.asarray(_Window(base, address + offset, read_only, shape, strides, dtype))
+    # NumPy has no letter of its own for bfloat16.
+    return window if window.dtype == dtype else window.view(dtype)
 
 
 class _Window:

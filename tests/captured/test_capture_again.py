@@ -21,6 +21,17 @@ def test_new_shapes_dtypes_and_layouts_are_recorded_anew(backend: Backend) -> No
     assert (captured.recordings, captured.replays) == (6, 6)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "complex64"])
+def test_windows_of_any_dtype_keep_it(backend: Backend, dtype: str) -> None:
+    captured = gn.capture(lambda x: x * 2.0)
+    x = gn.astype(gn.arange(12.0), dtype)
+    for view in (x.reshape(4, 3).T, x.reshape(3, 4)[:, ::2], x.reshape(3, 4)[:, 1:3]):
+        for _ in range(2):
+            found = captured(view)
+            assert found.dtype == x.dtype
+            assert gn.all(found == view + view)
+
+
 SETTING = {"factor": 2.0}
 
 
