@@ -37,6 +37,7 @@ class MixtureOutput(RegressionUnit):
     """Numbers that have several likely values: a mixture of normal distributions for each row.
 
     `components` of them, K, each with a weight, and a mean and a variance per target. Bishop 1994.
+    Raises ValueError for fewer than one.
     """
 
     name = "mixture"
@@ -151,7 +152,8 @@ class PoissonOutput(RegressionUnit):
 class QuantileOutput(RegressionUnit):
     """Quantiles of numbers, at the levels `q`: (0.1, 0.5, 0.9) is an 80 % interval and the median.
 
-    Romano, Patterson and Candes 2019, arXiv:1905.03222, make intervals of them.
+    Romano, Patterson and Candes 2019, arXiv:1905.03222, make intervals of them. Raises ValueError
+    unless the levels rise and lie between 0 and 1.
     """
 
     name = "quantile"

@@ -19,6 +19,9 @@ class WarmUpSchedule(Schedule):
 
     `then`, a schedule of the same optimizer, counts its steps from the end of the rise; one that
     counts epochs counts all of them. Goyal et al. 2017, arXiv:1706.02677.
+
+    Raises ValueError for settings out of range and another optimizer's `then`, TypeError for a
+    `then` that is no schedule.
     """
 
     name = "warm_up"

@@ -107,7 +107,7 @@ def learning_rate(
     """The loss while the rate grows, as `training.find_learning_rate` has measured it.
 
     Thin: the loss of each batch. Thick: smoothed. Marked: the suggested rate, where the smoothed
-    loss falls most steeply. Smith 2015, arXiv:1506.01186.
+    loss falls most steeply. Smith 2015, arXiv:1506.01186. Raises TypeError for anything else.
     """
     if not isinstance(search, RateSearch):
         raise TypeError(

@@ -27,7 +27,7 @@ def loss_surface(
     """The loss around a network's weights, and the path of its training where there is one.
 
     Draws what `training.loss_surface` has measured: levels of the loss, in equal ratios where it
-    spans a factor of 5. Li et al. 2018, arXiv:1712.09913.
+    spans a factor of 5. Li et al. 2018, arXiv:1712.09913. Raises TypeError for anything else.
     """
     if not isinstance(surface, LossSurface):
         raise TypeError(
@@ -135,7 +135,8 @@ def overfitting(
 
     Draws what `training.overfitting` has measured. Lines are means over initial weights, bands
     reach from the least to the largest. Marked: the lowest validation loss, right of which (left
-    for L2) a network fits the training rows better and others worse.
+    for L2) a network fits the training rows better and others worse. Raises TypeError for anything
+    else.
     """
     if not isinstance(study, CapacityStudy):
         raise TypeError(

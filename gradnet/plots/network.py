@@ -204,7 +204,7 @@ def layers(
 
     Left: its outputs, from 5 to 95 percent (line), the middle half (bar), the median. Middle: the
     part of outputs that are saturated, and of units that are so in all rows. Right: the root mean
-    square of the gradient that arrives at its outputs.
+    square of the gradient that arrives at its outputs. Raises TypeError for anything else, or none.
     """
     found = list(statistics)
     if not found or not all(isinstance(s, LayerStatistics) for s in found):
