@@ -224,6 +224,13 @@ def test_other_ops(name: str, dtype: Any, backend: Backend) -> None:
     compare(case.ours, case.theirs, (*operands, *case.others), dtype)
 
 
+def test_a_remainder_slopes_by_the_quotient_that_it_took(backend: Backend) -> None:
+    # These quotients round up to whole numbers, of which floor would make one too many.
+    a, b = np.array([1.0, -7.0, 0.3, 7.0]), np.array([0.1, 0.7, 0.1, -0.7])
+    _, pull = gn.vjp(gn.remainder, a, b)
+    np.testing.assert_array_equal(pull(gn.ones(4, dtype=gn.float64))[1].numpy(), -(a // b))
+
+
 def test_second_derivatives(backend: Backend) -> None:
     rng = np.random.default_rng(12)
     x, w, v = rng.standard_normal((5, 3)), rng.standard_normal((3, 4)), rng.standard_normal((3, 4))

@@ -93,8 +93,9 @@ def remainder(a, b):
     return a % b
 
 
-def remainder_db(a, b):
-    return -floor(a / b)
+def remainder_db(a, b, y):
+    # a / b may round up to a whole number that it has not reached, as 1 / 0.1 does.
+    return round((y - a) / b)
 
 
 def pow(a, b):
