@@ -1,11 +1,12 @@
 """The stage `correctness`: results on the device against float64 NumPy on numbers never the same.
 
-The parts run in the order of their weight; the tests take what time they are given.
+The parts run in the order of their weight; beside them the tests take what time there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -149,9 +150,13 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
 
 
 def run(notes: Notebook) -> None:
-    """The parts, the most telling first."""
-    shards.run(notes, PARTS)
-    notes.part("tests", lambda: suite.run(notes.options, notes.left))
+    """The parts, the most telling first; and the tests beside them, with processors to spare."""
+    with ThreadPoolExecutor(1) as beside:
+        tests = beside.submit(
+            notes.part, "tests", lambda: suite.run(notes.options, max(1.0, notes.left))
+        )
+        shards.run(notes, PARTS)
+        tests.result()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.rounds import summary
 BUILDING = 90.0  # seconds that a contender may take for its first steps, or to choose its way
 TIMING = 25.0  # and for anything else
 LEAST = 3.0  # less is not worth to begin with
-ROUNDS = 7
+ROUNDS = 5
 SLICE = 0.04  # seconds that a contender is timed for in a round
 MOST_ENDS = 2  # how often a contender may take its process along before it is left out for good
 

@@ -69,6 +69,9 @@ class Library:
         if reason:
             return {"row": {"left_out": reason}}
         self.racers[contender] = racer
+        # What lives as long as the race need not be looked through whenever it is timed.
+        gc.collect()
+        gc.freeze()
         row = {
             "losses": racer.first_losses,
             "first_step_seconds": None if dry else racer.first,
@@ -101,6 +104,7 @@ class Library:
     def over(self, contender: str) -> dict[str, Any]:
         """Make room for the next race."""
         self.racers.clear()
+        gc.unfreeze()
         gc.collect()
         return {}
 

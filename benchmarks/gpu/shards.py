@@ -22,8 +22,8 @@ from benchmarks.gpu.comparisons import FLOATS
 from benchmarks.gpu.device import ROOT, Bench
 from benchmarks.gpu.notes import FAILED, LATE, Notebook, Options
 
-AT_A_TIME = 12
-FOR_THE_REST = 60.0  # seconds that are left to the parts after these
+AT_A_TIME = 8
+AT_THE_END = 3.0  # seconds in which it is written down that a part has none left
 THIRDS = 3
 WORK: dict[str, Callable[[Bench, str], dict[str, Any]]] = {
     "kernels": comparisons.kernels,
@@ -48,11 +48,12 @@ def run(notes: Notebook, first: Mapping[str, Callable[[Bench], Any]]) -> None:
                 notes.part(f"{name}, {precision}", partial(work, bench, precision))
         return
     with ThreadPoolExecutor(AT_A_TIME) as threads:
-        for name in first:
-            threads.submit(one, notes, name)
-        for precision in FLOATS:
-            for name in WORK:
-                threads.submit(one, notes, name, precision)
+        asked = [(name, "") for name in first]
+        asked += [(name, precision) for precision in FLOATS for name in WORK]
+        jobs = {threads.submit(one, notes, *which): titled(*which) for which in asked}
+        for job, title in jobs.items():
+            if error := job.exception():
+                notes.note(title, FAILED, f"{type(error).__name__}: {error}"[:500])
 
 
 def one(notes: Notebook, name: str, precision: str = "") -> None:
@@ -60,7 +61,7 @@ def one(notes: Notebook, name: str, precision: str = "") -> None:
     title = titled(name, precision)
     if notes.options.only and title not in notes.options.only:
         return
-    seconds = notes.left - FOR_THE_REST
+    seconds = notes.left - AT_THE_END
     if seconds < 5:
         notes.note(title, LATE, "the parts before took the stage's time")
         return
