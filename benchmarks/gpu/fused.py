@@ -34,14 +34,18 @@ def trainings(dry: bool) -> list[Any]:
     return found
 
 
-def fused_mlp(bench: Bench) -> dict[str, Any]:
-    """Forward and backward for every width, odd sizes and more rows than a round of blocks."""
+def fused_mlp(bench: Bench, few: bool = False) -> dict[str, Any]:
+    """Forward and backward for every width, odd sizes and more rows than a round of blocks.
+
+    few  of the smallest width, and a few rows, alone
+    """
+    few = few or bench.dry
     from fakes import fused
     from gradnet.kernels import fused_mlp as kernel
 
     cupy, rng = bench.cupy, np.random.default_rng()
-    widths = (16,) if bench.dry else kernel.WIDTHS
-    rows = (5,) if bench.dry else (1, 129, 17_001)
+    widths = (16,) if few else kernel.WIDTHS
+    rows = (5,) if few else (1, 129, 17_001)
     worst: dict[str, float] = {}
     for width in widths:
         for n in rows:
@@ -80,14 +84,14 @@ def fused_mlp(bench: Bench) -> dict[str, Any]:
     return {"counts": {"networks": len(worst)}, "worst": worst}
 
 
-def cluster(bench: Bench) -> dict[str, Any]:
+def cluster(bench: Bench, few: bool = False) -> dict[str, Any]:
     """Training by one cluster, of every size of clusters: parameters, moments and losses."""
     from fakes import clustered
     from gradnet.kernels import cluster_step as kernel
 
     cupy, rng = bench.cupy, np.random.default_rng()
     worst: dict[str, float] = {}
-    for training in trainings(bench.dry):
+    for training in trainings(few or bench.dry):
         steps, n, size = 5, 600, training.places[-1]
         numbers = np.tile(np.float32([1e-3, 0.1, 0.001, 1.0, 1e-3, 0]), (steps, 1))
         host = {

@@ -19,25 +19,31 @@ SUMMARY = re.compile(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)")
 REFUSED = ("Device not supported", "Unable to find injection library", "not permitted")
 
 
-def small(notes: Notebook) -> dict[str, Any]:
+# What the program runs: kernels of each kind and steps, or those that hold many layers or steps.
+FUSED = "fused"
+
+
+def small(notes: Notebook, *which: str) -> dict[str, Any]:
     """The program alone, without a tool: what it runs works."""
-    return _run(notes, [])
+    return _run(notes, [], "_".join(["small", *which]), *which)
 
 
-def checked(notes: Notebook, name: str) -> dict[str, Any]:
+def checked(notes: Notebook, name: str, *which: str) -> dict[str, Any]:
     """The program under a tool: the errors that it counts."""
     path = tool("compute-sanitizer")
     if path is None:
         raise NotThere("compute-sanitizer is not on this machine")
     if notes.options.dry:
         raise NotThere("a dry run has no device to look into")
-    return _run(notes, [path, "--tool", name, "--print-limit", "20"], name)
+    return _run(
+        notes, [path, "--tool", name, "--print-limit", "20"], "_".join([name, *which]), *which
+    )
 
 
-def _run(notes: Notebook, before: list[str], name: str = "small") -> dict[str, Any]:
+def _run(notes: Notebook, before: list[str], name: str, *which: str) -> dict[str, Any]:
     command = [
         *(*before, sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.small"),
-        notes.options.backend,
+        *(notes.options.backend, *which),
     ]
     path = Path(notes.options.out) / f"{name}.txt"
     with path.open("w") as said:
@@ -85,10 +91,15 @@ def judged(output: str, status: int, by_tool: bool) -> dict[str, Any]:
 
 def run(notes: Notebook) -> None:
     """Without a tool first; then with all, side by side."""
-    notes.part("small", lambda: small(notes))
-    with ThreadPoolExecutor(len(TOOLS)) as threads:
+    with ThreadPoolExecutor() as threads:
+        for job in [
+            threads.submit(notes.part, "small", lambda: small(notes)),
+            threads.submit(notes.part, f"small, {FUSED}", lambda: small(notes, FUSED)),
+        ]:
+            job.result()
         for name in TOOLS:
             threads.submit(notes.part, name, lambda name=name: checked(notes, name))
+        threads.submit(notes.part, f"{TOOLS[0]}, {FUSED}", lambda: checked(notes, TOOLS[0], FUSED))
 
 
 if __name__ == "__main__":

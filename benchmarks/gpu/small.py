@@ -1,6 +1,7 @@
-"""A small program for the sanitizers: `python -m benchmarks.gpu.small BACKEND`.
+"""A small program for the sanitizers: `python -m benchmarks.gpu.small BACKEND [fused]`.
 
-Kernels of each kind on sizes that end within a block, then training steps, eager and captured.
+Kernels of each kind on sizes that end within a block, then training steps, eager and captured; or
+the kernels that hold many layers, or many steps.
 Memory comes from the driver, block by block, so that a read beyond one is seen.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import gradnet as gn
+from benchmarks.gpu import fused
 from benchmarks.gpu.device import Bench
 from gradnet import dtypes, formulas
 
@@ -74,13 +76,21 @@ def steps(bench: Bench) -> None:
             print("ran captured steps", flush=True)
 
 
+def whole(bench: Bench) -> None:
+    """Networks and trainings that are one kernel."""
+    fused.fused_mlp(bench, few=True)
+    print("ran fused networks", flush=True)
+    fused.cluster(bench, few=True)
+    print("ran trainings by a cluster", flush=True)
+
+
 def main() -> None:
     """All of it."""
     bench = Bench(sys.argv[1])
     if not bench.dry:
         bench.cupy.cuda.set_allocator(None)
-    kernels(bench)
-    steps(bench)
+    for part in (whole,) if sys.argv[2:] == ["fused"] else (kernels, steps):
+        part(bench)
     print("all has run", flush=True)
 
 
