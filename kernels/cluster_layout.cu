@@ -182,8 +182,9 @@ static __device__ void copied() { asm volatile("cp.async.wait_all;" : : : "memor
 static __device__ float* memory(int place) { return (float*)cluster_step_memory + place; }
 static __device__ Quad& quad(float* at) { return *(Quad*)at; }
 static __device__ int least(int a, int b) { return a < b ? a : b; }
-static __device__ int row() { return (int)blockIdx.x / ACROSS; }
-static __device__ int column() { return (int)blockIdx.x % ACROSS; }
+// Blocks are those of the grid's second dimension: see `_together` in nvrtc.py. One alone is at 0.
+static __device__ int row() { return (int)blockIdx.y / ACROSS; }
+static __device__ int column() { return (int)blockIdx.y % ACROSS; }
 // Of n things in pieces of a size, how many are in one piece.
 static __device__ int within(int n, int size, int piece) {
     const int left = n - piece * size;

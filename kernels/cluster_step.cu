@@ -318,5 +318,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     everybody(room);  // what they read beforehand, they have
     store(flat);
-    if (BLOCKS > 1 && blockIdx.x == 0 && threadIdx.x == 0) put(room, before + steps);
+    if (BLOCKS > 1 && blockIdx.y == 0 && threadIdx.x == 0) put(room, before + steps);
 }

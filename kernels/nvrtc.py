@@ -51,7 +51,6 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
 
     CuPy keeps on disk what it compiles. Raises DeviceError where the text does not compile.
     """
-    # A cooperative launch is refused where not all blocks can be resident.
     together = {"enable_cooperative_groups": True} if program.cluster > 1 else {}
     if path is not None:
         kernel = cupy.RawModule(path=str(path), **together).get_function(program.entry)
@@ -78,7 +77,23 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
             ) from error
     # Above 48 KB it must be asked for.
     kernel.max_dynamic_shared_size_bytes = program.shared
+    if program.cluster > 1:
+        return partial(_together, kernel, program.shared)
     return partial(kernel, shared_mem=program.shared)
+
+
+def _together(kernel: Any, shared: int, grid: tuple[int], block: tuple[int], given: Any) -> None:
+    """A cooperative launch: of all blocks at the same time, or none.
+
+    Where they are too many, CuPy launches fewer of a grid of one dimension, and refuses one of two:
+    so the blocks are those of the second. Raises DeviceError where they are too many.
+    """
+    try:
+        kernel((1, *grid), block, given, shared_mem=shared)
+    except ValueError as error:
+        raise DeviceError(
+            f"the device cannot run {grid[0]} blocks of a kernel at the same time: {error}"
+        ) from error
 
 
 def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[bytes, str]:

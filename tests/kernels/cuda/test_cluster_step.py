@@ -57,7 +57,7 @@ def programs() -> list[CudaProgram]:
     text = found[0].text.replace("PATIENCE = 1u << 27", "PATIENCE = 1u << 12")
     given = "step.give(P + i * OUTS + j, sum);"
     assert given in text
-    lost = altered(found[0], text.replace(given, f"if (blockIdx.x + i + j) {given}"))
+    lost = altered(found[0], text.replace(given, f"if (blockIdx.y + i + j) {given}"))
     return [*found, lost]
 
 

@@ -93,12 +93,15 @@ def test_arrays_that_do_not_fit() -> None:
 
 def test_loading() -> None:
     done: list[Any] = []
+    refusals: list[Exception] = []
 
     class Kernel:
         max_dynamic_shared_size_bytes = 0
 
         def __call__(self, *arguments: Any, shared_mem: int) -> None:
             done.append((arguments, shared_mem, self.max_dynamic_shared_size_bytes))
+            if refusals:
+                raise refusals.pop()
 
     def module(code: str, options: tuple[str, ...], backend: str, **more: Any) -> Any:
         done.append((code, options[0], backend, *more.items()))
@@ -118,7 +121,10 @@ def test_loading() -> None:
     launcher(several, 16, "a")
     together = ("enable_cooperative_groups", True)
     assert done[0] == ("text", "-std=c++17", "nvrtc", together)
-    assert done[2:] == [(((16,), (32,), ("a",)), 1 << 16, 1 << 16)]
+    assert done[2:] == [(((1, 16), (32,), ("a",)), 1 << 16, 1 << 16)]
+    refusals.append(ValueError("no"))
+    with pytest.raises(DeviceError, match="cannot run 16 blocks of a kernel at the same time: no"):
+        launcher(several, 16, "a")
 
 
 def test_every_activation_has_its_text() -> None:

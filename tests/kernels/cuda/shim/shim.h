@@ -226,8 +226,11 @@ void launch(int blocks, int threads, size_t bytes, int cluster, Kernel kernel) {
             crew.emplace_back([&, t] {
                 block = all[t / threads], instruction = 0;
                 threadIdx = {unsigned(t % threads), 0, 0};
-                blockIdx = {unsigned(first + t / threads), 0, 0};
-                gridDim = {unsigned(blocks), 1, 1}, blockDim = {unsigned(threads), 1, 1};
+                // As they are launched: those that run together in the second dimension.
+                const unsigned b = first + t / threads, all_of = blocks;
+                blockIdx = cluster > 1 ? Index{0, b, 0} : Index{b, 0, 0};
+                gridDim = cluster > 1 ? Index{1, all_of, 1} : Index{all_of, 1, 1};
+                blockDim = {unsigned(threads), 1, 1};
                 kernel();
             });
         for (auto& one : crew) one.join();
