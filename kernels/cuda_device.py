@@ -78,6 +78,10 @@ class Device:
         except self.cupy.cuda.memory.OutOfMemoryError as error:
             raise self.out_of_memory(math.prod(shape) * dtype.itemsize) from error
 
+    def trim(self) -> None:
+        """Give the memory back that the pool keeps for later, after much of it was used once."""
+        self.cupy.get_default_memory_pool().free_all_blocks()
+
     def out_of_memory(self, wanted: int | None) -> DeviceMemoryError:
         """What to raise when the device has no more memory, and what to do about it."""
         free, total = self.cupy.cuda.runtime.memGetInfo()

@@ -108,6 +108,9 @@ class Undecided:
             return Graphs(self._backend, lowered(self._programs[likely]))
         taken = ready[self._quicker(ready)]
         taken.forget()
+        if len(ready) > 1:
+            ready.clear()
+            self._device.trim()
         return taken
 
     def _ready(self, program: Program, places: Places) -> Graphs:

@@ -106,7 +106,7 @@ def refusal(network: Network) -> str:
     if network.dtype not in FLOATS:
         return f"its products are in {network.dtype}, not in float16 or bfloat16"
     row = activations().get(network.activation)
-    if row is None or not row.activation:
+    if row is None:
         return f"{network.activation!r} is no activation"
     if row.derivatives[0] is None:
         return f"{network.activation!r} has no derivative"
@@ -278,8 +278,9 @@ Launch = Callable[..., None]
 
 @cache
 def activations() -> dict[str, Row]:
-    """The formulas' rows by name and alias."""
-    return {name: row for row in formulas.ROWS for name in (row.name, *row.aliases)}
+    """The rows of activations by name and alias."""
+    rows = [row for row in formulas.ROWS if row.activation]
+    return {name: row for row in rows for name in (row.name, *row.aliases)}
 
 
 @cache

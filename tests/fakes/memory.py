@@ -61,7 +61,12 @@ class Memory:
         ctypes.memset(raw, POISON, size)
         self.used -= size
         del self.live[ctypes.addressof(raw)]
-        self.free[size].append(raw)
+        self.free.setdefault(size, []).append(raw)
+
+    def free_all_blocks(self) -> None:
+        """Forget the blocks that were given back."""
+        self.total -= sum(size * len(raws) for size, raws in self.free.items())
+        self.free.clear()
 
     @classmethod
     def at(cls, address: int) -> Host | None:

@@ -119,7 +119,7 @@ def same(backend: Fusing, bound: float = 2e-2, **options: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "activation", ["relu", "tanh", "gelu", "softplus", "sigmoid", "leaky_relu"]
+    "activation", ["relu", "tanh", "gelu", "softplus", "sigmoid", "leaky_relu", "absolute"]
 )
 def test_a_step_is_two_calls_of_the_fused_mlp(backend: Fusing, activation: str) -> None:
     calls = same(backend, activation=activation)
@@ -136,6 +136,12 @@ def test_sizes(backend: Fusing, sizes: tuple[int, ...], name: str) -> None:
     assert calls[0] == FORWARD
     assert BACKWARD in calls
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize("n", [1, 16])
+def test_rows(backend: Fusing, n: int) -> None:
+    calls = same(backend, n=n, sizes=(1, 16, 2))
+    assert [calls.count(name) for name in (FORWARD, BACKWARD, "matmul")] == [1, 1, 0]
 
 
 def test_layers_that_keep_16_bits_between_them(backend: Fusing) -> None:

@@ -418,6 +418,8 @@ def test_nothing_is_left_of_the_other_way(
         captured = gn.capture(training()[1])
         captured(*batch(0))
         alive = [one() is not None for one in made]
+        memory = cupy(graphs).memory
+        assert memory.total - memory.used < 1 << 10  # the batch
     finally:
         gc.enable()
     assert alive == [True, False]
