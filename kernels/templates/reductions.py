@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .elementwise import Text, extreme, head, helpers
 
-# Terms of a row added at the precision of the row: 8 in each lane of a few wide vectors.
+# Terms of a row added at the precision of the row: 16 in each of a vector's 32 lanes.
 BLOCK = 512
 # Rows added at the precision of the rows.
 ROWS = 128
@@ -73,7 +73,9 @@ def kernel({tables}, y):
             v += part
         {into}[i] = {result}
 """
-    return head(bits) + "wide = True\n" + helpers(bits, "lane_add") + text
+    # Not of the widest vectors: NumPy's arrays begin within a line of the cache, and each of theirs
+    # would be loaded from two.
+    return head(bits) + helpers(bits, "lane_add") + text
 
 
 def _summed(bits: int) -> str:
