@@ -86,7 +86,7 @@ def lowered(program: Program) -> Program:
 
     program = together(paired(program))
     calls = sparing(without_bias(program.calls, compiles), compiles)
-    return within_maps(program.with_calls(fused(calls, compiles)))
+    return within_maps(program.with_calls(fused(calls, compiles, again=True)))
 
 
 class Graphs:

@@ -10,20 +10,33 @@ from typing import Any
 from gradnet import binding
 from gradnet.backends import Formula
 from gradnet.program.calls import Call, Storage, Value
-from gradnet.program.plan import Uses
+from gradnet.program.plan import Uses, relocated
 
 # Operands of a fused call at most: each takes a register or two of its loop.
 _MOST = 8
 
 
-def fused(calls: list[Call], compiles: Callable[[Formula], bool]) -> list[Call]:
-    """The calls, with every elementwise result that one later call alone uses put into that."""
+# The text of a formula, in characters, that is rather computed for every element of a result, or
+# in each of two calls, than by a call of its own.
+_SHORT = 1000
+
+
+def fused(
+    calls: list[Call], compiles: Callable[[Formula], bool], *, again: bool = False
+) -> list[Call]:
+    """The calls, with every elementwise result that one later call alone uses put into that.
+
+    `again` tells whether short formulas may be computed more than once: a number for each element
+    that it is used for, and what two calls use in each, where that saves a call.
+    """
+    if again:
+        calls = _twice(calls, compiles)
     uses = Uses(calls)
     makers: dict[Storage, int] = {}
     found: dict[int, Call] = {}
     for i, call in enumerate(calls):
         if call.method == "map" and compiles(call.args[0]):
-            call = _joined(call, i, found, makers, uses, compiles)
+            call = _joined(call, i, found, makers, uses, compiles, again)
         found[i] = call
         for value in call.writes:
             makers[value.storage] = i
@@ -37,12 +50,13 @@ def _joined(
     makers: dict[Storage, int],
     uses: Uses,
     compiles: Callable[[Formula], bool],
+    again: bool,
 ) -> Call:
     """A call that computes its operands too, where it can; those calls are dropped."""
     while True:
         for place, x in enumerate(call.args[1:]):
             maker = makers.get(x.storage, -1) if isinstance(x, Value) else -1
-            if maker in found and _fits(call, i, x, found[maker], maker, uses, compiles):
+            if maker in found and _fits(call, i, x, found[maker], maker, uses, compiles, again):
                 call = _merged(call, place, found.pop(maker))
                 break
         else:
@@ -57,6 +71,7 @@ def _fits(
     maker: int,
     uses: Uses,
     compiles: Callable[[Formula], bool],
+    again: bool,
 ) -> bool:
     """Whether an operand's own call can be made part of the call."""
     if inner.method != "map" or not compiles(inner.args[0]):
@@ -71,7 +86,7 @@ def _fits(
         or readers != {i}
         or len(uses.writes[x.storage]) != 1
         or call.outs[0] is None
-        or call.outs[0].shape != out.shape
+        or not (call.outs[0].shape == out.shape or (again and out.size == 1 and _short(inner)))
         # Another view of the result needs it in memory.
         or any(v.storage is x.storage and v != x for v in call.reads)
     ):
@@ -84,6 +99,45 @@ def _fits(
     return not any(
         uses.written_within(v.storage, maker, i - 1) for v in inner.reads
     ) and _broadcasts(call, inner)
+
+
+def _short(call: Call) -> bool:
+    return len(binding.source(call.args[0]).text) < _SHORT
+
+
+def _twice(calls: list[Call], compiles: Callable[[Formula], bool]) -> list[Call]:
+    """The calls, those of short formulas for two others made once for each, if both take them."""
+    i = 0
+    while i < len(calls):
+        tried = _parted(calls, i, compiles)
+        if tried is not None and len(fused(tried, compiles)) < len(fused(calls, compiles)):
+            calls = tried
+        i += 1
+    return calls
+
+
+def _parted(calls: list[Call], i: int, compiles: Callable[[Formula], bool]) -> list[Call] | None:
+    """The calls with one that two others use made again before the second; None if it is not so."""
+    call = calls[i]
+    if call.method != "map" or not compiles(call.args[0]) or not _short(call):
+        return None
+    out, uses = call.outs[0], Uses(calls)
+    readers = uses.reads.get(out.storage, []) if out is not None else []
+    if out is None or out.storage.kind != "temporary" or not out.whole or len(readers) != 2:
+        return None
+    _, last = readers
+    # Of two arrays, as a difference is: other calls' kernels take a map of one with them.
+    plain = not binding.source(call.args[0]).primitives and readers[0] != last
+    plain = plain and len(call.reads) == 2 and out.dtype.kind != "b"
+    lasts = not any(uses.written_within(x.storage, i, last) for x in call.reads)
+    if not (plain and lasts) or any(calls[j].method != "map" for j in readers):
+        return None
+    storage = Storage("temporary", out.storage.nbytes, None)
+    places = {out.storage: Value(storage, 0, out.shape, out.strides, out.dtype)}
+    options = {name: x for name, x in call.kwargs.items() if name != "out"}
+    copy = Call("map", call.args, options, call.outs, call.writes)
+    later = [relocated(copy, places), relocated(calls[last], places)]
+    return [*calls[:last], *later, *calls[last + 1 :]]
 
 
 def _broadcasts(call: Call, inner: Call) -> bool:

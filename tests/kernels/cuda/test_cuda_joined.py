@@ -177,6 +177,46 @@ def test_an_operand_that_is_overwritten_between(graphs: CudaBackend) -> None:
     assert found[0] != found[1]
 
 
+def test_short_formulas_are_computed_again(graphs: CudaBackend) -> None:
+    x, y, kept = table(6, 4), table(4, 6).mT, table(6, 4)
+
+    def squared(x: gn.Tensor, y: gn.Tensor) -> Any:
+        between = x - y
+        return gn.sum(gn.square(between)), 2.0 * between
+
+    def scaled(x: gn.Tensor) -> gn.Tensor:
+        return x * (1.0 / (gn.sqrt(gn.sum(x * x)) + 1e-6))
+
+    def overwritten(x: gn.Tensor) -> Any:
+        between = x - kept
+        first = gn.exp(between) * 1.5
+        kept.assign_(x * 0.5)
+        return first, gn.tanh(between) * 2.0
+
+    def long(x: gn.Tensor) -> Any:
+        between = gn.exp(x)
+        return gn.square(between), between * 2.0
+
+    assert sorted(names(same(squared, x, y + 0.0))) == ["map", "reduce"]
+    assert names(same(scaled, x)) == ["reduce", "map"]
+    assert names(same(long, x)) == ["map"] * 3
+    captured = gn.capture(overwritten)
+    found = [z.numpy().tobytes() for _ in range(2) for z in captured(x)]
+    kept.assign_(table(6, 4))
+    assert found == [z.numpy().tobytes() for _ in range(2) for z in overwritten(x)]
+    # By a number that the result's own memory holds.
+    within = table(6, 4)
+
+    def first(x: gn.Tensor) -> gn.Tensor:
+        within.assign_(x * (1.0 / (within[:1, :1] + 3.0)))
+        return within + 0.0
+
+    captured = gn.capture(first)
+    found = [captured(x).numpy().tobytes() for _ in range(2)]
+    within.assign_(table(6, 4))
+    assert found == [first(x).numpy().tobytes() for _ in range(2)]
+
+
 # Masks
 
 
