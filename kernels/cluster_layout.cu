@@ -66,7 +66,7 @@ static __device__ constexpr Common COMMON = commons();
 constexpr int SHARE = pieces(COMMON.size, DOWN);  // of them a block updates
 
 // How a thread's tile of the first weights' gradient is: so many quads of inputs by one of outputs,
-// for the rows of one of several groups.
+// for the rows of one of several groups. Its cycles are counted as in `first_tile`.
 struct Cut { int deep, tiles, groups, rows; };
 static __device__ constexpr Cut cut(int deep) {
     const int tiles = pieces(width(0) / 4, deep) * (OUTS / 4);
@@ -74,7 +74,7 @@ static __device__ constexpr Cut cut(int deep) {
     return {deep, tiles, groups, pieces(BATCH, groups)};
 }
 static __device__ constexpr int cycles(Cut c) {
-    return pieces(c.tiles * c.groups, THREADS) * c.rows * (32 * c.deep + 12 * (c.deep + 1)) +
+    return pieces(c.tiles * c.groups, THREADS) * c.rows * larger(32 * c.deep, 24 * (c.deep + 1)) +
            c.groups * width(0) * OUTS / 16;
 }
 constexpr Cut CUT = cycles(cut(2)) < cycles(cut(1)) ? cut(2) : cut(1);

@@ -135,7 +135,7 @@ def _cut(width: int, outs: int, batch: int, threads: int) -> tuple[int, int, int
     for deep in (1, 2):
         tiles = _pieces(width // 4, deep) * (outs // 4)
         groups = max(1, min(threads // tiles, 8, batch))
-        each = _pieces(batch, groups) * (32 * deep + 12 * (deep + 1))
+        each = _pieces(batch, groups) * max(32 * deep, 24 * (deep + 1))
         cycles = _pieces(tiles * groups, threads) * each + groups * width * outs // 16
         found.append((cycles, groups, deep))
     return min(found, key=lambda one: (one[0], one[2]))
