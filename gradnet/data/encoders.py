@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradnet.data.statistics import CategoryStatistics, NumberStatistics
-from gradnet.data.table import Column, Floats, Images, counted, listed, note
+from gradnet.data.table import Column, Floats, Images, counted, listed, note, places
 from gradnet.errors import DataError
 
 CLIP = 10.0
@@ -200,12 +200,13 @@ def _codes(
     """Each cell's place among `categories`, or `unknown`, or `gap` where missing."""
     cells = column.as_category()
     assert cells.categories is not None
-    place = {text: code for code, text in enumerate(categories)}
     if not cells.categories:
         return np.full(len(column), gap, dtype=np.int64)
-    mapping = np.array([place.get(text, unknown) for text in cells.categories], dtype=np.int64)
+    mapping = np.array(places(categories, cells.categories, unknown), dtype=np.int64)
     if warn:
-        new = [text for text in cells.categories if text not in place]
+        new = [
+            text for text, code in zip(cells.categories, mapping, strict=True) if code == unknown
+        ]
         if new:
             note(
                 notes,

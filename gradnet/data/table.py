@@ -142,6 +142,22 @@ def from_codes(name: str, codes: NDArray[Any], categories: Sequence[str], start:
     return Column(name, mapping[codes], tuple(names), start)
 
 
+def places(categories: Sequence[str], texts: Iterable[str], unknown: int) -> list[int]:
+    """Where each of some texts stands among categories, or `unknown`; true and false however spelt.
+
+    Those are in lower case in a column of nothing else, and as they were written among others: a
+    part of a column may be spelt otherwise than the whole.
+    """
+    place = {_spelt(text): code for code, text in reversed([*enumerate(categories)])}
+    place |= {text: code for code, text in enumerate(categories)}
+    return [place.get(text, place.get(_spelt(text), unknown)) for text in texts]
+
+
+def _spelt(text: str) -> str:
+    lower = text.lower()
+    return lower if lower in ("true", "false") else text
+
+
 def from_values(name: str, values: ArrayLike) -> Column:
     """A column from a one-dimensional array or list of numbers, booleans or text.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradnet.data.statistics import NumberStatistics, Statistics
-from gradnet.data.table import Column, Kind, Rows, counted, listed, note, number_text
+from gradnet.data.table import Column, Kind, Rows, counted, listed, note, number_text, places
 from gradnet.errors import DataError
 
 Task = Literal["classification", "regression"]
@@ -142,8 +142,7 @@ class Target:
             return ((values[chosen] - self.mean) / self.scale).astype(np.float32)
         cells = column.as_category()
         assert cells.categories is not None
-        place = {text: code for code, text in enumerate(self.classes)}
-        mapping = np.array([*(place.get(text, -1) for text in cells.categories), -1])
+        mapping = np.array([*places(self.classes, cells.categories, -1), -1])
         codes: NDArray[np.int64] = mapping[cells.values]
         unknown = np.flatnonzero((codes < 0) & ~cells.missing)
         if len(unknown):

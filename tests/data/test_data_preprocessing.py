@@ -357,3 +357,30 @@ def test_weights_count_as_so_many_rows() -> None:
     assert a.inputs[0].mean == pytest.approx(b.inputs[0].mean, rel=1e-12)  # type: ignore[attr-defined]
     assert a.inputs[0].scale == pytest.approx(b.inputs[0].scale, rel=1e-12)  # type: ignore[attr-defined]
     assert (a.target.mean, a.target.scale) == pytest.approx((b.target.mean, b.target.scale))
+
+
+@pytest.mark.parametrize(
+    ("trained", "read", "expected"),
+    [
+        (["True", "red", "FALSE"], ["True"], [1]),
+        (["True", "red", "FALSE"], ["FALSE", "TRUE"], [0, 1]),
+        (["False", "true", "True"], ["TRUE", "false", "maybe"], [1, 0, None]),
+        (["red", "blue", "red"], ["True", "blue"], [None, 0]),
+    ],
+)
+def test_a_part_of_a_column_may_spell_true_otherwise_than_the_whole(
+    trained: list[str], read: list[str], expected: list[int | None]
+) -> None:
+    prep = Preprocessing.fit(Table([from_values("c", trained)]), Y)
+    (encoder,) = prep.inputs
+    assert isinstance(encoder, OneHot)
+    out = np.empty((len(read), len(encoder.features)), np.float32)
+    encoder.encode(from_values("c", read), out, [])
+    assert [int(row.argmax()) if row.any() else None for row in out] == expected
+
+
+def test_classes_of_a_part_that_are_all_true_or_false() -> None:
+    target = Target("y", "classification", ("False", "True", "unknown"), numeric=False)
+    part = from_values("y", ["True", "True", "False"])
+    assert part.categories == ("false", "true")
+    assert target.encode(part).tolist() == [1, 1, 0]
