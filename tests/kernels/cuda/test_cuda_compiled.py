@@ -20,7 +20,7 @@ from fakes import lockstep
 from fakes import training as training_steps
 from fakes.cupy_over_numpy import THREADS
 from gradnet.kernels import launch
-from gradnet.kernels.cuda_templates import elementwise, reductions, softmax
+from gradnet.kernels.cuda_templates import elementwise, moves, reductions, softmax
 from gradnet.kernels.cuda_templates import program as programs
 from gradnet.kernels.cuda_templates.program import Program
 
@@ -186,6 +186,16 @@ def test_a_loss_that_rounds_its_gradient_compiles(half: str, numba_cuda: None) -
     assert b".f64" not in text
     assert text.count(b"st.global.u16") == text.count(b"st.global.f32") - 1
     check_machine_code(one, text, ARCHITECTURES[1], hot=True)
+
+
+def test_copies_of_rows_compile(numba_cuda: None) -> None:
+    """Rows of words, rows that are rounded, and a cast, by one launch."""
+    parts = [moves.Part("u8", "u8", rows=True), moves.Part("f4", "b2", rows=True)]
+    one = moves.moves((*parts, moves.Part("f4", "b2", 4)))
+    text = launch.compiled(one, ARCHITECTURES[0])
+    assert b".f64" not in text
+    for architecture in ARCHITECTURES:
+        check_machine_code(one, text, architecture, hot=True)
 
 
 def test_the_compiler_for_each_architecture(numba_cuda: None) -> None:

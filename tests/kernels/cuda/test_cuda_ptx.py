@@ -101,7 +101,9 @@ def test_training(name: str, device: CudaBackend) -> None:
     training.STEPS[name](device)
     seen = device._device.launch.run.seen  # type: ignore[attr-defined]
     assert len(seen) > 6
-    assert {one.threads for one in seen} == {FULL_BLOCK}
+    # One block of more threads adds up the losses that it makes.
+    larger = {one.kind for one in seen if one.threads != FULL_BLOCK}
+    assert larger <= {"cross_entropy"}
 
 
 Operation = Callable[[Any, Callable[[Any], Any]], Any]
