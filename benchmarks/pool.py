@@ -111,6 +111,11 @@ class Worker:
             return f"{lines[-1]} (exit status {status})" if lines else f"exit status {status}"
         return lines[-1] if lines else "without a word"
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def pause(self) -> None:
         """Halt all its threads until `go_on`."""
         if _CAN_STOP:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.gpu.field import BUILDING, LEAST, Library, Row, runs
+from benchmarks.gpu.field import LEAST, Library, Row, runs
 from benchmarks.gpu.notes import ABSENT, DONE, FAILED, LATE, Notebook, main
 from benchmarks.gpu.races import DRY, FAMILIES, RACES, Race
 
+MOST = 90.0  # seconds that a contender may take for its first steps, or to choose its way
 # A library whose compiler takes long is several processes, each with its share of the races.
 PROCESSES = {"torch": 3}
 
@@ -54,7 +55,7 @@ def prepared(library: Library, races: Sequence[Race], found: Found) -> None:
             break
         for name, row in rows.items():
             # Which compiles ways to choose from, and graphs of several steps.
-            left = min(BUILDING, until - time.monotonic())
+            left = min(MOST, until - time.monotonic())
             if not runs(row) or library.worker is None or left < LEAST:
                 continue
             if library.add(row, "calibrate", name, left):
@@ -72,7 +73,7 @@ def run(notes: Notebook) -> None:
         for name in FAMILIES:
             found, count = Found(name, notes), 1 if notes.options.dry else PROCESSES.get(name, 1)
             for i in range(count):
-                library = Library(name, notes.options)
+                library = Library(name, notes.options, MOST)
                 job = threads.submit(prepared, library, races[i::count], found)
                 jobs.append((library, found, job))
         for library, found, job in jobs:

@@ -19,8 +19,8 @@ from benchmarks.gpu.races import FAMILIES, Race
 from benchmarks.pool import Worker, WorkerError, WorkerGone
 from benchmarks.rounds import summary
 
-BUILDING = 90.0  # seconds that a contender may take for its first steps, or to choose its way
-TIMING = 25.0  # and for anything else
+BUILDING = 45.0  # seconds that a contender may take for its first steps, or to choose its way
+TIMING = 25.0  # and for anything else; a race's building leaves as many for its timing
 LEAST = 3.0  # less is not worth to begin with
 ROUNDS = 5
 SLICE = 0.04  # seconds that a contender is timed for in a round
@@ -34,8 +34,10 @@ class Library:
 
     program = "benchmarks.gpu.race"
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: Options, most: float | None = None) -> None:
+        """`most` are the seconds that a contender may take to build, if not BUILDING."""
         self.name = name
+        self.most = most or BUILDING
         self.options = options
         self.worker: Worker | None = None
         self.missing = ""
@@ -52,8 +54,10 @@ class Library:
             return self.worker.ask(do, within=max(within, 0.1), contender=contender, **message)
         except (WorkerError, ValueError) as error:
             if not self._well(error, contender):
+                # Who was only given too little time is not to blame.
+                late = isinstance(error, WorkerGone) and self.worker.alive
+                self.ends[contender] += not late or within >= min(self.most, TIMING)
                 self.close()
-                self.ends[contender] += 1
             raise error if isinstance(error, WorkerError) else WorkerGone(str(error)) from error
 
     def _well(self, error: Exception, contender: str) -> bool:
@@ -97,7 +101,7 @@ class Library:
             return {"left_out": "no time was left"}
         message = {"work": race.workload.record(), "precision": race.precision}
         try:
-            answer = self.ask("build", name, min(left, BUILDING), dry=self.options.dry, **message)
+            answer = self.ask("build", name, min(left, self.most), dry=self.options.dry, **message)
         except WorkerError as error:
             return {"left_out": "failed", "error": str(error)[:500]}
         if "missing" in answer:
@@ -141,15 +145,16 @@ class Field:
 
     def race(self, race: Race, until: float) -> dict[str, Row]:
         """A row for each contender: built side by side, then timed in turns."""
+        built = until - min(TIMING, (until - time.monotonic()) / 3)
         jobs = [
-            self.threads.submit(library.build, race, until) for library in self.libraries.values()
+            self.threads.submit(library.build, race, built) for library in self.libraries.values()
         ]
         rows: dict[str, Row] = {}
         for job in jobs:
             rows |= job.result()
         of = {name: self.libraries[family] for family in FAMILIES for name in FAMILIES[family]}
         for library in self.libraries.values():
-            self._calibrated(race, library, rows, until)
+            self._calibrated(race, library, rows, built, until - LEAST)
         self._timed(rows, of, until)
         for name, row in rows.items():
             if "median" in row and of[name].worker is not None:
@@ -161,19 +166,26 @@ class Field:
             library.over()
         return rows
 
-    def _calibrated(self, race: Race, library: Library, rows: dict[str, Row], until: float) -> None:
-        """Warm up; who takes its process along does so once, and the others are built again."""
+    def _calibrated(
+        self, race: Race, library: Library, rows: dict[str, Row], until: float, last: float
+    ) -> None:
+        """Warm up; who takes its process along does so once, and the others are built again.
+
+        until  when all should be warm
+        last   when those that are built again must be built
+        """
         waiting = list(FAMILIES[library.name])
         while waiting:
             name = waiting.pop(0)
             if not runs(rows[name]):
                 continue
-            left = until - time.monotonic()
+            # It takes less than a second, but where there are ways to choose from.
+            left = max(LEAST, until - time.monotonic())
             library.add(rows[name], "calibrate", name, min(BUILDING, left))
             if library.worker is None:
                 waiting = [other for other in FAMILIES[library.name] if runs(rows[other])]
                 wrong = [other for other in FAMILIES[library.name] if other not in waiting]
-                rows |= library.build(race, until, wrong)
+                rows |= library.build(race, last, wrong)
 
     def _timed(self, rows: dict[str, Row], of: dict[str, Library], until: float) -> None:
         """Time all that run, in turns."""

@@ -53,9 +53,11 @@ def of_races() -> list[Any]:
 
 
 def of_comparisons() -> list[Any]:
-    """Those of the comparisons in the stage `correctness`."""
+    """Those of the comparisons in the stage `correctness`, of the probe, and of chains."""
     from fakes import lockstep
 
+    from benchmarks.gpu import correctness, probe
+    from benchmarks.gpu.chains import chains
     from benchmarks.gpu.comparisons import FLOATS
     from benchmarks.gpu.device import Bench
     from benchmarks.gpu.notes import NotThere, Wrong
@@ -63,6 +65,9 @@ def of_comparisons() -> list[Any]:
 
     bench = Bench("fake")
     lockstep.use_blocks(FULL_BLOCK)
+    for part in (probe.copies, probe.launches, correctness.philox, correctness.captured):
+        part(bench)
+    chains(bench, None)
     for work in WORK.values():
         for precision in FLOATS:
             try:

@@ -77,6 +77,8 @@ def environment(
     if kept:
         found["GRADNET_CACHE_DIR"] = str(Path(kept) / "gradnet")
         found["TORCHINDUCTOR_CACHE_DIR"] = str(Path(kept) / "torch")
+        # Several of its processes compile at a time.
+        found.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
         found["TRITON_CACHE_DIR"] = str(Path(kept) / "triton")
         found["JAX_COMPILATION_CACHE_DIR"] = str(Path(kept) / "jax")
         found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

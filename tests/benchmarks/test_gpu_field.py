@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_no_time(tmp_path: Path) -> None:
     late = Notebook("compiling", Options(str(tmp_path), dry=False, limit=-1.0))
     compiling.run(late)
     assert {part["status"] for part in late.parts.values()} == {LATE}
+
+
+def test_who_has_too_little_time_is_not_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = field.Library("torch", Options(str(tmp_path), dry=False, limit=60.0))
+    monkeypatch.setattr(field, "LEAST", 0.0)
+    row = library._built(RACE, "torch-hangs", time.monotonic() + 1.0)
+    assert row["error"].startswith("torch: no answer after")
+    assert library.ends["torch-hangs"] == 0
+    assert library.worker is None
 
 
 def test_who_ends_its_process_too_often_is_left_out(tmp_path: Path) -> None:
