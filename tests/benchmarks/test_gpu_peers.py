@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from benchmarks.gpu import races
 from benchmarks.gpu.race import Racer
 from benchmarks.gpu.races import Contender, Race
+from gradnet import backends
 
-# Of gradnet and NumPy in float64, by hand: all libraries must agree upon them.
+CONFIG = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_device")
+# How near the first losses of libraries are to one another, by rounding.
 NEAR = {"float32": 1e-5, "bfloat16": 2e-2, "float64": 1e-12}
 
 
@@ -71,10 +74,29 @@ def first_losses(module: str, kind: str, race: Race) -> tuple[list[float], Any]:
 
 
 @pytest.fixture
-def switches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What our contenders choose is chosen for a test alone."""
+def jax() -> Iterator[Any]:
+    """JAX, whose settings are put back."""
+    jax = pytest.importorskip("jax")
+    before = {name: getattr(jax.config, name) for name in CONFIG}
+    yield jax
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What our contenders choose for their process is chosen for a test alone."""
+    from benchmarks.gpu import race_ours
+
     for name in ("GRADNET_FUSED_MLP", "GRADNET_CLUSTER_STEP"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = backends.default()
+    with contextlib.ExitStack() as chosen:
+        monkeypatch.setattr(race_ours, "_chosen", chosen)
+        monkeypatch.setattr(race_ours, "_benches", [])
+        yield
+    assert backends.default() is before
 
 
 @pytest.mark.parametrize("race", races.DRY, ids=[race.workload.name for race in races.DRY])
@@ -118,34 +140,23 @@ def test_what_is_used_of_pytorch_on_a_gpu_is_there() -> None:
     assert callable(torch.compiler.cudagraph_mark_step_begin)
 
 
-def test_the_losses_of_all_libraries_are_the_same(switches: None) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("jax")
+def test_the_losses_of_all_libraries_are_the_same(ours: None, torch: Any, jax: Any) -> None:
     race = races.DRY[0]
-    ours, _ = first_losses("race_ours", "Eager", race)
+    right, _ = first_losses("race_ours", "Eager", race)
     for module, kind in (("race_torch", "Eager"), ("race_jax", "Scan")):
         theirs, _ = first_losses(module, kind, race)
-        count = min(len(ours), len(theirs))
-        assert theirs[:count] == pytest.approx(ours[:count], rel=NEAR[race.precision])
+        count = min(len(right), len(theirs))
+        assert theirs[:count] == pytest.approx(right[:count], rel=NEAR[race.precision])
 
 
-def test_jax_takes_the_precision_that_it_is_asked_for() -> None:
-    jax = pytest.importorskip("jax")
+def test_jax_takes_the_precision_that_it_is_asked_for(jax: Any) -> None:
     from benchmarks.gpu.race_jax import Jit
 
-    before = {name: getattr(jax.config, name) for name in CONFIG}
-    try:
-        for precision, (wide, products) in {
-            "float32": (False, "highest"),
-            "tf32": (False, "tensorfloat32"),
-            "bfloat16": (False, "highest"),
-            "float64": (True, "highest"),
-        }.items():
-            Jit.configure(precision, dry=False)
-            assert [getattr(jax.config, name) for name in CONFIG] == [wide, products]
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-
-
-CONFIG = ("jax_enable_x64", "jax_default_matmul_precision")
+    for precision, (wide, products) in {
+        "float32": (False, "highest"),
+        "tf32": (False, "tensorfloat32"),
+        "bfloat16": (False, "highest"),
+        "float64": (True, "highest"),
+    }.items():
+        Jit.configure(precision, dry=False)
+        assert [getattr(jax.config, name) for name in CONFIG[:2]] == [wide, products]
