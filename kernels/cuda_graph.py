@@ -2,6 +2,9 @@
 
 cuda_graph_calls.py    the calls, each with its results in planned memory
 cuda_graph_numbers.py  the numbers that differ from run to run
+cuda_absorbed.py       sums, scales and roundings that the kernel of cross-entropy makes
+cuda_joined.py         maps that the kernels before or after them make
+cuda_moves.py          copies in one launch
 cuda_graph_capture.py  the stream and the pool that calls are captured with
 cuda_cluster_replay.py the same for what a cluster of blocks can train by itself
 cuda_fused_replay.py   the same for what the fused MLP can compute
