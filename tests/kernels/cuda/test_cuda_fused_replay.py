@@ -6,7 +6,6 @@ says what each way takes.
 
 from __future__ import annotations
 
-import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ import gradnet as gn
 from gradnet import backends, nn, optim
 from gradnet.errors import DeviceError
 
-FUSED = "launch fused_mlp_forward"
+Ways = dict[bool, list[bytes]]
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +79,7 @@ def timed(captured: Any) -> bool:
 
 
 @pytest.fixture(scope="module")
-def switched() -> dict[bool, list[bytes]]:
+def switched() -> Ways:
     """What is left of the same steps with the fused MLP, and without it."""
     found = {}
     for switch in ("0", "1"):
@@ -107,7 +106,7 @@ def clock(cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch, *took: float) -> I
 @pytest.mark.parametrize(("took", "faster"), [((2.0, 3.0), True), ((3.0, 2.0), False)])
 def test_the_faster_way_makes_every_step(
     graphs: CudaBackend,
-    switched: dict[bool, list[bytes]],
+    switched: Ways,
     monkeypatch: pytest.MonkeyPatch,
     took: tuple[float, float],
     faster: bool,
@@ -132,13 +131,8 @@ def test_a_median_of_rounds_decides(graphs: CudaBackend, monkeypatch: pytest.Mon
     assert fuses(trained(1)[1])
 
 
-def test_the_devices_own_clock(graphs: CudaBackend) -> None:
-    """Which counts the nodes of graphs here."""
-    assert fuses(trained(1)[1])
-
-
 def test_several_steps_at_once(
-    graphs: CudaBackend, switched: Any, monkeypatch: pytest.MonkeyPatch
+    graphs: CudaBackend, switched: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run() -> list[bytes]:
         model, step = training()
@@ -248,15 +242,12 @@ def test_what_answers_are_for(graphs: CudaBackend, folder: Path) -> None:
 
 @pytest.mark.parametrize("kept", [b"fast", b"\xff\xfe", None], ids=repr)
 def test_an_answer_that_cannot_be_read(
-    graphs: CudaBackend, folder: Path, switched: dict[bool, list[bytes]], kept: bytes | None
+    graphs: CudaBackend, folder: Path, switched: Ways, kept: bytes | None
 ) -> None:
     trained(1)
     (path,) = answers(folder)
     path.unlink()
-    if kept is None:
-        path.mkdir()
-    else:
-        path.write_bytes(kept)
+    path.mkdir() if kept is None else path.write_bytes(kept)
     found, _, captured = trained()
     assert timed(captured)
     assert found == switched[True]
@@ -269,7 +260,7 @@ def test_an_answer_that_cannot_be_read(
 def test_a_kernel_that_cannot_be_compiled(
     graphs: CudaBackend,
     folder: Path,
-    switched: dict[bool, list[bytes]],
+    switched: Ways,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -287,10 +278,7 @@ def test_a_kernel_that_cannot_be_compiled(
 
 @pytest.mark.parametrize("switch", ["", "1"])
 def test_a_device_before_bfloat16(
-    graphs: CudaBackend,
-    switched: dict[bool, list[bytes]],
-    monkeypatch: pytest.MonkeyPatch,
-    switch: str,
+    graphs: CudaBackend, switched: Ways, monkeypatch: pytest.MonkeyPatch, switch: str
 ) -> None:
     monkeypatch.setenv(fused_mlp.SWITCH, switch)
     cupy(graphs).attributes[75] = 7
@@ -313,11 +301,7 @@ def failing(function: Callable[..., Any], error: Exception, at: int) -> Callable
 
 @pytest.mark.parametrize("at", [0, 1], ids=["first", "second"])
 def test_no_room_for_one_of_both(
-    graphs: CudaBackend,
-    folder: Path,
-    switched: dict[bool, list[bytes]],
-    monkeypatch: pytest.MonkeyPatch,
-    at: int,
+    graphs: CudaBackend, folder: Path, switched: Ways, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     error = OutOfMemoryError("no room for another arena")
     monkeypatch.setattr(Graphs, "prepare", failing(Graphs.prepare, error, at))
@@ -329,7 +313,7 @@ def test_no_room_for_one_of_both(
 
 @pytest.mark.parametrize("at", range(3))
 def test_no_room_to_save_what_runs_change(
-    graphs: CudaBackend, folder: Path, switched: Any, monkeypatch: pytest.MonkeyPatch, at: int
+    graphs: CudaBackend, folder: Path, switched: Ways, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     error = OutOfMemoryError("no room for copies")
     monkeypatch.setattr(cuda_timing, "undone", failing(cuda_timing.undone, error, at))
@@ -338,10 +322,7 @@ def test_no_room_to_save_what_runs_change(
 
 
 def test_a_device_that_has_no_events(
-    graphs: CudaBackend,
-    folder: Path,
-    switched: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    graphs: CudaBackend, folder: Path, switched: Ways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def elapsed(*_: Any) -> float:
         raise CUDARuntimeError("cudaErrorNotSupported: operation not supported")
@@ -385,16 +366,16 @@ def test_arguments_that_are_changed(graphs: CudaBackend) -> None:
     model, _ = training()
     weight = next(iter(model.parameters()))
 
+    @gn.capture
     def step(w: gn.Tensor, x: gn.Tensor) -> gn.Tensor:
         with gn.no_grad():
             y = model(x)
             weight.assign_(weight * 0.5)
             return gn.sum(y) + gn.sum(w)
 
-    captured = gn.capture(step)
-    captured(gn.zeros((2,)), batch(0)[0])
+    step(gn.zeros((2,)), batch(0)[0])
     before = weight.numpy()
-    captured(weight.detach(), batch(0)[0])
+    step(weight.detach(), batch(0)[0])
     np.testing.assert_array_equal(weight.numpy(), before * 0.5)
 
 
@@ -412,14 +393,8 @@ def test_nothing_is_left_of_the_other_way(
         prepare(self, places)
 
     monkeypatch.setattr(Graphs, "prepare", noted)
-    gc.collect()
-    gc.disable()
-    try:
-        captured = gn.capture(training()[1])
-        captured(*batch(0))
-        alive = [one() is not None for one in made]
-        memory = cupy(graphs).memory
-        assert memory.total - memory.used < 1 << 10  # the batch
-    finally:
-        gc.enable()
-    assert alive == [True, False]
+    captured = gn.capture(training()[1])
+    captured(*batch(0))
+    assert [one() is not None for one in made] == [True, False]
+    memory = cupy(graphs).memory
+    assert memory.total - memory.used < 1 << 10  # the batch
