@@ -9,7 +9,9 @@ blocks        a kernel as functions, one for each stretch of instructions withou
 memory        global, shared and local memory, and the accesses that are wrong
 races         who touches memory with nothing that orders it after others
 tensor        instructions that a warp computes together
-machine       threads, and in which order they take turns
+exchange      instructions by which blocks tell each other numbers
+machine       threads, their registers and their memory
+turns         in which order threads take turns
 launching     launches as the library's launcher makes them
 counts        instructions, bytes and sectors of a launch
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from . import choices, moves, tensor
+from . import choices, exchange, moves, tensor
 from .emit import NAMES, SPECIAL, Emitter, local
 from .text import Instruction, Kernel, UnknownError
 
@@ -34,6 +34,8 @@ class Stretch:
         self.condition = ""
         # With its branch, where it has one.
         self.length = len(body)
+        # Whether it reads what other blocks write meanwhile.
+        self.looks = any(map(exchange.looks, body))
         self.read: set[str] = set()
         self.written: set[str] = set()
         for one in body:
@@ -83,7 +85,7 @@ def registers(one: Instruction) -> tuple[set[str], set[str]]:
     ]
     found = [{x for x in group if not SPECIAL.fullmatch(x)} for group in found]
     written: set[str] = set()
-    if one.operands and one.base not in ("st", "bra", "bar", "barrier", "red"):
+    if one.operands and one.base not in ("st", "bra", "bar", "barrier", "cp", "trap"):
         written = found.pop(0)
     read = set().union(*found)
     return read | ({one.guard.lstrip("!")} if one.guard else set()), written

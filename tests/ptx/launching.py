@@ -13,6 +13,7 @@ from gradnet.kernels.cache import cache_directory
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
 
+from . import turns
 from .blocks import Compiled, compiled
 from .machine import Machine, granule_of
 from .memory import Fault, GlobalMemory
@@ -41,6 +42,8 @@ class Loaded:
         self.compiled: Compiled = compiled(self.kernel)
         self.granule = granule_of(self.compiled, ("global", ""))
         self.units = units
+        # Of the order in which blocks take turns that tell each other numbers.
+        self.seed = 0
 
     def __call__(
         self,
@@ -77,7 +80,10 @@ class Loaded:
                 cluster,
                 self.units,
             )
-            machine.run()
+            if any(stretch.looks for stretch in self.compiled.stretches):
+                turns.apart(machine, self.seed)
+            else:
+                turns.together(machine)
             instructions += machine.instructions
         if tally is not None:
             tally.instructions += instructions

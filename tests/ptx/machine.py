@@ -1,9 +1,4 @@
-"""The threads of a launch, and in which order they take turns.
-
-Of the threads those take the next turn that are least far in the text, all of them together: those
-that a branch parts come together again where their ways do. Where threads must come together
-they wait for one another; where they never do, that is a fault.
-"""
+"""The threads of a launch: their registers, their memory, and what their instructions ask for."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import Approximations
-from .blocks import Compiled, Stretch
+from .blocks import Compiled
 from .emit import HELD
 from .memory import LOCAL, RANK, SHARED, Fault, GlobalMemory, LocalMemory, SharedMemory
 from .races import Times
@@ -62,6 +57,9 @@ class Machine:
         self.marks: dict[int, Array] = {}
         self.approximate = Approximations(units)
         self.turns = [0] * len(compiled.stretches)
+        # How often words were told others, and the copies under way.
+        self.told = 0
+        self._copies: list[tuple[Array, Array, Array, int]] = []
         self._places: dict[str, int] = {}
         self._lay_out(module, shared)
         each = np.arange(self.count)
@@ -220,6 +218,62 @@ class Machine:
             raise Fault("an access to shared memory, of which there is none")
         return block, (address & _OFFSET).astype(np.int64)
 
+    # Words that blocks exchange
+
+    def look(self, address: Array, kind: Any, i: Array) -> Array:
+        """Read words that others may write at the same time."""
+        held, places = self.memory.words(address, kind, self.times(i))
+        return held[places]
+
+    def tell(self, address: Array, value: Array, kind: Any, i: Array) -> None:
+        held, places = self.memory.words(address, kind, self.times(i))
+        _, firsts, rows = np.unique(places, return_index=True, return_inverse=True)
+        if (value != value[firsts[rows]]).any():
+            raise Fault("two threads tell others different things in the same word")
+        held[places] = value
+        self.told += 1
+
+    def arrive(self, address: Array, value: Array, i: Array) -> Array:
+        """Add to a word. When all blocks have added to it, what they did is done for all."""
+        held, places = self.memory.words(address, np.uint64, self.times(i))
+        added = np.broadcast_to(value, places.shape)
+        found = np.empty(places.size, np.uint64)
+        for k, place in enumerate(places):
+            found[k] = held[place]
+            held[place] += added[k]
+            if int(held[place]) % self.of == 0:
+                self.met_cluster += 1
+        self.told += 1
+        return found
+
+    # Copies that are waited for
+
+    def copy(self, target: Array, source: Array, size: int, i: Array) -> None:
+        times, kind = self.times(i), np.dtype(f"u{min(size, 8)}")
+        blocks, offsets = self._blocks(target, i)
+        assert self.shared is not None
+        values = self.memory.load(source, kind, size // kind.itemsize, times)
+        places = self.shared.places(offsets, blocks, size, times, "writes")
+        self.shared.begin(places, size, times)
+        self._copies.append((times.threads - self.first * self.threads, places, values, size))
+
+    def copied(self, i: Array) -> None:
+        """Finish the copies of these threads."""
+        assert self.shared is not None
+        mine = np.zeros(self.count, bool)
+        mine[slice(None) if i is None else i] = True
+        left = []
+        for threads, places, values, size in self._copies:
+            done = mine[threads]
+            if done.any():
+                self.shared.finish(places[done], values[done], size, self.times(threads[done]))
+            if not done.all():
+                left.append((threads[~done], places[~done], values[~done], size))
+        self._copies = left
+
+    def trap(self, i: Array) -> None:
+        raise Fault(f"thread {0 if i is None else i[0]} gives up")
+
     def meet(self, level: str, i: Array) -> None:
         """Note that threads came together: what they did before is done for all of them."""
         rows: Any = slice(None) if i is None else i
@@ -241,82 +295,6 @@ class Machine:
         if not marks[slice(None) if i is None else i].all():
             raise Fault(f"a read of register {name}, which was never written")
 
-    # Turns
-
-    def run(self) -> None:
-        """Run all threads to their end."""
-        stretches = self.compiled.stretches
-        end = len(stretches)
-        # Where each thread is; None while all are at the same place.
-        places: Array = None
-        at = 0
-        with np.errstate(all="ignore"):
-            while True:
-                if places is None:
-                    group = None
-                    if at == end:
-                        return
-                else:
-                    at = int(places.min())
-                    if at == end:
-                        return
-                    group = np.flatnonzero(places == at)
-                    if group.size == self.count:
-                        group = places = None
-                    elif stretches[at].level:
-                        at, group = self._ready(places, at, group)
-                stretch = stretches[at]
-                size = self.count if group is None else group.size
-                self.turns[at] += size
-                found = self._go(stretch, group, size)
-                if isinstance(found, int):
-                    if places is None:
-                        at = found
-                    else:
-                        places[group] = found
-                    continue
-                condition, yes, no = found
-                if places is None:
-                    taken = int(np.count_nonzero(condition))
-                    if taken in (0, size):
-                        at = yes if taken else no
-                    else:
-                        places = np.where(condition, yes, no)
-                else:
-                    places[group] = np.where(condition, yes, no)
-
-    def _go(self, stretch: Stretch, group: Array, size: int) -> Any:
-        try:
-            return stretch.go(self, group, size)
-        except (Fault, UnknownError, ZeroDivisionError) as error:
-            error.add_note(self.compiled.where(error))
-            raise
-
-    def _ready(self, places: Array, at: int, group: Array) -> tuple[int, Array]:
-        """A stretch, and threads that may go on there: all that must come together."""
-        waiting = []
-        for place in np.unique(places):
-            if place == len(self.compiled.stretches):
-                break
-            stretch = self.compiled.stretches[place]
-            group = np.flatnonzero(places == place)
-            if not stretch.level:
-                return int(place), group
-            units = self._units(stretch.level)
-            here = np.bincount(units[group], minlength=int(units[-1]) + 1)
-            whole = np.flatnonzero(here == np.bincount(units))
-            group = group[np.isin(units[group], whole)]
-            if group.size:
-                return int(place), group
-            waiting.append((stretch.level, stretch.body[0].text))
-        ended = int((places == len(self.compiled.stretches)).sum())
-        raise Fault(f"threads wait for others that never come: at {waiting}, and {ended} ended")
-
-    def _units(self, level: str) -> Array:
-        return {"warp": self.warp, "block": self.block, "cluster": self.block // self.cluster}[
-            level
-        ]
-
     @property
     def instructions(self) -> int:
         """How many instructions the threads have run, together."""
@@ -329,6 +307,8 @@ def granule_of(compiled: Compiled, spaces: Sequence[str]) -> int:
     least = 16
     for stretch in compiled.stretches:
         for one in stretch.body:
+            if one.base == "cp" and one.parts[2] != "wait_all" and "shared" in spaces:
+                least = min(least, int(str(one.operands[2])))
             if one.base in ("ld", "st"):
                 named = [
                     x for x in one.parts if x in ("global", "shared", "param", "local", "const")

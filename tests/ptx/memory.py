@@ -100,6 +100,13 @@ class GlobalMemory:
             return
         region.view(kind, width)[places] = values
 
+    def words(self, address: Array, kind: Any, times: Times) -> tuple[Array, Array]:
+        """An array as words that blocks exchange, which no others order, and places in it."""
+        region, places = self._found(address, kind, 1, times, "touches")
+        if region is None:
+            raise Fault("words of several arrays at once")
+        return region.view(kind, 1), places
+
     def _found(
         self, address: Array, kind: Any, width: int, times: Times, what: str
     ) -> tuple[Region | None, Array]:
@@ -128,7 +135,8 @@ class GlobalMemory:
             )
         if what == "writes" and not region.writeable:
             raise Fault(f"thread {times.threads[0]} writes to {region.name}, which is read-only")
-        self._shadow(region, places, size, times, what)
+        if what != "touches":
+            self._shadow(region, places, size, times, what)
         if self.tally is not None:
             self.tally.note(region, places, size, times, what)
         return region, places // size
@@ -185,6 +193,8 @@ class SharedMemory:
         self.granule = granule
         self.bytes = np.full(blocks * self.stride, 0xFF, np.uint8)
         self.shadow = Shadow(self.bytes.size // granule)
+        # Where copies are under way.
+        self.pending = np.zeros(self.bytes.size // granule, bool)
 
     def places(self, address: Array, blocks: Array, size: int, times: Times, what: str) -> Array:
         """Where bytes are that threads touch, checked."""
@@ -207,6 +217,12 @@ class SharedMemory:
     def touch(self, places: Array, size: int, times: Times, what: str) -> None:
         cells = places // self.granule
         count = max(1, size // self.granule)
+        if self.pending[cells].any():
+            bad = int(np.flatnonzero(self.pending[cells])[0])
+            raise Fault(
+                f"a race: thread {times.threads[bad]} {what} byte {places[bad] % self.stride} of "
+                "shared memory, to which a copy is under way"
+            )
         if what == "reads":
             missing = self.shadow.unwritten(cells, count)
             if missing is not None:
@@ -221,6 +237,19 @@ class SharedMemory:
                 f"a race: thread {thread} {what} byte {cell * self.granule % self.stride} of "
                 f"shared memory, which thread {other} touches with no barrier between"
             )
+
+    def begin(self, places: Array, size: int, times: Times) -> None:
+        """Copies to these places are under way, and what is there is nobody's."""
+        self.touch(places, size, times, "writes")
+        for k in range(0, size, self.granule):
+            self.pending[(places + k) // self.granule] = True
+
+    def finish(self, places: Array, values: Array, size: int, times: Times) -> None:
+        for k in range(0, size, self.granule):
+            self.pending[(places + k) // self.granule] = False
+        self.touch(places, size, times, "writes")
+        whole = self.bytes.view(values.dtype)
+        (whole.reshape(-1, 2) if values.ndim == 2 else whole)[places // size] = values
 
     def load(self, address: Array, blocks: Array, kind: Any, width: int, times: Times) -> Array:
         size = np.dtype(kind).itemsize * width

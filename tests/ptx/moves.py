@@ -71,8 +71,13 @@ def _lanes(one: Instruction) -> tuple[str, int]:
 @known("ld")
 def _ld(e: Emitter, one: Instruction) -> None:
     target, address = one.operands
-    space, width = _lanes(one)
     kind = TAKEN[one.type]
+    if {"relaxed", "acquire"} & set(one.parts):
+        if flags(one, "relaxed", "acquire", "gpu", "global") < {"gpu", "global"}:
+            raise UnknownError("whose word")
+        e.put(target, f"m.look({e.address(address)}, np.{kind}, i)", one.type)
+        return
+    space, width = _lanes(one)
     if space == "param":
         if width > 1:
             raise UnknownError("several parameters")
@@ -92,11 +97,16 @@ def _ld(e: Emitter, one: Instruction) -> None:
 @known("st")
 def _st(e: Emitter, one: Instruction) -> None:
     address, source = one.operands
+    kind = TAKEN[one.type]
+    if "relaxed" in one.parts:
+        if flags(one, "relaxed", "gpu", "global") != {"relaxed", "gpu", "global"}:
+            raise UnknownError("whose word")
+        e.lines.append(f"m.tell({e.address(address)}, {e.take(source, one.type)}, np.{kind}, i)")
+        return
     space, width = _lanes(one)
     values = source if isinstance(source, tuple) else (source,)
     if len(values) != width:
         raise UnknownError("registers and lanes")
-    kind = TAKEN[one.type]
     terms = "".join(f"{e.take(x, one.type)}, " for x in values)
     e.lines.append(f"m.store({space!r}, {e.address(address)}, ({terms}), np.{kind}, i)")
 

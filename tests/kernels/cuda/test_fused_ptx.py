@@ -5,7 +5,6 @@ Needs NVRTC and CUDA's headers; skipped without them.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -16,15 +15,13 @@ import pytest
 from fakes import fused
 from fakes.fused import SMALL, values
 from fakes.shim import poisoned
-from gradnet.kernels import fused_mlp, launch, nvrtc
+from gradnet.kernels import fused_mlp, launch
 from gradnet.kernels.fused_mlp import Kernels, Network
 from ptx import launching
 from ptx.launching import Loaded
 from ptx.memory import Fault
 
-from gradnet.errors import DeviceError
-
-pytestmark = pytest.mark.untraced
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("headers")]
 
 # inputs, outputs and depth of each text, warps, and rows: odd ones, and several blocks.
 CASES: list[tuple[Network, int, Sequence[int]]] = [
@@ -41,17 +38,6 @@ WIDER: list[tuple[Network, int, Sequence[int]]] = [
 ]
 if os.environ.get("GRADNET_COMPILE_EVERY_KERNEL"):
     CASES += WIDER
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler() -> None:
-    """Skip where there is no NVRTC, or none of its headers."""
-    if importlib.util.find_spec("cuda") is None or not importlib.util.find_spec("cuda.bindings"):
-        pytest.skip("cuda-bindings is not installed")
-    try:
-        nvrtc.headers()
-    except DeviceError as error:
-        pytest.skip(str(error))
 
 
 def run(give: Any, kernels: Kernels, x: Any, parameters: Any, dy: Any) -> None:
