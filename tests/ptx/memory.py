@@ -52,6 +52,8 @@ class Region:
         self.end = self.base + high - begin
         self.first: int = self.begin + host.__array_interface__["data"][0] - low
         self.writeable = host.flags.writeable
+        # Whether it is of no account which of several threads writes last.
+        self.shared = False
         size = high - begin
         if size:
             held = (ctypes.c_uint8 * size).from_address(begin)
@@ -135,7 +137,7 @@ class GlobalMemory:
             )
         if what == "writes" and not region.writeable:
             raise Fault(f"thread {times.threads[0]} writes to {region.name}, which is read-only")
-        if what != "touches":
+        if what != "touches" and not region.shared:
             self._shadow(region, places, size, times, what)
         if self.tally is not None:
             self.tally.note(region, places, size, times, what)
