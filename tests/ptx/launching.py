@@ -55,6 +55,7 @@ class Loaded:
         cluster: int = 1,
         tally: Any = None,
         told: Sequence[int] = (),
+        axis: str = "x",
     ) -> int:
         """Run a launch on NumPy's arrays; how many instructions its threads ran.
 
@@ -86,6 +87,7 @@ class Loaded:
                 shared,
                 cluster,
                 self.units,
+                axis,
             )
             if any(stretch.looks for stretch in self.compiled.stretches):
                 turns.apart(machine, self.seed)
@@ -177,7 +179,8 @@ def run(program: Program, blocks: int, arguments: Sequence[Any], **options: Any)
         wrong = ("fault", "notes") if program.kind == "cross_entropy" else ("fault",)
         told = [k for k, name in enumerate(names.split(", ")) if name in wrong]
     typed = launch.numbers(program, arguments)
-    loaded(program)(blocks, program.threads, typed, shared, cluster, told=told)
+    axis = "y" if cluster > 1 else "x"  # as `nvrtc.loaded` launches blocks that wait for others
+    loaded(program)(blocks, program.threads, typed, shared, cluster, told=told, axis=axis)
 
 
 def give(program: Program, blocks: int, *arguments: Any) -> None:

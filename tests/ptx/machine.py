@@ -26,6 +26,7 @@ class Machine:
     shared             the bytes of shared memory that the launch gives
     parameters         the bytes of each parameter
     cluster            how many blocks are in a cluster
+    axis               the dimension of the grid that the blocks are in
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Machine:
         shared: int = 0,
         cluster: int = 1,
         units: int = 0,
+        axis: str = "x",
     ) -> None:
         self.compiled = compiled
         self.memory = memory
         self.threads, self.first, self.blocks, self.of = threads, first, blocks, of
         self.cluster = cluster
+        self.axis = axis
         self.count = blocks * threads
         kernel = compiled.kernel
         self.given = {
@@ -99,7 +102,7 @@ class Machine:
     def special(self, name: str, i: Array) -> Array:
         """A register that the hardware fills."""
         base, _, axis = name.partition(".")
-        if axis in ("y", "z"):
+        if axis and axis != (self.axis if base in ("ctaid", "nctaid") else "x"):
             value: Any = int(base in ("ntid", "nctaid"))
         else:
             value = {

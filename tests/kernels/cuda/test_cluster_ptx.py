@@ -58,7 +58,8 @@ def trained(loaded: Loaded, training: Training, given: dict[str, Any]) -> dict[s
     made = {name: x.copy() for name, x in given.items()}
 
     def give(one: Any, blocks: int, *arguments: Any) -> None:
-        loaded(blocks, one.threads, launch.numbers(one, arguments), one.shared, one.cluster)
+        typed = launch.numbers(one, arguments)
+        loaded(blocks, one.threads, typed, one.shared, one.cluster, axis="y")
 
     cluster_step.train(give, training, **made)
     return made
