@@ -15,7 +15,7 @@ from gradnet import formulas
 from gradnet.errors import DeviceError
 from gradnet.formulas.rows import Update
 
-# How many blocks there may be: no more than any device with so much shared memory has processors.
+# How many blocks there may be.
 CLUSTERS = (1, 2, 4, 8, 16, 32, 64, 128)
 THREADS = 256
 # Bytes of shared memory that a block of compute capability 9.0 can have, and the least one that has
@@ -47,6 +47,8 @@ class Training(NamedTuple):
              the other if empty
     cluster  blocks that share the work; 0 for as many as are expected to be fastest
     split    how they share it; empty for what is expected to be fastest
+    most     blocks that a device has processors for
+    shared   bytes of shared memory that each can have
     """
 
     sizes: tuple[int, ...]
@@ -57,6 +59,8 @@ class Training(NamedTuple):
     cluster: int = 0
     threads: int = THREADS
     split: tuple[int, ...] = ()
+    most: int = CLUSTERS[-1]
+    shared: int = SHARED
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -146,12 +150,12 @@ def splits(training: Training) -> list[Split]:
     if training.split:
         down, across, tiled = training.split
         return [Split(down, across, bool(tiled))]
-    found = []
+    found, counts = [], (training.cluster,) if training.cluster else CLUSTERS
     for down, across in product(CLUSTERS, CLUSTERS):
         for tiled in (False, True):
-            right = down * across in ((training.cluster,) if training.cluster else CLUSTERS)
             if (
-                right
+                down * across in counts
+                and down * across <= training.most
                 and down <= training.batch
                 and not (tiled and across > 1 and len(training.sizes) == 2)
             ):
@@ -163,7 +167,7 @@ def splits(training: Training) -> list[Split]:
 def split_of(training: Training) -> Split:
     """How the work is split: as asked for, or as is expected to be fastest."""
     found = splits(training)
-    fitting = [one for one in found if layout(training, one).shared <= SHARED]
+    fitting = [one for one in found if layout(training, one).shared <= training.shared]
     return min(fitting or found, key=lambda one: (cycles(training, one), one))
 
 

@@ -30,7 +30,6 @@ from gradnet.errors import DeviceError
 from . import c_formulas
 from .cluster_split import (
     CLUSTERS,
-    SHARED,
     Training,
     cluster_of,
     room_of,
@@ -62,12 +61,13 @@ def refusal(training: Training) -> str:
     if training.offsets and len(training.offsets) != 2 * (len(sizes) - 1):
         return f"it has {len(training.offsets)} offsets for {len(sizes) - 1} layers"
     if not splits(training):
-        return f"{training.cluster} blocks are too many for {training.batch} rows"
+        rows, most = training.batch, training.most
+        return f"{training.cluster or 1} blocks are too many for {rows} rows or {most} processors"
     needed = shared_bytes(training)
-    if needed > SHARED:
+    if needed > training.shared:
         return (
             f"each of {cluster_of(training)} blocks needs {needed} bytes of shared memory, and has "
-            f"{SHARED}; take a smaller batch"
+            f"{training.shared}; take a smaller batch"
         )
     return ""
 

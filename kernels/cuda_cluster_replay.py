@@ -36,19 +36,20 @@ _numbers = cache(staging.copies)
 _log = logging.getLogger("gradnet")
 
 
-def able(backend: CudaBackend, step: Step) -> bool:
-    """Whether the device has a processor for each block, with as much shared memory as it needs."""
-    device, training = backend._device, step.training
+def fitted(backend: CudaBackend, step: Step) -> Step | None:
+    """A step as it is shared among a device's processors; None where they cannot make it."""
+    device = backend._device
 
     def attribute(number: int) -> int:
         return int(device.cupy.cuda.runtime.deviceGetAttribute(number, device.index))
 
-    return (
-        device.capability >= cluster_split.MAJOR
-        and attribute(_COOPERATIVE) == 1
-        and attribute(_PROCESSORS) >= cluster_split.cluster_of(training)
-        and device.shared >= cluster_split.shared_bytes(training)
+    if device.capability < cluster_split.MAJOR or attribute(_COOPERATIVE) != 1:
+        return None
+    training = step.training._replace(
+        most=min(attribute(_PROCESSORS), cluster_split.CLUSTERS[-1]),
+        shared=min(device.shared, cluster_split.SHARED),
     )
+    return None if cluster_step.refusal(training) else step._replace(training=training)
 
 
 class Clustered(Graphs):

@@ -67,15 +67,15 @@ Places = list[tuple[int, int]]
 def compiled(backend: CudaBackend, program: Program) -> Replay | None:
     """A replay by CUDA graphs; None, with a line in the log, where inputs are written to."""
     from .cuda_cluster import NEVER, switched, whole_step
-    from .cuda_cluster_replay import Clustered, able
+    from .cuda_cluster_replay import Clustered, fitted
     from .cuda_fused_replay import either
 
     if any(value.storage.kind == "input" for call in program.calls for value in call.writes):
         _log.info(_CHANGES)
         return None
     step = whole_step(program) if switched() != NEVER else None
-    if step is not None and able(backend, step):
-        return Clustered(backend, lowered(program), step)
+    if step is not None and (own := fitted(backend, step)):
+        return Clustered(backend, lowered(program), own)
     if backend._device.capability >= CAPABILITY:
         stacked = fused_stacks(program)
         if stacked is not program:

@@ -303,6 +303,15 @@ def test_how_mnist_is_split() -> None:
     assert cluster_split.room_of(small) == 16
 
 
+def test_a_device_with_fewer_processors_and_less_memory_has_fewer_blocks() -> None:
+    own = MNIST._replace(most=108, shared=163 * 1024)
+    assert cluster_step.refusal(own) == ""
+    assert cluster_split.cluster_of(own) == 64
+    assert cluster_split.shared_bytes(own) <= own.shared
+    few = own._replace(most=28, shared=99 * 1024)
+    assert re.search("of 16 blocks .* has 101376", cluster_step.refusal(few))
+
+
 @pytest.mark.parametrize("blocks", cluster_split.CLUSTERS)
 def test_so_many_blocks_as_are_asked_for(blocks: int) -> None:
     split = cluster_split.split_of(MNIST._replace(cluster=blocks, sizes=(64, 32, 10)))
@@ -314,6 +323,7 @@ def test_so_many_blocks_as_are_asked_for(blocks: int) -> None:
     [
         ({"sizes": (5,)}, r"its sizes are \(5,\)"),
         ({"batch": 0}, "its batch 0"),
+        ({"most": 0}, "1 blocks are too many for 128 rows or 0 processors"),
         ({"cluster": 3}, "a cluster has 1, 2, 4, 8, 16, 32, 64, 128 blocks, not 3"),
         ({"activation": "add"}, "'add' is no activation"),
         ({"activation": "heaviside"}, "'heaviside' is no activation that has a derivative"),
