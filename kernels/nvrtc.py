@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,9 +12,6 @@ from gradnet.errors import DeviceError
 
 from .cuda_driver import INSTALL, line_of
 from .cuda_templates.program import Program
-
-# One of each package of headers that kernels include, as they do or as those do.
-_HEADERS = ("cooperative_groups.h", "cuda/std/type_traits", "nv/target")
 
 
 class CudaProgram(Program):
@@ -55,11 +50,7 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
     if path is not None:
         kernel = cupy.RawModule(path=str(path), **together).get_function(program.entry)
     else:
-        try:
-            folders = headers()
-        except DeviceError:
-            folders = []  # CuPy looks for them too
-        options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
+        options = ("-std=c++17",)  # no kernel includes anything
         module = cupy.RawModule(code=program.text, options=options, backend="nvrtc", **together)
         try:
             kernel = module.get_function(program.entry)
@@ -70,7 +61,7 @@ def loaded(cupy: Any, program: CudaProgram, path: Path | None = None) -> Any:
                 error, (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
             ):
                 raise
-            # Without libnvrtc, or CUDA's headers.
+            # Without libnvrtc.
             raise DeviceError(
                 f"{program.entry} cannot be compiled: {line_of(error)}; {INSTALL}, or set "
                 "CUDA_HOME to a CUDA toolkit"
@@ -99,7 +90,7 @@ def _together(kernel: Any, shared: int, grid: tuple[int], block: tuple[int], giv
 def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[bytes, str]:
     """The machine code of all kernels of a program's text, and the compiler's log of registers.
 
-    Needs no device. Raises DeviceError where cuda-core or NVIDIA's headers are missing.
+    Needs no device. Raises DeviceError where cuda-core is missing.
     """
     try:
         from cuda.core import Program as Compiled
@@ -109,33 +100,7 @@ def machine_code(program: CudaProgram, architecture: tuple[int, int]) -> tuple[b
             f"NVRTC without a device needs cuda-core, which is not installed ({error}); {INSTALL}"
         ) from error
     major, minor = architecture
-    options = ProgramOptions(
-        arch=f"sm_{major}{minor}", std="c++17", include_path=headers(), ptxas_options="-v"
-    )
+    options = ProgramOptions(arch=f"sm_{major}{minor}", std="c++17", ptxas_options="-v")
     log = io.StringIO()
     code = Compiled(program.text, "c++", options).compile("cubin", logs=log).code
     return bytes(code), log.getvalue()
-
-
-def headers() -> list[str]:
-    """The folders of CUDA's headers, of its wheels or of a toolkit. Raises DeviceError without.
-
-    Of wheels there are several: one that lacks another's headers is of no use.
-    """
-    spec = importlib.util.find_spec("nvidia")
-    wheels: list[Path] = []
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        wheels += [*sorted(Path(root).glob("cu1*/include")), *Path(root).glob("*/include")]
-    toolkits = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
-    for folders in (wheels, *([Path(toolkit) / "include"] for toolkit in toolkits if toolkit)):
-        places = [*folders, *(folder / "cccl" for folder in folders)]
-        found = [
-            next((str(place) for place in places if (place / name).exists()), "")
-            for name in _HEADERS
-        ]
-        if all(found):
-            return list(dict.fromkeys(found))
-    raise DeviceError(
-        f"CUDA's headers ({', '.join(_HEADERS)}) are not installed; {INSTALL}, or set CUDA_HOME "
-        "to a CUDA toolkit"
-    )

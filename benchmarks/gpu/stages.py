@@ -83,7 +83,7 @@ def environment(
         found["JAX_COMPILATION_CACHE_DIR"] = str(Path(kept) / "jax")
         found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if home := toolkit():
-        # Where libNVVM and headers are, if their wheels are not installed.
+        # Where libNVVM is, if its wheel is not installed.
         found.setdefault("CUDA_HOME", home)
     return found
 

@@ -116,33 +116,6 @@ def test_what_a_race_launches_is_among_them(monkeypatch: pytest.MonkeyPatch) -> 
     assert kinds <= set(found.values())
 
 
-def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a toolkit, while wheels lack some; then of the wheels, each with a part of them."""
-
-    def there(*parts: str) -> Path:
-        path = tmp_path.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        return path
-
-    wheel = there("nvidia", "cuda_runtime", "include", "cooperative_groups.h").parent
-    toolkit = there("toolkit", "include", "cooperative_groups.h").parent
-    library = there("toolkit", "include", "cccl", "cuda", "std", "type_traits").parents[2]
-    there("toolkit", "include", "cccl", "nv", "target")
-
-    class Spec:
-        submodule_search_locations = (str(tmp_path / "nvidia"),)
-
-    monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: Spec)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
-    assert nvrtc.headers() == [str(toolkit), str(library)]
-    others = [
-        there("nvidia", "cuda_cccl", "include", "cuda", "std", "type_traits").parents[2],
-        there("nvidia", "cuda_nvcc", "include", "nv", "target").parents[1],
-    ]
-    assert nvrtc.headers() == [str(place) for place in (wheel, *others)]
-
-
 def test_a_folder_to_carry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-from gradnet.kernels import launch, nvrtc
+from gradnet.kernels import launch
 from gradnet.kernels.cache import cache_directory
 from gradnet.kernels.cuda_templates.program import Program
 from gradnet.kernels.nvrtc import CudaProgram
@@ -161,7 +161,6 @@ def _compiled(text: str, architecture: tuple[int, int]) -> bytes:
 
     made = compiler.nvrtcCreateProgram(text.encode(), b"kernel.cu", 0, [], [])[1]
     options = ["--std=c++17", f"-arch=sm_{architecture[0]}{architecture[1]}"]
-    options += [f"-I{folder}" for folder in nvrtc.headers()]
     checked(compiler.nvrtcCompileProgram(made, len(options), [x.encode() for x in options]))
     ptx = b" " * checked(compiler.nvrtcGetPTXSize(made))
     checked(compiler.nvrtcGetPTX(made, ptx))

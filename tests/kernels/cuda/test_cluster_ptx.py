@@ -1,6 +1,6 @@
 """Training steps by blocks that tell each other numbers, as NVRTC compiles them, run.
 
-The blocks take turns in an order that chance chooses. Needs NVRTC and CUDA's headers.
+The blocks take turns in an order that chance chooses. Needs NVRTC.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ptx import launching
 from ptx.launching import Loaded
 from ptx.memory import Fault
 
-pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("headers")]
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nvrtc")]
 
 TILED = Training((13, 9, 3), 7, "relu", "adam", threads=32, split=(2, 2, True))
 CASES = [TILED]

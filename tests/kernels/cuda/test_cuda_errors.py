@@ -258,7 +258,6 @@ def test_cupy_without_its_compiler(cupy: Cupy, monkeypatch: pytest.MonkeyPatch) 
     def fail(name: str) -> None:
         raise raised[-1]
 
-    monkeypatch.setattr(nvrtc, "headers", list)
     named = SimpleNamespace(get_function=fail)
     cupy.RawModule = lambda **_: named
     cupy.cuda.compiler = SimpleNamespace(CompileException=CompileError)

@@ -1,6 +1,6 @@
 """The fused MLP as NVRTC compiles it, run: its PTX against float64 with the same roundings.
 
-Needs NVRTC and CUDA's headers; skipped without them.
+Needs NVRTC; skipped without them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ptx import launching
 from ptx.launching import Loaded
 from ptx.memory import Fault
 
-pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("headers")]
+pytestmark = [pytest.mark.untraced, pytest.mark.usefixtures("nvrtc")]
 
 # inputs, outputs and depth of each text, warps, and rows: odd ones, and several blocks.
 CASES: list[tuple[Network, int, Sequence[int]]] = [
