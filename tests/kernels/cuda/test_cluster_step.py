@@ -269,11 +269,18 @@ def test_a_missing_barrier_is_found(raced: Callable[[str], tuple[int, str]], bar
 MNIST = Training((784, 128, 10), 128)
 
 
-def test_machine_code() -> None:
+# A device of 108 processors with less memory each.
+EARLIER = MNIST._replace(most=108, shared=163 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("training", "architecture"), [(MNIST, (9, 0)), (EARLIER, (8, 0))], ids=["sm_90", "sm_80"]
+)
+def test_machine_code(training: Training, architecture: tuple[int, int]) -> None:
     pytest.importorskip("cuda.core")
-    program = cluster_step.program(MNIST)
+    program = cluster_step.program(training)
     try:
-        code, log = nvrtc.machine_code(program, (9, 0))
+        code, log = nvrtc.machine_code(program, architecture)
     except DeviceError as error:
         pytest.skip(str(error))
     assert code[:4] == b"\x7fELF"
@@ -304,11 +311,10 @@ def test_how_mnist_is_split() -> None:
 
 
 def test_a_device_with_fewer_processors_and_less_memory_has_fewer_blocks() -> None:
-    own = MNIST._replace(most=108, shared=163 * 1024)
-    assert cluster_step.refusal(own) == ""
-    assert cluster_split.cluster_of(own) == 64
-    assert cluster_split.shared_bytes(own) <= own.shared
-    few = own._replace(most=28, shared=99 * 1024)
+    assert cluster_step.refusal(EARLIER) == ""
+    assert cluster_split.cluster_of(EARLIER) == 64
+    assert cluster_split.shared_bytes(EARLIER) <= EARLIER.shared
+    few = EARLIER._replace(most=28, shared=99 * 1024)
     assert re.search("of 16 blocks .* has 101376", cluster_step.refusal(few))
 
 
