@@ -14,13 +14,14 @@ import numpy as np
 
 # Calls until the other way is tried for the first time; later at least and at most, and between for
 # each part that it takes longer: so many that what was lost by trying is 1/80 of what they take.
-_SOON, _OFTEN, _SELDOM, _LOST = 4, 24, 256, 160
+_SOON, _OFTEN, _SELDOM, _LOST = 4, 96, 256, 160
 # Calls of a trial. Only the last one counts: the first wakes the other threads.
 _TRIAL = 2
 # What counts as better.
 _BETTER = 0.95
-# Shared calls in a row of which nothing is told: telling takes as long as adding some thousands.
-_UNTOLD = 4
+# Shared calls in a row of which nothing is told, as telling takes as long as adding some thousands;
+# and nanoseconds that they may take, as soon after that another program may need a processor.
+_UNTOLD, _UNSEEN = 4, 200_000
 # The part of what is known that a new time replaces, and how many times as long counts at most.
 _WEIGHT, _MOST = 0.25, 2.0
 
@@ -76,11 +77,12 @@ class Habit:
         count, self._left = self._left - 1, 1
         return count
 
-    def lent(self) -> int:
-        """How many calls, none of which is to be told of, are shared from now on."""
+    def lent(self, size: int) -> int:
+        """How many calls on so many elements are shared from now on, none of them told of."""
         if not self.shared or self._left < 2:
             return 0
-        count = min(self._left - 1, _UNTOLD)
+        took = max(self._took[True] * size, 1.0)  # a coarse clock may have seen nothing
+        count = min(self._left - 1, _UNTOLD, int(_UNSEEN / took))
         self._left -= count
         return count
 
@@ -119,6 +121,6 @@ class Habits:
         magnitude = size.bit_length()
         habit = self._habits[magnitude]
         habit.note(shared, size)
-        self._lent[magnitude] = habit.lent()
+        self._lent[magnitude] = habit.lent(size)
         if not habit.shared:
             self.free[magnitude] = habit.freed()

@@ -79,7 +79,7 @@ def test_what_is_much_slower_is_tried_less_often(machine: Machine) -> None:
         machine.run(known, 400)
         found.append(machine.run(known, 4000))
     assert found == sorted(found, reverse=True)
-    assert 0 < found[-1] < 0.01 < found[1] < 0.05 < found[0] < 0.1
+    assert 0 < found[-1] < 0.01 < found[0] < 0.05
 
 
 def test_a_clock_that_stands_still_is_borne(machine: Machine) -> None:
@@ -117,7 +117,8 @@ def test_calls_that_need_not_ask_are_those_before_the_next_trial(machine: Machin
     assert not any(known.free[i] for i in range(64) if i != MAGNITUDE)
 
 
-def test_of_calls_that_are_shared_only_some_are_told(machine: Machine) -> None:
+def test_of_short_calls_that_are_shared_only_some_are_told(machine: Machine) -> None:
+    machine.takes = {False: 30_000, True: 20_000}
     known = habits.Habits()
     told = 0
     for _ in range(400):
@@ -129,10 +130,19 @@ def test_of_calls_that_are_shared_only_some_are_told(machine: Machine) -> None:
             known.note(together, SIZE)
             told += 1
     assert 400 / 6 < told < 400 / 3
-    machine.takes[True] = 400_000
+    machine.takes[True] = 40_000
     machine.run(known, 40)
     assert not known.lends(SIZE)
     assert not known.lends(64 * SIZE)
+
+
+def test_of_long_calls_all_are_told(machine: Machine) -> None:
+    machine.takes = {False: 900_000, True: 300_000}
+    known = habits.Habits()
+    for _ in range(100):
+        assert not known.lends(SIZE)
+        machine.run(known, 1)
+    assert machine.run(known, 100) > 0.9
 
 
 def test_a_team_that_sleeps_is_lent_to_large_work_alone(
@@ -146,6 +156,7 @@ def test_a_team_that_sleeps_is_lent_to_large_work_alone(
             return Crew
 
     monkeypatch.setattr(threads, "_modules", lambda: (Crew, None))
+    machine.takes = {False: 30_000, True: 20_000}
     known = habits.Habits()
     assert threads.lent(known, SIZE, 1) is None
     machine.run(known, 2)
