@@ -213,7 +213,7 @@ def test_a_cluster_that_cannot_be_launched(
 
 @pytest.mark.parametrize(
     ("attribute", "found"),
-    [(16, 0), (75, 7), (95, 0), (97, 4096)],
+    [(16, 0), (75, 7), (95, 0), (97, 64)],
     ids=["processors", "capability", "cooperative", "memory"],
 )
 def test_a_device_that_lacks_something(
@@ -324,7 +324,7 @@ def test_the_plain_step_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
     found = noted(plain_loss)
     assert found is not None
     assert found.training.sizes == (FEATURES, 6, CLASSES)
-    monkeypatch.setattr(cluster_step, "SHARED", 100)
+    monkeypatch.setattr(cluster_step, "refusal", lambda training: "too large")
     assert noted(plain_loss) is None
 
 
