@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fakes import compare
@@ -44,6 +45,13 @@ def graphs(cuda: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaB
     attach(cuda)
     with backends.use(cuda):
         yield cuda
+
+
+@pytest.fixture
+def folder(graphs: CudaBackend, tmp_path: Path) -> Path:
+    """Where is kept what was found to be faster."""
+    graphs._device.answers = lambda: tmp_path
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,6 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def folder(graphs: CudaBackend, tmp_path: Path) -> Path:
-    """Where answers are kept."""
-    graphs._device.answers = lambda: tmp_path
-    return tmp_path
-
-
-@pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cuda_cluster.SWITCH, cuda_cluster.AT_ONCE)
 

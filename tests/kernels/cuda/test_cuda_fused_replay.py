@@ -36,13 +36,6 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(fused_mlp.SWITCH, raising=False)
 
 
-@pytest.fixture
-def folder(graphs: CudaBackend, tmp_path: Path) -> Path:
-    """Where answers are kept."""
-    graphs._device.answers = lambda: tmp_path
-    return tmp_path
-
-
 def training(width: int = 16) -> tuple[nn.MLP, Any]:
     """A model, and a step of training it in bfloat16."""
     gn.random.seed(3)
